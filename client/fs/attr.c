@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/fs/fs_impl.h"
+
+#define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
+
+int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
+
+    hf_fs_begin(fs, req);
+    return hf_fs_look(fs, &rd, req);
+}
+
+/* Setting */
+
+static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    struct hf_inode *inode = req->inode;
+
+    if (reply->err) {
+        return reply->err;
+    }
+    if (inode && (req->set.mask & HF_SET_SIZE)) {
+        inode->settled_end = 0;
+        hf_fs_inode_own_version(inode, reply->attr.data_version);
+        req->attr = reply->attr;
+        hf_fs_inode_overlay(inode, &req->attr);
+    }
+    return 0;
+}
+
+static int set_go(struct hf_fs_req *req)
+{
+    const struct hf_fs_set *set = &req->set;
+    struct hf_meta_op op = {
+        .op = HF_OP_SETATTR,
+        .ino = req->ino,
+        .mask = set->mask,
+        .mode = set->mode,
+        .uid = set->uid,
+        .gid = set->gid,
+        .size = set->size,
+        .atime_ns = set->atime_ns,
+        .mtime_ns = set->mtime_ns,
+        .ctime_ns = set->ctime_ns,
+    };
+
+    if (req->inode && (set->mask & (HF_SET_MTIME | HF_SET_SIZE))) {
+        /* what is dirty was written before: its commit leaves the time alone */
+        req->inode->dirty_mtime_ns = 0;
+    }
+    req->after = set_done;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static void set_clean(struct hf_fs_req *req)
+{
+    int err = set_go(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *set,
+                  struct hf_fs_req *req)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    hf_fs_begin(fs, req);
+    req->ino = ino;
+    req->set = *set;
+    if (!inode) {
+        return set_go(req);
+    }
+    hf_fs_hold(req, hf_fs_inode_get(fs, ino));
+    if (set->mask & HF_SET_SIZE) {
+        hf_flush_seal(fs, inode);
+        if (hf_dirty_cut(&inode->dirty, set->size, UINT64_MAX)) {
+            return hf_fs_return(req, -ENOMEM);
+        }
+        hf_flush_note(fs, inode);
+        hf_fs_budget_trim(fs);
+        if (hf_flush_wait(inode, req, set_clean)) {
+            return HF_FS_PENDING;
+        }
+    } else if (inode->kill && (set->mask & HF_SET_MODE)) {
+        /* the new mode must not lose its bits to what was written before */
+        (void)hf_flush_inode(fs, inode, true);
+        if (hf_flush_wait(inode, req, set_clean)) {
+            return HF_FS_PENDING;
+        }
+    }
+    return set_go(req);
+}
+
+static int statfs_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    req->stat = *reply;
+    return reply->err;
+}
+
+int hf_fs_statfs(struct hf_fs *fs, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_STATFS};
+
+    hf_fs_begin(fs, req);
+    req->after = statfs_done;
+    return hf_fs_look(fs, &rd, req);
+}
+
+/* Extended attributes */
+
+static int xattr_name_check(const char *name)
+{
+    size_t len = strnlen(name, HF_XATTR_NAME_MAX + 1);
+
+    return len == 0 || len > HF_XATTR_NAME_MAX ? -ERANGE : 0;
+}
+
+int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const void *value,
+                   size_t len, uint32_t flags, struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {.op = HF_OP_SETXATTR,
+                            .ino = ino,
+                            .name = name,
+                            .name_len = strlen(name),
+                            .bulk = value,
+                            .bulk_len = len,
+                            .flags = flags};
+    int err = xattr_name_check(name);
+
+    hf_fs_begin(fs, req);
+    err = err ? err : len > HF_XATTR_VALUE_MAX ? -E2BIG : 0;
+    return err ? err : hf_fs_mutate(fs, &op, req);
+}
+
+int hf_fs_getxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {
+        .op = HF_RD_GETXATTR, .ino = ino, .name = name, .name_len = strlen(name)};
+    int err = xattr_name_check(name);
+
+    hf_fs_begin(fs, req);
+    return err ? err : hf_fs_look(fs, &rd, req);
+}
+
+int hf_fs_listxattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_LISTXATTR, .ino = ino};
+
+    hf_fs_begin(fs, req);
+    return hf_fs_look(fs, &rd, req);
+}
+
+int hf_fs_removexattr(struct hf_fs *fs, struct hf_ino ino, const char *name, struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_REMOVEXATTR, .ino = ino, .name = name, .name_len = strlen(name)};
+    int err = xattr_name_check(name);
+
+    hf_fs_begin(fs, req);
+    return err ? err : hf_fs_mutate(fs, &op, req);
+}
+
+/* Space: the file's data is committed first, so that the order of execution is that of the calls */
+
+static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (reply->err == 0) {
+        hf_fs_inode_own_version(req->inode, reply->attr.data_version);
+    }
+    return reply->err;
+}
+
+static int space_go(struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {.ino = req->ino, .offset = req->off_bytes, .length = req->len_bytes};
+    bool keep = req->mode & FALLOC_FL_KEEP_SIZE;
+
+    if (req->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
+        op.op = HF_OP_PUNCH;
+        op.flags = keep ? 0 : HF_PUNCH_EXTEND;
+    } else {
+        op.op = HF_OP_ALLOCATE;
+        op.flags = keep ? HF_ALLOC_KEEP_SIZE : 0;
+    }
+    req->after = space_done;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static void space_clean(struct hf_fs_req *req)
+{
+    int err = req->inode->err_seq != req->err_seq ? req->inode->err : space_go(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+int hf_fs_fallocate(struct hf_fs_file *file, uint32_t mode, uint64_t off, uint64_t len,
+                    struct hf_fs_req *req)
+{
+    const uint32_t known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    struct hf_fs *fs = file->fs;
+
+    hf_fs_begin(fs, req);
+    if (mode & ~known) {
+        return -EOPNOTSUPP;
+    }
+    if (off > HF_FILE_BYTES_MAX || len > HF_FILE_BYTES_MAX - off) {
+        return -EFBIG;
+    }
+    req->ino = file->inode->ino;
+    req->mode = mode;
+    req->off_bytes = off;
+    req->len_bytes = len;
+    hf_fs_hold(req, hf_fs_inode_ref(file->inode));
+    (void)hf_flush_inode(fs, file->inode, true); /* what is left dirty is older than nothing */
+    if (hf_flush_wait(file->inode, req, space_clean)) {
+        return HF_FS_PENDING;
+    }
+    return space_go(req);
+}
+
+/* copy_file_range: both files committed, the source's size asked, then shared */
+
+static int clone_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (reply->err == 0) {
+        req->count = req->len_bytes;
+        hf_fs_inode_own_version(req->inode2, 0);
+    }
+    return reply->err == -E2BIG ? -EOPNOTSUPP : reply->err; /* too many pieces to share */
+}
+
+static int clone_size(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    struct hf_meta_op op = {.op = HF_OP_CLONE,
+                            .ino = req->inode->ino,
+                            .offset = req->off_bytes,
+                            .ino2 = req->inode2->ino,
+                            .offset2 = req->off2_bytes};
+
+    if (reply->err) {
+        return reply->err;
+    }
+    if (req->off_bytes >= reply->attr.size) {
+        req->count = 0;
+        return 0;
+    }
+    if (req->len_bytes > reply->attr.size - req->off_bytes) {
+        req->len_bytes = reply->attr.size - req->off_bytes;
+    }
+    op.length = req->len_bytes;
+    req->after = clone_done;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static int clone_go(struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = req->inode->ino};
+
+    req->after = clone_size;
+    return hf_fs_look(req->fs, &rd, req);
+}
+
+static int clone_clean(struct hf_fs_req *req);
+
+static void clone_waited(struct hf_fs_req *req)
+{
+    int err = clone_clean(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+static int clone_clean(struct hf_fs_req *req)
+{
+    struct hf_inode *both[2] = {req->inode, req->inode2};
+
+    for (int i = 0; i < 2; i++) {
+        if (both[i]->err_seq != (i ? req->err_seq2 : req->err_seq)) {
+            return both[i]->err;
+        }
+        if (req->state & (1u << i)) {
+            continue;
+        }
+        req->state |= 1u << i;
+        (void)hf_flush_inode(req->fs, both[i], true); /* the rest: as if written later */
+        if (hf_flush_wait(both[i], req, clone_waited)) {
+            return HF_FS_PENDING;
+        }
+    }
+    return clone_go(req);
+}
+
+int hf_fs_copy(struct hf_fs_file *from, uint64_t from_off, struct hf_fs_file *to, uint64_t to_off,
+               uint64_t len, struct hf_fs_req *req)
+{
+    hf_fs_begin(from->fs, req);
+    hf_fs_hold(req, hf_fs_inode_ref(from->inode));
+    hf_fs_hold(req, hf_fs_inode_ref(to->inode));
+    req->off_bytes = from_off;
+    req->off2_bytes = to_off;
+    req->len_bytes = len < CLONE_BYTES_MAX ? len : CLONE_BYTES_MAX;
+    return hf_fs_return(req, clone_clean(req));
+}

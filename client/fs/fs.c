@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/fs/fs.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/fs/fs_impl.h"
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+
+#define DIRTY_MAX_DEFAULT (UINT64_C(128) << 20)
+#define DIRTY_MAX_MIN     (UINT64_C(4) << 20)
+#define DIRTY_AGE_DEFAULT (5 * HF_NS_PER_SEC)
+#define READAHEAD_DEFAULT (UINT64_C(8) << 20)
+#define RELEASE_DELAY_NS  (50 * HF_NS_PER_MS)
+
+/* Rings of requests */
+
+void hf_req_ring_add(struct hf_fs_req **ring, struct hf_fs_req *req)
+{
+    struct hf_fs_req *head = *ring;
+
+    if (!head) {
+        req->next = req->prev = req;
+        *ring = req;
+        return;
+    }
+    req->next = head;
+    req->prev = head->prev;
+    head->prev->next = req;
+    head->prev = req;
+}
+
+void hf_req_ring_remove(struct hf_fs_req **ring, struct hf_fs_req *req)
+{
+    if (req->next == req) {
+        *ring = NULL;
+    } else {
+        req->prev->next = req->next;
+        req->next->prev = req->prev;
+        if (*ring == req) {
+            *ring = req->next;
+        }
+    }
+    req->next = req->prev = NULL;
+}
+
+/* Requests */
+
+void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req)
+{
+    req->fs = fs;
+    req->begin_seq = fs->settle_seq;
+    req->inode = req->inode2 = NULL;
+    req->of = req->of2 = NULL;
+    req->after = NULL;
+    req->then = NULL;
+    req->next = req->prev = NULL;
+    req->file = NULL;
+    req->data = NULL;
+    req->data_len = 0;
+    req->eof = false;
+    req->iov = NULL;
+    req->iov_count = 0;
+    req->count = 0;
+    req->arg = NULL;
+    req->mem = req->mem2 = NULL;
+    req->buf = NULL;
+    req->state = 0;
+}
+
+void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode)
+{
+    if (!req->inode) {
+        req->inode = inode;
+        req->err_seq = inode->err_seq;
+    } else {
+        HF_ASSERT(!req->inode2);
+        req->inode2 = inode;
+        req->err_seq2 = inode->err_seq;
+    }
+}
+
+/* What a request holds, apart from it: done() may free the request. */
+struct held {
+    struct hf_inode *inode, *inode2;
+    struct hf_buf *buf;
+    void *mem, *mem2;
+};
+
+static struct held let_go(struct hf_fs_req *req)
+{
+    struct held held = {req->inode, req->inode2, req->buf, req->mem, req->mem2};
+
+    req->inode = req->inode2 = NULL;
+    req->buf = NULL;
+    req->mem = req->mem2 = NULL;
+    return held;
+}
+
+static void held_free(struct hf_fs *fs, const struct held *held)
+{
+    free(held->mem);
+    free(held->mem2);
+    hf_buf_unref(held->buf);
+    if (held->inode) {
+        hf_fs_inode_unref(fs, held->inode);
+    }
+    if (held->inode2) {
+        hf_fs_inode_unref(fs, held->inode2);
+    }
+}
+
+void hf_fs_finish(struct hf_fs_req *req, int err)
+{
+    struct hf_fs *fs = req->fs;
+    struct held held = let_go(req);
+
+    req->done(req, err);
+    held_free(fs, &held);
+}
+
+int hf_fs_return(struct hf_fs_req *req, int err)
+{
+    if (err != HF_FS_PENDING) {
+        struct held held = let_go(req);
+
+        held_free(req->fs, &held);
+    }
+    return err;
+}
+
+static void answered(struct hf_meta_call *call, const struct hf_meta_reply *reply)
+{
+    struct hf_fs_req *req = call->ctx;
+    struct hf_inode *inode;
+    int err = reply->err;
+
+    req->attr = reply->attr;
+    if (req->attr.ino.v && (inode = hf_fs_inode_find(req->fs, req->attr.ino))) {
+        hf_fs_inode_overlay_since(inode, req, &req->attr);
+    }
+    req->data = reply->bulk;
+    req->data_len = reply->bulk_len;
+    req->eof = reply->eof;
+    if (req->after) {
+        err = req->after(req, reply);
+    }
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+int hf_fs_look(struct hf_fs *fs, const struct hf_meta_read *rd, struct hf_fs_req *req)
+{
+    req->call.done = answered;
+    req->call.ctx = req;
+    hf_session_read(fs->session, rd, &req->call);
+    return HF_FS_PENDING;
+}
+
+int hf_fs_mutate(struct hf_fs *fs, const struct hf_meta_op *op, struct hf_fs_req *req)
+{
+    req->call.done = answered;
+    req->call.ctx = req;
+    hf_session_op(fs->session, op, &req->call);
+    return HF_FS_PENDING;
+}
+
+struct quiet {
+    struct hf_meta_call call;
+    struct hf_fs *fs;
+    uint32_t count;
+    uint64_t inos[256];
+};
+
+static void quiet_done(struct hf_meta_call *call, const struct hf_meta_reply *reply)
+{
+    struct quiet *quiet = call->ctx;
+
+    (void)reply; /* lost with the session; nobody waits */
+    quiet->fs->calls--;
+    free(quiet);
+}
+
+void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op)
+{
+    struct quiet *quiet = fs->lost ? NULL : calloc(1, sizeof(*quiet));
+
+    if (quiet) { /* else the session's end does it */
+        quiet->call.done = quiet_done;
+        quiet->call.ctx = quiet;
+        quiet->fs = fs;
+        fs->calls++;
+        hf_session_op(fs->session, op, &quiet->call);
+    }
+}
+
+/* What is open, as the leader is told */
+
+static void claim(struct hf_fs *fs, struct hf_ino ino)
+{
+    struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino};
+    struct quiet *quiet = calloc(1, sizeof(*quiet));
+
+    if (quiet) {
+        quiet->call.done = quiet_done;
+        quiet->call.ctx = quiet;
+        quiet->fs = fs;
+        fs->calls++;
+        hf_session_read(fs->session, &rd, &quiet->call);
+    }
+}
+
+static void release_done(struct hf_meta_call *call, const struct hf_meta_reply *reply)
+{
+    struct quiet *quiet = call->ctx;
+    struct hf_fs *fs = quiet->fs;
+
+    (void)reply;
+    for (uint32_t i = 0; i < quiet->count && !fs->lost; i++) {
+        struct hf_inode *inode = hf_fs_inode_find(fs, (struct hf_ino){quiet->inos[i]});
+
+        if (inode && inode->opens > 0) { /* opened again meanwhile, in whatever order */
+            claim(fs, inode->ino);
+        }
+    }
+    fs->calls--;
+    free(quiet);
+}
+
+static void release_send(void *ctx)
+{
+    struct hf_fs *fs = ctx;
+    struct hf_meta_read rd = {.op = HF_RD_RELEASE};
+    struct quiet *quiet;
+
+    hf_timer_disarm(&fs->release_timer);
+    if (fs->released_count == 0) {
+        return;
+    }
+    quiet = fs->lost ? NULL : calloc(1, sizeof(*quiet));
+    if (!quiet) {
+        fs->released_count = 0; /* the leader holds them a little longer: until the session ends */
+        return;
+    }
+    for (uint32_t i = 0; i < fs->released_count; i++) {
+        struct hf_inode *inode = hf_fs_inode_find(fs, (struct hf_ino){fs->released[i]});
+
+        if (!inode || inode->opens == 0) {
+            quiet->inos[quiet->count++] = fs->released[i];
+        }
+    }
+    fs->released_count = 0;
+    if (quiet->count == 0) {
+        free(quiet);
+        return;
+    }
+    quiet->call.done = release_done;
+    quiet->call.ctx = quiet;
+    quiet->fs = fs;
+    rd.inos = quiet->inos;
+    rd.ino_count = quiet->count;
+    fs->calls++;
+    hf_session_read(fs->session, &rd, &quiet->call);
+}
+
+static struct hf_fs_file *file_new(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags)
+{
+    struct hf_fs_file *file = calloc(1, sizeof(*file));
+
+    if (!file) {
+        return NULL;
+    }
+    file->inode = hf_fs_inode_get(fs, ino);
+    if (!file->inode) {
+        free(file);
+        return NULL;
+    }
+    file->fs = fs;
+    file->open_flags = open_flags;
+    file->err_seen = file->inode->err_seq;
+    file->inode->opens++;
+    fs->open_count++;
+    LIST_INSERT_HEAD(&fs->files, file, in_fs);
+    return file;
+}
+
+struct hf_ino hf_fs_file_ino(const struct hf_fs_file *file)
+{
+    return file->inode->ino;
+}
+
+static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    struct hf_inode *inode;
+
+    if (reply->err) {
+        return reply->err;
+    }
+    req->file = file_new(req->fs, reply->attr.ino, req->flags);
+    if (!req->file) {
+        return -ENOMEM;
+    }
+    inode = req->file->inode;
+    inode->orphan = inode->orphan || reply->attr.nlink == 0;
+    req->keep_cache = inode->cache_version && inode->cache_version == reply->attr.data_version;
+    inode->cache_version = reply->attr.data_version;
+    return 0;
+}
+
+int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino};
+
+    hf_fs_begin(fs, req);
+    req->flags = open_flags;
+    req->after = opened;
+    return hf_fs_look(fs, &rd, req);
+}
+
+static int created(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (reply->err == -EEXIST && !(req->flags & O_EXCL)) {
+        return -ESTALE;
+    }
+    return opened(req, reply);
+}
+
+static int create_go(struct hf_fs_req *req);
+
+static void create_ino(void *ctx, int err)
+{
+    struct hf_fs_req *req = ctx;
+
+    if (!err) {
+        err = create_go(req);
+    }
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+/* Make what the request describes; waits for an inode number when there is none. */
+static int create_go(struct hf_fs_req *req)
+{
+    struct hf_fs *fs = req->fs;
+    struct hf_meta_op op = {
+        .op = HF_OP_CREATE,
+        .parent = req->ino,
+        .name = req->mem,
+        .name_len = strlen(req->mem),
+        .mode = req->mode,
+        .umask = req->umask,
+        .uid = req->uid,
+        .gid = req->gid,
+        .rdev = req->off_bytes,
+        .target = req->mem2,
+        .target_len = req->mem2 ? strlen(req->mem2) : 0,
+        .flags = req->state,
+    };
+    int err = hf_session_next_ino(fs->session, &op.ino);
+
+    if (err == -EAGAIN) {
+        hf_session_wait_ino(fs->session, create_ino, req);
+        return HF_FS_PENDING;
+    }
+    return err ? err : hf_fs_mutate(fs, &op, req);
+}
+
+static int create(struct hf_fs *fs, struct hf_ino parent, const char *name, const char *target,
+                  struct hf_fs_req *req)
+{
+    int err;
+
+    if (fs->lost) {
+        return fs->lost;
+    }
+    req->ino = parent;
+    req->mem = strdup(name);
+    req->mem2 = target ? strdup(target) : NULL;
+    err = req->mem && (!target || req->mem2) ? create_go(req) : -ENOMEM;
+    return hf_fs_return(req, err);
+}
+
+int hf_fs_create(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32_t mode,
+                 uint32_t open_flags, struct hf_fs_req *req)
+{
+    hf_fs_begin(fs, req);
+    req->mode = mode;
+    req->off_bytes = 0;
+    req->state = HF_CREATE_OPEN;
+    req->flags = open_flags;
+    req->after = created;
+    return create(fs, parent, name, NULL, req);
+}
+
+int hf_fs_mknod(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32_t mode,
+                uint64_t rdev, const char *target, struct hf_fs_req *req)
+{
+    hf_fs_begin(fs, req);
+    req->mode = mode;
+    req->off_bytes = rdev;
+    req->state = 0;
+    return create(fs, parent, name, target, req);
+}
+
+void hf_fs_release(struct hf_fs_file *file)
+{
+    struct hf_fs *fs = file->fs;
+    struct hf_inode *inode = file->inode;
+
+    HF_ASSERT(inode->opens > 0);
+    inode->opens--;
+    fs->open_count--;
+    LIST_REMOVE(file, in_fs);
+    free(file);
+    if (inode->opens == 0) {
+        if (fs->released_count == HF_ARRAY_LEN(fs->released)) {
+            release_send(fs);
+        }
+        fs->released[fs->released_count++] = inode->ino.v;
+        if (fs->released_count == 1) {
+            hf_timer_arm(&fs->release_timer, RELEASE_DELAY_NS);
+        }
+        hf_fs_inode_last_close(fs, inode);
+    }
+    hf_fs_inode_unref(fs, inode);
+}
+
+void hf_fs_release_all(struct hf_fs *fs)
+{
+    while (!LIST_EMPTY(&fs->files)) {
+        hf_fs_release(LIST_FIRST(&fs->files));
+    }
+}
+
+void hf_fs_shutdown(struct hf_fs *fs)
+{
+    fs->lost = -EIO;
+    hf_fs_release_all(fs);
+    hf_timer_disarm(&fs->age_timer);
+    hf_timer_disarm(&fs->release_timer);
+}
+
+uint32_t hf_fs_open_inodes(struct hf_fs *fs, uint64_t *ret, uint32_t max)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < fs->hash_size && n < max; i++) {
+        for (struct hf_inode *inode = fs->hash[i]; inode && n < max; inode = inode->hash_next) {
+            if (inode->opens > 0) {
+                ret[n++] = inode->ino.v;
+            }
+        }
+    }
+    return n;
+}
+
+/* Life */
+
+static void age_due(void *ctx)
+{
+    hf_flush_kick(ctx);
+}
+
+int hf_fs_new(struct hf_env *env, const struct hf_fs_options *o, struct hf_fs **ret)
+{
+    struct hf_fs *fs = calloc(1, sizeof(*fs));
+
+    if (!fs) {
+        return -ENOMEM;
+    }
+    fs->env = env;
+    fs->session = o->session;
+    fs->io = o->io;
+    fs->pool = o->pool;
+    fs->dirty_max_bytes = DIRTY_MAX_DEFAULT;
+    fs->dirty_target_bytes = DIRTY_MAX_DEFAULT / 2;
+    fs->dirty_max_age_ns = DIRTY_AGE_DEFAULT;
+    fs->flush_streams = o->flush_streams ? o->flush_streams : 4;
+    fs->readahead_bytes = o->readahead_bytes ? o->readahead_bytes : READAHEAD_DEFAULT;
+    TAILQ_INIT(&fs->idle_inodes);
+    TAILQ_INIT(&fs->dirty_inodes);
+    TAILQ_INIT(&fs->flushes);
+    TAILQ_INIT(&fs->inline_inodes);
+    LIST_INIT(&fs->files);
+    hf_arena_init(&fs->arena, o->pool);
+    hf_timer_init(&fs->age_timer, env, age_due, fs);
+    hf_timer_init(&fs->release_timer, env, release_send, fs);
+    fs->commit_extents = malloc(HF_COMMIT_EXTENTS_MAX * sizeof(*fs->commit_extents));
+    fs->commit_inodes = malloc(HF_FS_FLUSH_INODES * sizeof(*fs->commit_inodes));
+    fs->commit_bulk = malloc(HF_INLINE_BYTES_MAX);
+    if (!fs->commit_extents || !fs->commit_inodes || !fs->commit_bulk) {
+        hf_fs_free(fs);
+        return -ENOMEM;
+    }
+    (void)hf_fs_set_limits(fs, o->dirty_max_bytes, o->dirty_target_bytes, o->dirty_max_age_ns);
+    *ret = fs;
+    return 0;
+}
+
+void hf_fs_free(struct hf_fs *fs)
+{
+    struct hf_inode *inode;
+
+    if (!fs) {
+        return;
+    }
+    HF_ASSERT(fs->open_count == 0);
+    fs->lost = -EIO;
+    while ((inode = TAILQ_FIRST(&fs->dirty_inodes)) != NULL) {
+        hf_fs_inode_drop_dirty(fs, inode);
+    }
+    hf_relocate_fini(fs);
+    HF_ASSERT(TAILQ_EMPTY(&fs->flushes) && fs->calls == 0);
+    hf_timer_fini(&fs->age_timer);
+    hf_timer_fini(&fs->release_timer);
+    hf_fs_inode_table_free(fs);
+    hf_arena_fini(&fs->arena);
+    free(fs->commit_extents);
+    free(fs->commit_inodes);
+    free(fs->commit_bulk);
+    free(fs);
+}
+
+void hf_fs_session_lost(struct hf_fs *fs, int why)
+{
+    if (!fs->lost) {
+        hf_log(HF_LOG_ERROR, "fs", "session lost",
+               "why=%s dirty_bytes=%llu: unmount and mount again", hf_err_name(why),
+               (unsigned long long)(fs->dirty_bytes + fs->flush_bytes));
+        fs->lost = -EIO;
+        hf_flush_lost(fs);
+    }
+}
+
+/* The user's command */
+
+int hf_fs_set_limits(struct hf_fs *fs, uint64_t max, uint64_t target, uint64_t age_ns)
+{
+    if (max && max < DIRTY_MAX_MIN) {
+        return -EINVAL;
+    }
+    fs->dirty_max_bytes = max ? max : fs->dirty_max_bytes;
+    if (target) {
+        fs->dirty_target_bytes = target;
+    } else if (max) {
+        fs->dirty_target_bytes = max / 2;
+    }
+    fs->dirty_max_age_ns = age_ns ? age_ns : fs->dirty_max_age_ns;
+    hf_timer_disarm(&fs->age_timer); /* set for the old age */
+    hf_fs_writers_wake(fs);
+    hf_flush_kick(fs);
+    return 0;
+}
+
+static uint64_t age_of(const struct hf_fs *fs, const struct hf_inode *inode)
+{
+    return hf_env_mono_ns(fs->env) - inode->dirty_since_ns;
+}
+
+void hf_fs_stats(const struct hf_fs *fs, struct hf_fs_stats *ret)
+{
+    const struct hf_inode *inode = TAILQ_FIRST(&fs->dirty_inodes);
+
+    *ret = fs->stats;
+    ret->dirty_bytes = fs->dirty_bytes;
+    ret->flush_bytes = fs->flush_bytes;
+    ret->memory_bytes = fs->arena.mem_bytes;
+    ret->oldest_age_ns = inode ? age_of(fs, inode) : 0;
+    ret->flushes = fs->flush_count;
+    ret->open_files = fs->open_count;
+    ret->dirty_max_bytes = fs->dirty_max_bytes;
+    ret->dirty_target_bytes = fs->dirty_target_bytes;
+    ret->dirty_max_age_ns = fs->dirty_max_age_ns;
+    for (; inode; inode = TAILQ_NEXT(inode, in_list)) {
+        ret->dirty_files++;
+    }
+    if (fs->writers) {
+        const struct hf_fs_req *req = fs->writers;
+
+        do {
+            ret->writers_waiting++;
+            req = req->next;
+        } while (req != fs->writers);
+    }
+}
+
+uint32_t hf_fs_dirty_files(const struct hf_fs *fs, struct hf_fs_dirty_file *ret, uint32_t max)
+{
+    const struct hf_inode *inode;
+    const struct hf_flush *flush;
+    uint32_t n = 0;
+
+    TAILQ_FOREACH (inode, &fs->dirty_inodes, in_list) {
+        if (n == max) {
+            return n;
+        }
+        ret[n++] = (struct hf_fs_dirty_file){
+            .ino = inode->ino,
+            .bytes = inode->dirty.dirty_bytes + inode->dirty.busy_bytes,
+            .age_ns = age_of(fs, inode),
+        };
+    }
+    TAILQ_FOREACH (flush, &fs->flushes, in_fs) {
+        for (const struct hf_flush_part *part = flush->parts; part && n < max; part = part->next) {
+            if (!part->inode->listed && part == TAILQ_FIRST(&part->inode->parts)) {
+                ret[n++] = (struct hf_fs_dirty_file){
+                    .ino = part->inode->ino,
+                    .bytes = part->inode->dirty.busy_bytes,
+                };
+            }
+        }
+    }
+    return n;
+}
+
+static void sync_next(struct hf_fs_req *req);
+
+/* Flush everything there is; the request waits for the last part there is now. */
+static bool sync_wait(struct hf_fs *fs, struct hf_fs_req *req)
+{
+    struct hf_flush *flush;
+
+    TAILQ_FOREACH (flush, &fs->flushes, in_fs) {
+        if (flush->parts && flush->parts->seq <= req->target) {
+            return hf_flush_wait(flush->parts->inode, req, sync_next);
+        }
+    }
+    return false;
+}
+
+static int sync_outcome(const struct hf_fs_req *req)
+{
+    const struct hf_fs *fs = req->fs;
+
+    return fs->lost || fs->stats.flush_errors != req->off_bytes ? -EIO : 0;
+}
+
+static void sync_next(struct hf_fs_req *req)
+{
+    if (!sync_wait(req->fs, req)) {
+        hf_fs_finish(req, sync_outcome(req));
+    }
+}
+
+static void sync_one_done(struct hf_fs_req *req)
+{
+    hf_fs_finish(req, sync_outcome(req));
+}
+
+int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req *req)
+{
+    struct hf_inode *inode;
+    bool waits;
+
+    hf_fs_begin(fs, req);
+    req->off_bytes = fs->stats.flush_errors;
+    if (ino.v) {
+        inode = hf_fs_inode_find(fs, ino);
+        if (!inode) {
+            return 0;
+        }
+        (void)hf_flush_inode(fs, inode, wait);
+        return wait && hf_flush_wait(inode, req, sync_one_done) ? HF_FS_PENDING : sync_outcome(req);
+    }
+    hf_flush_all(fs, wait);
+    req->target = fs->part_seq;
+    waits = wait && sync_wait(fs, req);
+    return waits ? HF_FS_PENDING : sync_outcome(req);
+}
+
+void hf_fs_check_invariants(const struct hf_fs *fs)
+{
+    uint64_t dirty = 0, flushing = 0, shown = 0;
+    size_t extents = 0;
+    const struct hf_flush *flush;
+
+    for (uint32_t i = 0; i < fs->hash_size; i++) {
+        for (const struct hf_inode *inode = fs->hash[i]; inode; inode = inode->hash_next) {
+            const struct hf_flush_part *part;
+            bool unsent = false;
+
+            hf_dirty_check_invariants(&inode->dirty);
+            HF_ASSERT(inode->counted_bytes == inode->dirty.dirty_bytes);
+            HF_ASSERT(inode->listed == (inode->dirty.dirty_bytes > 0 || inode->stream));
+            HF_ASSERT(!inode->idle || inode->refs == 0);
+            dirty += inode->dirty.dirty_bytes;
+            extents += inode->extents.cost_bytes;
+            shown += inode->dirty.busy_bytes;
+            TAILQ_FOREACH (part, &inode->parts, in_inode) {
+                HF_ASSERT(!(part->submitted && unsent)); /* commits leave in order */
+                unsent = unsent || !part->submitted;
+            }
+        }
+    }
+    TAILQ_FOREACH (flush, &fs->flushes, in_fs) {
+        flushing += flush->bytes;
+    }
+    HF_ASSERT(dirty == fs->dirty_bytes && flushing == fs->flush_bytes && shown <= flushing);
+    HF_ASSERT(fs->arena.mem_bytes >= dirty + flushing || fs->arena.slab_count == 0 || dirty == 0);
+    HF_ASSERT(fs->budget_bytes <= dirty + flushing);
+    HF_ASSERT(extents == fs->extent_bytes);
+}

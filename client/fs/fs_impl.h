@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fs_impl.h - what the modules of client/fs share: the file system, its inodes, its open files.
+ *
+ *     fs ──► inodes (hash) ──► dirty map, flush parts in order, waiters, extent cache
+ *        └─► dirty FIFO of inodes ──► flushes (one object or inline bytes, one commit each)
+ *
+ * An inode object exists while something is known of it: open files, dirty bytes, calls under way,
+ * cached extents. Others are only numbers that pass through.
+ *
+ * Order: flushes of one inode commit in the order in which they took their ranges (its list of
+ * parts); a flush submits its commit when it is durable and every earlier part of each of its
+ * inodes has submitted.
+ *
+ * Threads: loop thread only.
+ */
+#ifndef HF_FS_FS_IMPL_H
+#define HF_FS_FS_IMPL_H
+
+#include <sys/queue.h>
+
+#include "client/fs/arena.h"
+#include "client/fs/dirty.h"
+#include "client/fs/extents.h"
+#include "client/fs/fs.h"
+
+#define HF_FS_TAKE_BYTES     (512u << 10) /* writes from here on keep their receive buffer */
+#define HF_FS_STREAM_BYTES   (1u << 20)   /* contiguous from a window's start: it is streamed */
+#define HF_FS_PIECES_MAX     4096u        /* of one flush */
+#define HF_FS_FLUSH_INODES   256u         /* of one packed flush: its commit fits a message */
+#define HF_FS_RETRY_NS       (UINT64_C(500) * HF_NS_PER_MS)
+#define HF_FS_EXTENT_BYTES   ((size_t)32 << 20) /* of cached extents, all files */
+#define HF_FS_IDLE_INODES    16384u             /* kept for what is cached of them */
+#define HF_FS_READ_BYTES_MAX (1u << 20)
+
+TAILQ_HEAD(hf_part_list, hf_flush_part);
+TAILQ_HEAD(hf_inode_list, hf_inode);
+
+/* A flush's share of one inode. */
+struct hf_flush_part {
+    struct hf_flush *flush;
+    struct hf_inode *inode;              /* a reference */
+    TAILQ_ENTRY(hf_flush_part) in_inode; /* in order of taking */
+    struct hf_flush_part *next;          /* of the same flush */
+    uint64_t seq;                        /* fs->part_seq when it was made */
+    uint64_t end;                        /* of the file bytes it holds */
+    uint64_t mtime_ns;                   /* sent with the commit; 0: none */
+    uint32_t piece_from, piece_to;       /* of flush->pieces */
+    bool submitted;
+};
+
+enum hf_flush_state {
+    HF_FLUSH_FILLING,    /* taking ranges */
+    HF_FLUSH_PUTTING,    /* complete, not yet durable */
+    HF_FLUSH_DURABLE,    /* waits for earlier ones to submit */
+    HF_FLUSH_COMMITTING, /* in the stream */
+    HF_FLUSH_COMPACTING, /* refused: its window has too many extents and is being filled up */
+};
+
+enum hf_flush_kind { HF_FLUSH_STREAM, HF_FLUSH_PACKED, HF_FLUSH_INLINE };
+
+/* Dirty bytes on their way out: one object (or inline bytes), one commit. */
+struct hf_flush {
+    struct hf_fs *fs;
+    enum hf_flush_kind kind;
+    enum hf_flush_state state;
+    bool begun;      /* put under way */
+    bool background; /* counts in fs->background */
+    bool kill;       /* commit with HF_SET_KILLPRIV */
+    struct hf_piece_list pieces;
+    uint32_t appended; /* pieces handed to the put */
+    uint32_t bytes, extent_count, part_count;
+    struct hf_flush_part *parts, *parts_last;
+    uint64_t window; /* STREAM */
+    struct hf_io_put put;
+    struct hf_meta_call call;
+    struct hf_fs_req *writer; /* a write-through waits for just this */
+    struct hf_flush *work_next;
+    TAILQ_ENTRY(hf_flush) in_fs;
+};
+
+struct hf_lock_owner {
+    uint64_t owner;
+    bool flock;
+    struct hf_lock_owner *next;
+};
+
+struct hf_inode {
+    struct hf_ino ino;
+    struct hf_inode *hash_next;
+    uint32_t refs; /* files, flush parts, requests, dirty list */
+    uint32_t opens;
+    bool orphan;                   /* its last name is gone */
+    bool listed;                   /* in fs->dirty_inodes (a reference) */
+    bool idle;                     /* in fs->idle_inodes (no references) */
+    bool solo;                     /* a packed commit with it failed: flush it alone */
+    bool kill;                     /* dirty data was written with HF_FS_WRITE_KILL */
+    TAILQ_ENTRY(hf_inode) in_list; /* dirty_inodes or idle_inodes */
+
+    struct hf_dirty dirty;
+    uint64_t dirty_since_ns; /* mono */
+    uint64_t not_before_ns;  /* a failed flush: background waits until then */
+    uint64_t no_inline;      /* index + 1 of a window that takes no more inline bytes; 0: none */
+    uint64_t compacted;      /* index + 1 of a window that was made whole and not yet committed */
+    uint64_t dirty_mtime_ns; /* wall; 0: the commit leaves the time alone */
+    uint64_t counted_bytes;  /* of dirty.dirty_bytes in fs->dirty_bytes */
+    uint64_t settle_seq;     /* fs->settle_seq of its last commit's answer */
+    uint64_t settled_end, settled_mtime_ns; /* committed since it was last clean */
+    bool settled_clean;
+    struct hf_flush *stream;          /* FILLING, or NULL */
+    uint64_t inline_from, inline_end; /* file bytes committed inline and not yet relocated */
+    uint32_t inline_bytes;            /* of them; 0: not in fs->inline_inodes */
+    TAILQ_ENTRY(hf_inode) in_inline;
+    struct hf_part_list parts;
+    struct hf_fs_req *waiters; /* doubly linked ring by next, prev */
+
+    int err;          /* of the last failed flush */
+    uint64_t err_seq; /* counts them; each file has what it reported */
+
+    struct hf_extents extents;
+    uint64_t cache_version;       /* data_version of the kernel's pages; 0: unknown */
+    bool fetching;                /* extents ahead of a reader */
+    struct hf_lock_owner *owners; /* that may hold locks through this mount */
+};
+
+struct hf_fs_file {
+    LIST_ENTRY(hf_fs_file) in_fs;
+    struct hf_fs *fs;
+    struct hf_inode *inode;
+    uint32_t open_flags;
+    uint64_t err_seen; /* inode->err_seq reported through this file */
+    uint64_t next_off; /* where a sequential reader goes on */
+    uint64_t ahead_end;
+    uint64_t ahead_bytes;
+};
+
+struct hf_fs {
+    struct hf_env *env;
+    struct hf_session *session;
+    struct hf_io *io;
+    struct hf_bufpool *pool;
+    uint64_t dirty_max_bytes, dirty_target_bytes, dirty_max_age_ns, readahead_bytes;
+    uint32_t flush_streams;
+    int lost; /* 0, or why */
+
+    struct hf_inode **hash;
+    uint32_t hash_size, inode_count; /* size: a power of two */
+    struct hf_inode_list idle_inodes;
+    uint32_t idle_count;
+    size_t extent_bytes; /* sum of the inodes' extents.cost_bytes */
+
+    struct hf_arena arena;
+    struct hf_inode_list dirty_inodes; /* FIFO by dirty_since_ns */
+    uint64_t dirty_bytes;              /* sum over inodes */
+    uint64_t flush_bytes;              /* in flushes */
+    uint64_t budget_bytes;             /* taken from the session */
+    TAILQ_HEAD(hf_flush_list, hf_flush) flushes;
+    uint32_t flush_count, background;
+    uint32_t launched; /* flushes that are complete and on their way */
+    uint64_t part_seq;
+    uint64_t settle_seq; /* counts answers to commits */
+    struct hf_timer age_timer;
+    struct hf_fs_req *writers; /* FIFO ring: waiting for memory or budget */
+    bool budget_wait;
+    bool in_kick;
+
+    struct hf_inode_list inline_inodes; /* a reference each; FIFO */
+    uint64_t inline_bytes;              /* of all of them */
+    struct hf_relocation *relocation;   /* under way, or NULL */
+    struct hf_timer relocate_timer;
+
+    struct hf_wr_extent *commit_extents; /* scratch: HF_COMMIT_EXTENTS_MAX */
+    struct hf_wr_inode *commit_inodes;   /* scratch: HF_FS_FLUSH_INODES */
+    uint8_t *commit_bulk;                /* scratch: HF_INLINE_BYTES_MAX */
+
+    uint64_t released[256]; /* inodes to tell the leader about */
+    uint32_t released_count;
+    struct hf_timer release_timer;
+    uint32_t calls; /* of the file system's own, under way */
+    LIST_HEAD(hf_file_list, hf_fs_file) files;
+    uint32_t open_count;
+    struct hf_fs_stats stats; /* counters only */
+};
+
+/* fs.c */
+
+/** A request of one look or one operation: answer in req->attr and so on, then after(). */
+int hf_fs_look(struct hf_fs *fs, const struct hf_meta_read *rd, struct hf_fs_req *req);
+int hf_fs_mutate(struct hf_fs *fs, const struct hf_meta_op *op, struct hf_fs_req *req);
+/** Free what the request holds and call done(). */
+void hf_fs_finish(struct hf_fs_req *req, int err);
+/** What a starter returns: an outcome known at once frees what the request holds. */
+int hf_fs_return(struct hf_fs_req *req, int err);
+void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req);
+/** Hold an inode (reference) and remember its errors so far. */
+void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode);
+/** Fire and forget. */
+void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op);
+void hf_req_ring_add(struct hf_fs_req **ring, struct hf_fs_req *req);
+void hf_req_ring_remove(struct hf_fs_req **ring, struct hf_fs_req *req);
+
+/* inode.c */
+
+/** NULL: unknown. No reference. */
+struct hf_inode *hf_fs_inode_find(struct hf_fs *fs, struct hf_ino ino);
+/** With a new reference; created when unknown. NULL: -ENOMEM. */
+struct hf_inode *hf_fs_inode_get(struct hf_fs *fs, struct hf_ino ino);
+struct hf_inode *hf_fs_inode_ref(struct hf_inode *inode);
+void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode);
+void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr);
+/** Also what was committed while @req was asking. */
+void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_req *req,
+                               struct hf_attr *attr);
+/** Its own commit or truncation made data_version @version. */
+void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version);
+/** Forget everything dirty (an unlinked or truncated file). */
+void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode);
+void hf_fs_inode_table_free(struct hf_fs *fs);
+/** Forget the cached extents. */
+void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode);
+/** The inode's cached extents took @before_bytes: count, and forget those of idle inodes when all
+ *  take too much. */
+void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t before_bytes);
+void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode);
+
+/* write.c */
+
+/** Writers waiting for memory or budget may go on. */
+void hf_fs_writers_wake(struct hf_fs *fs);
+void hf_fs_budget_trim(struct hf_fs *fs);
+void hf_fs_budget_spend(struct hf_fs *fs, uint64_t bytes);
+
+/* flush.c */
+
+/** The inode's dirty bytes changed: (un)list it, stream it, arm timers. */
+void hf_flush_note(struct hf_fs *fs, struct hf_inode *inode);
+/** After a write of [off, end): stream windows that fill in order. */
+void hf_flush_stream(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end);
+/** Start flushing all that is dirty of an inode. Errors: -ENOMEM (the rest stays dirty). */
+int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent);
+/** The same of every inode, small files together. */
+void hf_flush_all(struct hf_fs *fs, bool urgent);
+/** No more bytes join the inode's stream. */
+void hf_flush_seal(struct hf_fs *fs, struct hf_inode *inode);
+/** Flush just this range for @writer, who gets the outcome. Errors: -ENOMEM (done not called). */
+int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
+                   struct hf_fs_req *writer);
+/** Age and size: start what is due. */
+void hf_flush_kick(struct hf_fs *fs);
+/** @then runs when every flush of the inode that is under way now has ended; false: none is. */
+bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
+                   void (*then)(struct hf_fs_req *req));
+void hf_flush_lost(struct hf_fs *fs);
+
+/* compact.c */
+
+/**
+ * Make window @index completely dirty: what is committed of it is read and written again with what
+ * is dirty. done(0): it is; else it is as it was.
+ */
+void hf_compact_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t index,
+                       void (*done)(void *ctx, int err), void *ctx);
+
+/* relocate.c */
+
+/** [off, end) of the inode was committed inline. */
+void hf_relocate_note(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
+                      uint32_t bytes);
+/** Stop; what is inline stays inline. */
+void hf_relocate_fini(struct hf_fs *fs);
+
+/* lock.c */
+
+void hf_lock_owners_free(struct hf_inode *inode);
+/** Does the owner (of fcntl locks) hold locks through this mount? */
+bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock);
+/** Give up what it holds; the op is sent, nobody waits. */
+void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock);
+
+#endif

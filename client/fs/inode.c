@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "client/fs/fs_impl.h"
+#include "common/base/assert.h"
+
+#define HASH_SIZE_MIN 1024u
+
+static uint32_t bucket(const struct hf_fs *fs, struct hf_ino ino)
+{
+    return (uint32_t)((ino.v * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (fs->hash_size - 1);
+}
+
+struct hf_inode *hf_fs_inode_find(struct hf_fs *fs, struct hf_ino ino)
+{
+    struct hf_inode *inode = fs->hash ? fs->hash[bucket(fs, ino)] : NULL;
+
+    while (inode && inode->ino.v != ino.v) {
+        inode = inode->hash_next;
+    }
+    return inode;
+}
+
+/* Twice the buckets; without memory the chains just grow. */
+static int hash_grow(struct hf_fs *fs)
+{
+    uint32_t old_size = fs->hash_size, size = old_size ? old_size * 2 : HASH_SIZE_MIN;
+    struct hf_inode **old = fs->hash, **hash = calloc(size, sizeof(*hash));
+
+    if (!hash) {
+        return old ? 0 : -ENOMEM;
+    }
+    fs->hash = hash;
+    fs->hash_size = size;
+    for (uint32_t i = 0; i < old_size; i++) {
+        struct hf_inode *next;
+
+        for (struct hf_inode *inode = old[i]; inode; inode = next) {
+            uint32_t b = bucket(fs, inode->ino);
+
+            next = inode->hash_next;
+            inode->hash_next = hash[b];
+            hash[b] = inode;
+        }
+    }
+    free(old);
+    return 0;
+}
+
+static void inode_free(struct hf_fs *fs, struct hf_inode *inode)
+{
+    struct hf_inode **at = &fs->hash[bucket(fs, inode->ino)];
+
+    HF_ASSERT(inode->refs == 0 && inode->opens == 0 && TAILQ_EMPTY(&inode->parts));
+    HF_ASSERT(hf_dirty_empty(&inode->dirty) && !inode->waiters);
+    while (*at != inode) {
+        at = &(*at)->hash_next;
+    }
+    *at = inode->hash_next;
+    fs->inode_count--;
+    if (inode->idle) {
+        TAILQ_REMOVE(&fs->idle_inodes, inode, in_list);
+        fs->idle_count--;
+    }
+    hf_dirty_fini(&inode->dirty);
+    hf_fs_inode_clear_extents(fs, inode);
+    hf_lock_owners_free(inode);
+    free(inode);
+}
+
+struct hf_inode *hf_fs_inode_ref(struct hf_inode *inode)
+{
+    inode->refs++;
+    return inode;
+}
+
+struct hf_inode *hf_fs_inode_get(struct hf_fs *fs, struct hf_ino ino)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+    uint32_t b;
+
+    if (inode) {
+        if (inode->idle) {
+            TAILQ_REMOVE(&fs->idle_inodes, inode, in_list);
+            fs->idle_count--;
+            inode->idle = false;
+        }
+        return hf_fs_inode_ref(inode);
+    }
+    if (fs->inode_count >= fs->hash_size && hash_grow(fs)) {
+        return NULL;
+    }
+    inode = calloc(1, sizeof(*inode));
+    if (!inode) {
+        return NULL;
+    }
+    inode->ino = ino;
+    inode->refs = 1;
+    TAILQ_INIT(&inode->parts);
+    hf_dirty_init(&inode->dirty);
+    hf_extents_init(&inode->extents);
+    b = bucket(fs, ino);
+    inode->hash_next = fs->hash[b];
+    fs->hash[b] = inode;
+    fs->inode_count++;
+    return inode;
+}
+
+void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode)
+{
+    HF_ASSERT(inode->refs > 0);
+    if (--inode->refs > 0) {
+        return;
+    }
+    if (inode->orphan || (!inode->extents.valid && inode->cache_version == 0)) {
+        inode_free(fs, inode);
+        return;
+    }
+    inode->idle = true;
+    TAILQ_INSERT_TAIL(&fs->idle_inodes, inode, in_list);
+    fs->idle_count++;
+    if (fs->idle_count > HF_FS_IDLE_INODES) {
+        inode_free(fs, TAILQ_FIRST(&fs->idle_inodes));
+    }
+}
+
+void hf_fs_forget(struct hf_fs *fs, struct hf_ino ino)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    if (inode && inode->idle) {
+        inode_free(fs, inode);
+    }
+}
+
+void hf_fs_inode_table_free(struct hf_fs *fs)
+{
+    for (uint32_t i = 0; i < fs->hash_size; i++) {
+        while (fs->hash[i]) {
+            inode_free(fs, fs->hash[i]);
+        }
+    }
+    free(fs->hash);
+    fs->hash = NULL;
+}
+
+void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode)
+{
+    fs->extent_bytes -= inode->extents.cost_bytes;
+    hf_extents_clear(&inode->extents);
+}
+
+void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t before_bytes)
+{
+    struct hf_inode *idle;
+
+    fs->extent_bytes += inode->extents.cost_bytes - before_bytes;
+    while (fs->extent_bytes > HF_FS_EXTENT_BYTES &&
+           (idle = TAILQ_FIRST(&fs->idle_inodes)) != NULL) {
+        inode_free(fs, idle);
+    }
+}
+
+/* Attributes with what is dirty laid over them */
+
+static void raise(struct hf_attr *attr, uint64_t end, uint64_t mtime_ns)
+{
+    attr->size = end > attr->size ? end : attr->size;
+    if (mtime_ns > attr->mtime_ns) {
+        attr->mtime_ns = mtime_ns;
+        attr->ctime_ns = mtime_ns > attr->ctime_ns ? mtime_ns : attr->ctime_ns;
+    }
+}
+
+void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
+{
+    if (hf_dirty_empty(&inode->dirty)) {
+        return;
+    }
+    raise(attr, hf_dirty_end(&inode->dirty), inode->dirty_mtime_ns);
+    attr->bytes += inode->dirty.dirty_bytes + inode->dirty.busy_bytes;
+    if (inode->kill) {
+        attr->mode &= ~(uint32_t)S_ISUID;
+        attr->mode &= attr->mode & S_IXGRP ? ~(uint32_t)S_ISGID : ~0u;
+    }
+}
+
+void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_req *req,
+                               struct hf_attr *attr)
+{
+    if (inode->settle_seq > req->begin_seq) {
+        raise(attr, inode->settled_end, inode->settled_mtime_ns);
+    }
+    hf_fs_inode_overlay(inode, attr);
+}
+
+void hf_fs_overlay(struct hf_fs *fs, struct hf_attr *attr)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, attr->ino);
+
+    if (inode) {
+        hf_fs_inode_overlay(inode, attr);
+    }
+}
+
+void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version)
+{
+    if (inode->cache_version && version == inode->cache_version + 1) {
+        inode->cache_version = version;
+    } else if (version != inode->cache_version) {
+        inode->cache_version = 0;
+    }
+}
+
+void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
+{
+    hf_flush_seal(fs, inode);
+    hf_dirty_fini(&inode->dirty);
+    inode->dirty_mtime_ns = 0;
+    inode->kill = false;
+    hf_flush_note(fs, inode);
+    hf_fs_budget_trim(fs);
+    hf_fs_writers_wake(fs);
+}
+
+void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode)
+{
+    if (inode->orphan) {
+        struct hf_meta_op op = {.op = HF_OP_ORPHAN_RELEASE, .ino = inode->ino};
+
+        hf_fs_inode_drop_dirty(fs, inode);
+        hf_fs_mutate_quietly(fs, &op);
+        return;
+    }
+    (void)hf_flush_inode(fs, inode, false); /* without memory it stays dirty and goes by age */
+}

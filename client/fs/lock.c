@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lock.c - byte-range and whole-file locks: tried at the metadata, waited for by a long poll.
+ *
+ *     try ──granted──► done        try ──in the way, wait──► LOCK_WAIT ──free, or 20 s──► try
+ *
+ * An interrupt ends the wait at once; the poll under way then belongs to nobody and is ignored.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "client/fs/fs_impl.h"
+
+void hf_lock_owners_free(struct hf_inode *inode)
+{
+    while (inode->owners) {
+        struct hf_lock_owner *owner = inode->owners;
+
+        inode->owners = owner->next;
+        free(owner);
+    }
+}
+
+static struct hf_lock_owner **owner_find(struct hf_inode *inode, uint64_t owner, bool flock)
+{
+    struct hf_lock_owner **at = &inode->owners;
+
+    while (*at && ((*at)->owner != owner || (*at)->flock != flock)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock)
+{
+    return *owner_find((struct hf_inode *)(uintptr_t)inode, owner, flock) != NULL;
+}
+
+/* Remember who may hold locks: only their closes ask for a release. */
+static int owner_note(struct hf_inode *inode, uint64_t owner, bool flock)
+{
+    struct hf_lock_owner *note;
+
+    if (hf_lock_held(inode, owner, flock)) {
+        return 0;
+    }
+    note = malloc(sizeof(*note));
+    if (!note) {
+        return -ENOMEM;
+    }
+    *note = (struct hf_lock_owner){.owner = owner, .flock = flock, .next = inode->owners};
+    inode->owners = note;
+    return 0;
+}
+
+void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock)
+{
+    struct hf_lock_owner **at = owner_find(inode, owner, flock), *note = *at;
+    struct hf_meta_op op = {.op = HF_OP_LOCK_RELEASE,
+                            .ino = inode->ino,
+                            .lock_owner = owner,
+                            .flags = flock ? HF_LOCK_FLOCK : 0};
+
+    if (note) {
+        *at = note->next;
+        free(note);
+        hf_fs_mutate_quietly(fs, &op);
+    }
+}
+
+void hf_fs_unflock(struct hf_fs *fs, struct hf_ino ino, uint64_t owner)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    if (inode) {
+        hf_lock_drop(fs, inode, owner, true);
+    }
+}
+
+/* Asking */
+
+static int got_lock(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    struct hf_fs_lock *lock = &req->lock;
+
+    if (reply->err) {
+        return reply->err;
+    }
+    lock->type = reply->lock_type;
+    lock->pid = reply->lock_pid;
+    lock->start = reply->lock_start;
+    lock->length = reply->lock_end == UINT64_MAX ? 0 : reply->lock_end - reply->lock_start + 1;
+    return 0;
+}
+
+int hf_fs_getlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lock,
+                struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_GETLK,
+                              .ino = ino,
+                              .lock_type = lock->type,
+                              .lock_owner = lock->owner,
+                              .offset = lock->start,
+                              .length = lock->length};
+
+    hf_fs_begin(fs, req);
+    req->lock = *lock;
+    req->after = got_lock;
+    return hf_fs_look(fs, &rd, req);
+}
+
+/* Setting */
+
+#define LOCK_TRYING  1u
+#define LOCK_WAITING 2u
+
+struct lock_poll {
+    struct hf_meta_call call;
+    struct hf_fs *fs;
+    struct hf_fs_req *req; /* NULL: interrupted */
+};
+
+static int lock_try(struct hf_fs_req *req);
+
+static void polled(struct hf_meta_call *call, const struct hf_meta_reply *reply)
+{
+    struct lock_poll *poll = call->ctx;
+    struct hf_fs_req *req = poll->req;
+    int err = reply->err;
+
+    poll->fs->calls--;
+    free(poll);
+    if (!req) {
+        return;
+    }
+    req->arg = NULL;
+    if (err == 0 || err == -EAGAIN || err == -ETIMEDOUT) {
+        err = lock_try(req);
+    }
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+static int lock_wait(struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_LOCK_WAIT,
+                              .ino = req->ino,
+                              .lock_type = req->lock.type,
+                              .lock_owner = req->lock.owner,
+                              .offset = req->lock.start,
+                              .length = req->lock.length,
+                              .flags = req->lock.flock ? HF_LOCK_FLOCK : 0};
+    struct lock_poll *poll = calloc(1, sizeof(*poll));
+
+    if (!poll) {
+        return -ENOMEM;
+    }
+    poll->call.done = polled;
+    poll->call.ctx = poll;
+    poll->fs = req->fs;
+    poll->req = req;
+    req->arg = poll;
+    req->state = LOCK_WAITING;
+    req->fs->calls++;
+    hf_session_read(req->fs->session, &rd, &poll->call);
+    return HF_FS_PENDING;
+}
+
+static int lock_tried(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (reply->err == -EAGAIN && req->flags) {
+        if (req->mode) { /* interrupted while the try was under way */
+            return -EINTR;
+        }
+        return lock_wait(req);
+    }
+    return reply->err;
+}
+
+static int lock_try(struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {.op = HF_OP_LOCK,
+                            .ino = req->ino,
+                            .lock_owner = req->lock.owner,
+                            .lock_type = req->lock.type,
+                            .lock_pid = req->lock.pid,
+                            .offset = req->lock.start,
+                            .length = req->lock.length,
+                            .flags = req->lock.flock ? HF_LOCK_FLOCK : 0};
+
+    req->state = LOCK_TRYING;
+    req->after = lock_tried;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lock, bool wait,
+                struct hf_fs_req *req)
+{
+    struct hf_inode *inode = hf_fs_inode_get(fs, ino);
+
+    hf_fs_begin(fs, req);
+    if (!inode) {
+        return -ENOMEM;
+    }
+    hf_fs_hold(req, inode);
+    req->ino = ino;
+    req->lock = *lock;
+    req->flags = wait;
+    req->mode = 0;
+    if (lock->type != F_UNLCK && owner_note(inode, lock->owner, lock->flock)) {
+        return hf_fs_return(req, -ENOMEM);
+    }
+    return hf_fs_return(req, lock_try(req));
+}
+
+void hf_fs_interrupt(struct hf_fs_req *req)
+{
+    struct lock_poll *poll;
+
+    if (req->state != LOCK_WAITING) {
+        req->mode = 1; /* what is under way is answered first */
+        return;
+    }
+    poll = (struct lock_poll *)(uintptr_t)req->arg;
+    poll->req = NULL;
+    req->arg = NULL;
+    hf_fs_finish(req, -EINTR);
+}

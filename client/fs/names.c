@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "client/fs/fs_impl.h"
+
+static int name_check(const char *name)
+{
+    size_t len = strnlen(name, HF_NAME_MAX + 1);
+
+    return len == 0 ? -ENOENT : len > HF_NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+int hf_fs_lookup(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {
+        .op = HF_RD_LOOKUP, .ino = parent, .name = name, .name_len = strlen(name)};
+    int err = name_check(name);
+
+    hf_fs_begin(fs, req);
+    return err ? err : hf_fs_look(fs, &rd, req);
+}
+
+int hf_fs_readlink(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_READLINK, .ino = ino};
+
+    hf_fs_begin(fs, req);
+    return hf_fs_look(fs, &rd, req);
+}
+
+int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t max, bool plus,
+                  struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_READDIR,
+                              .ino = ino,
+                              .cookie = cookie,
+                              .max = max,
+                              .flags = plus ? HF_READDIR_PLUS : 0};
+
+    hf_fs_begin(fs, req);
+    return hf_fs_look(fs, &rd, req);
+}
+
+int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const char *name,
+               struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_LINK, .ino = ino, .parent = parent, .name = name, .name_len = strlen(name)};
+    int err = name_check(name);
+
+    hf_fs_begin(fs, req);
+    return err ? err : hf_fs_mutate(fs, &op, req);
+}
+
+/* A name of the file is gone; @attr is how it was left. */
+static void name_gone(struct hf_fs *fs, const struct hf_attr *attr)
+{
+    struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(fs, attr->ino) : NULL;
+
+    if (!inode || attr->nlink > 0 || S_ISDIR(attr->mode)) {
+        return;
+    }
+    inode->orphan = true;
+    if (inode->opens == 0 && !hf_dirty_empty(&inode->dirty)) {
+        inode = hf_fs_inode_get(fs, attr->ino);
+        hf_fs_inode_drop_dirty(fs, inode);
+        hf_fs_inode_unref(fs, inode);
+    }
+}
+
+static int unlinked(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (reply->err == 0) {
+        name_gone(req->fs, &reply->attr);
+    }
+    return reply->err;
+}
+
+int hf_fs_unlink(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_UNLINK, .parent = parent, .name = name, .name_len = strlen(name)};
+    int err = name_check(name);
+
+    hf_fs_begin(fs, req);
+    req->after = unlinked;
+    return err ? err : hf_fs_mutate(fs, &op, req);
+}
+
+int hf_fs_rmdir(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_RMDIR, .parent = parent, .name = name, .name_len = strlen(name)};
+    int err = name_check(name);
+
+    hf_fs_begin(fs, req);
+    return err ? err : hf_fs_mutate(fs, &op, req);
+}
+
+/* Rename: what moves over another file has its data committed first, so that a crash of this
+ * client leaves the old contents or the new ones, never an empty file. */
+
+static int renamed(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (reply->err == 0 && !(req->flags & RENAME_EXCHANGE)) {
+        name_gone(req->fs, &reply->attr2);
+    }
+    return reply->err;
+}
+
+static int rename_go(struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_RENAME,
+        .parent = req->ino,
+        .name = req->mem,
+        .name_len = strlen(req->mem),
+        .parent2 = req->ino2,
+        .name2 = req->mem2,
+        .name2_len = strlen(req->mem2),
+        .flags = req->flags,
+    };
+
+    req->after = renamed;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static void rename_clean(struct hf_fs_req *req)
+{
+    int err = req->inode->err_seq != req->err_seq ? req->inode->err : rename_go(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+static int rename_source(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    struct hf_fs *fs = req->fs;
+    struct hf_inode *inode;
+
+    if (reply->err) {
+        return reply->err;
+    }
+    inode = hf_fs_inode_find(fs, reply->attr.ino);
+    if (!inode || (hf_dirty_empty(&inode->dirty) && TAILQ_EMPTY(&inode->parts))) {
+        return rename_go(req);
+    }
+    hf_fs_hold(req, hf_fs_inode_ref(inode));
+    (void)hf_flush_inode(fs, inode, true); /* what finds no memory stays dirty: as after a crash */
+    if (hf_flush_wait(inode, req, rename_clean)) {
+        return HF_FS_PENDING;
+    }
+    return rename_go(req);
+}
+
+int hf_fs_rename(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_ino parent2,
+                 const char *name2, uint32_t flags, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {
+        .op = HF_RD_LOOKUP, .ino = parent, .name = name, .name_len = strlen(name)};
+    int err = name_check(name);
+
+    hf_fs_begin(fs, req);
+    err = err ? err : name_check(name2);
+    if (err) {
+        return err;
+    }
+    req->ino = parent;
+    req->ino2 = parent2;
+    req->flags = flags;
+    req->mem = strdup(name);
+    req->mem2 = strdup(name2);
+    if (!req->mem || !req->mem2) {
+        return hf_fs_return(req, -ENOMEM);
+    }
+    if (TAILQ_EMPTY(&fs->dirty_inodes) && TAILQ_EMPTY(&fs->flushes)) {
+        return rename_go(req);
+    }
+    req->after = rename_source;
+    return hf_fs_look(fs, &rd, req);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/fs/fs_impl.h"
+#include "common/base/assert.h"
+
+/* What of the session's budget covers nothing any more goes back. */
+void hf_fs_budget_trim(struct hf_fs *fs)
+{
+    uint64_t live = fs->dirty_bytes + fs->flush_bytes;
+
+    if (fs->budget_bytes > live && !fs->lost) {
+        hf_session_give_budget(fs->session, fs->budget_bytes - live);
+        fs->budget_bytes = live;
+    }
+}
+
+/* @bytes of what was dirty lie in the stores now. */
+void hf_fs_budget_spend(struct hf_fs *fs, uint64_t bytes)
+{
+    uint64_t live = fs->dirty_bytes + fs->flush_bytes;
+    uint64_t over = fs->budget_bytes > live ? fs->budget_bytes - live : 0;
+
+    bytes = bytes < over ? bytes : over;
+    if (bytes && !fs->lost) {
+        hf_session_spend_budget(fs->session, bytes);
+        fs->budget_bytes -= bytes;
+    }
+}
+
+static bool takes_over(const struct hf_buf *buf, uint32_t len)
+{
+    return buf && len >= HF_FS_TAKE_BYTES;
+}
+
+/* Is there memory for it? A first slab always is. */
+static bool has_room(const struct hf_fs *fs, const struct hf_buf *buf, uint32_t len)
+{
+    size_t need = takes_over(buf, len) ? buf->cap_bytes : hf_arena_need(&fs->arena, len);
+
+    return need == 0 || fs->arena.mem_bytes == 0 ||
+           fs->arena.mem_bytes + need <= fs->dirty_max_bytes;
+}
+
+static int enter(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, const void *data,
+                 uint32_t len, struct hf_buf *buf)
+{
+    struct hf_slab *slab;
+    int err;
+
+    if (!takes_over(buf, len)) {
+        return hf_dirty_write(&inode->dirty, &fs->arena, off, data, len);
+    }
+    slab = hf_arena_adopt(&fs->arena, hf_buf_ref(buf));
+    if (!slab) {
+        hf_buf_unref(buf);
+        return -ENOMEM;
+    }
+    err = hf_dirty_write_slab(&inode->dirty, off, len, slab,
+                              (uint32_t)((const uint8_t *)data - buf->data));
+    hf_slab_unref(slab);
+    return err;
+}
+
+/* -EAGAIN: no memory or budget now. HF_FS_PENDING: @req ends when it is through. */
+static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
+                     struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req)
+{
+    struct hf_fs *fs = file->fs;
+    struct hf_inode *inode = file->inode;
+    int err;
+
+    if (fs->lost) {
+        return fs->lost;
+    }
+    if (!has_room(fs, buf, len)) {
+        return -EAGAIN;
+    }
+    err = hf_session_take_budget(fs->session, len);
+    if (err) {
+        return err;
+    }
+    fs->budget_bytes += len;
+    err = enter(fs, inode, off, data, len, buf);
+    hf_flush_note(fs, inode);
+    if (err) {
+        hf_fs_budget_trim(fs);
+        return err;
+    }
+    if (fs->budget_bytes > fs->dirty_bytes + fs->flush_bytes) {
+        hf_fs_budget_trim(fs); /* it overwrote what was dirty */
+    }
+    inode->dirty_mtime_ns = hf_env_wall_ns(fs->env);
+    inode->kill = inode->kill || (flags & HF_FS_WRITE_KILL);
+    fs->stats.writes++;
+    fs->stats.write_bytes += len;
+    if (flags & HF_FS_WRITE_THROUGH) {
+        err = hf_flush_range(fs, inode, off, off + len, req);
+        return err ? err : HF_FS_PENDING;
+    }
+    hf_flush_stream(fs, inode, off, off + len);
+    hf_flush_note(fs, inode);
+    if (fs->arena.mem_bytes > fs->dirty_target_bytes) {
+        hf_flush_kick(fs);
+    }
+    return 0;
+}
+
+static void budget_done(void *ctx, int err)
+{
+    struct hf_fs *fs = ctx;
+    struct hf_fs_req *req = fs->writers;
+
+    fs->budget_wait = false;
+    if (err && req) {
+        hf_req_ring_remove(&fs->writers, req);
+        hf_fs_finish(req, err);
+    }
+    hf_fs_writers_wake(fs);
+}
+
+/* The first waiting writer needs either memory, which flushes free, or budget. */
+static void writers_wait(struct hf_fs *fs)
+{
+    const struct hf_fs_req *req = fs->writers;
+
+    if (!fs->budget_wait && has_room(fs, req->buf, (uint32_t)req->len_bytes)) {
+        fs->budget_wait = true;
+        hf_session_wait_budget(fs->session, req->len_bytes, budget_done, fs);
+    }
+    hf_flush_kick(fs);
+}
+
+void hf_fs_writers_wake(struct hf_fs *fs)
+{
+    while (fs->writers) {
+        struct hf_fs_req *req = fs->writers;
+        int err;
+
+        /* off the ring first: what it wakes may look at the ring again */
+        hf_req_ring_remove(&fs->writers, req);
+        err = write_now(req->of, req->off_bytes, req->arg, (uint32_t)req->len_bytes, req->buf,
+                        req->flags, req);
+        if (err == -EAGAIN) {
+            hf_req_ring_add(&fs->writers, req);
+            fs->writers = req; /* still the first */
+            writers_wait(fs);
+            return;
+        }
+        if (err != HF_FS_PENDING) {
+            hf_fs_finish(req, err);
+        }
+    }
+}
+
+/* Keep what the caller lent, and queue. */
+static int write_later(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
+                       struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req)
+{
+    struct hf_fs *fs = file->fs;
+
+    if (takes_over(buf, len)) {
+        req->buf = hf_buf_ref(buf);
+        req->arg = data;
+    } else {
+        req->mem = malloc(len);
+        if (!req->mem) {
+            return -ENOMEM;
+        }
+        memcpy(req->mem, data, len);
+        req->arg = req->mem;
+    }
+    req->of = file;
+    req->off_bytes = off;
+    req->len_bytes = len;
+    req->flags = flags;
+    hf_req_ring_add(&fs->writers, req);
+    if (fs->writers == req) {
+        writers_wait(fs);
+    }
+    return HF_FS_PENDING;
+}
+
+int hf_fs_write(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
+                struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req)
+{
+    struct hf_fs *fs = file->fs;
+    int err = -EAGAIN;
+
+    hf_fs_begin(fs, req);
+    if (len == 0) {
+        return 0;
+    }
+    if (off > HF_FILE_BYTES_MAX || len > HF_FILE_BYTES_MAX - off) {
+        return -EFBIG;
+    }
+    if (!fs->writers) {
+        err = write_now(file, off, data, len, buf, flags, req);
+    }
+    return err == -EAGAIN ? write_later(file, off, data, len, buf, flags, req) : err;
+}
+
+/* fsync and close */
+
+/* What was not yet reported through this file. */
+static int report(struct hf_fs_file *file)
+{
+    struct hf_inode *inode = file->inode;
+
+    if (inode->err_seq != file->err_seen) {
+        file->err_seen = inode->err_seq;
+        return inode->err;
+    }
+    return 0;
+}
+
+static void fsync_done(struct hf_fs_req *req)
+{
+    hf_fs_finish(req, report(req->of));
+}
+
+static int fsync_start(struct hf_fs_file *file, struct hf_fs_req *req)
+{
+    int err = hf_flush_inode(file->fs, file->inode, true);
+
+    if (err) {
+        return err;
+    }
+    req->of = file;
+    if (hf_flush_wait(file->inode, req, fsync_done)) {
+        return HF_FS_PENDING;
+    }
+    return report(file);
+}
+
+int hf_fs_fsync(struct hf_fs_file *file, struct hf_fs_req *req)
+{
+    hf_fs_begin(file->fs, req);
+    return fsync_start(file, req);
+}
+
+int hf_fs_flush(struct hf_fs_file *file, uint64_t owner, struct hf_fs_req *req)
+{
+    struct hf_inode *inode = file->inode;
+
+    hf_fs_begin(file->fs, req);
+    if (inode->owners && hf_lock_held(inode, owner, false)) {
+        hf_lock_drop(file->fs, inode, owner, false);
+    }
+    if ((file->open_flags & O_ACCMODE) == O_RDONLY || inode->orphan) {
+        return 0;
+    }
+    return fsync_start(file, req);
+}

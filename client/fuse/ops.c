@@ -1,0 +1,860 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ops.c - FUSE requests into calls of client/fs, and their outcomes into replies: exactly one each.
+ *
+ * No leases yet: every attribute and name is given to the kernel with validity 0.
+ */
+#define FUSE_USE_VERSION 314
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <fuse_lowlevel.h>
+
+#include "client/fuse/fuse_impl.h"
+#include "common/base/assert.h"
+#include "common/base/bytes.h"
+#include "common/base/err.h"
+
+#define DOT_COOKIES 2u /* offsets of "." and ".." come before those of the entries */
+
+struct hf_fuse_call {
+    struct hf_fs_req req;
+    fuse_req_t freq;
+    struct hf_fuse *fuse;
+    void (*reply)(struct hf_fuse_call *call);
+    struct hf_fuse_call *next;
+    size_t size;
+    uint64_t off;
+    struct hf_ino ino;
+    struct fuse_file_info fi;
+};
+
+static struct hf_ino ino_of(fuse_ino_t ino)
+{
+    return (struct hf_ino){ino};
+}
+
+static struct hf_fs_file *file_of(const struct fuse_file_info *fi)
+{
+    return (struct hf_fs_file *)(uintptr_t)fi->fh;
+}
+
+/* Calls */
+
+static void call_end(struct hf_fuse_call *call, int err)
+{
+    struct hf_fuse *fuse = call->fuse;
+
+    if (err == HF_FS_PENDING) {
+        return;
+    }
+    if (err) {
+        (void)fuse_reply_err(call->freq, hf_err_errno(err)); /* ENOENT: it was interrupted */
+    } else {
+        call->reply(call);
+    }
+    fuse->call_count--;
+    call->next = fuse->free_calls;
+    fuse->free_calls = call;
+}
+
+static void call_done(struct hf_fs_req *req, int err)
+{
+    call_end(req->ctx, err);
+}
+
+/* NULL: no memory; answered. */
+static struct hf_fuse_call *call_new(fuse_req_t freq, void (*reply)(struct hf_fuse_call *call))
+{
+    struct hf_fuse *fuse = fuse_req_userdata(freq);
+    struct hf_fuse_call *call = fuse->free_calls;
+    const struct fuse_ctx *who = fuse_req_ctx(freq);
+
+    if (call) {
+        fuse->free_calls = call->next;
+    } else {
+        call = calloc(1, sizeof(*call));
+        if (!call) {
+            (void)fuse_reply_err(freq, ENOMEM);
+            return NULL;
+        }
+        call->fuse = fuse;
+        call->req.done = call_done;
+        call->req.ctx = call;
+    }
+    hf_looked_drop(&fuse->looked, (uint32_t)who->pid);
+    call->freq = freq;
+    call->reply = reply;
+    call->req.uid = who->uid;
+    call->req.gid = who->gid;
+    call->req.umask = who->umask;
+    fuse->call_count++;
+    return call;
+}
+
+void hf_fuse_calls_free(struct hf_fuse *fuse)
+{
+    while (fuse->free_calls) {
+        struct hf_fuse_call *call = fuse->free_calls;
+
+        fuse->free_calls = call->next;
+        free(call);
+    }
+}
+
+/* Conversions */
+
+/* Times are two's complement: before 1970 too, for 292 years either way. */
+static struct timespec time_of(uint64_t ns)
+{
+    int64_t sec = (int64_t)ns / (int64_t)HF_NS_PER_SEC;
+    int64_t rest = (int64_t)ns % (int64_t)HF_NS_PER_SEC;
+
+    if (rest < 0) {
+        sec--;
+        rest += (int64_t)HF_NS_PER_SEC;
+    }
+    return (struct timespec){.tv_sec = sec, .tv_nsec = rest};
+}
+
+static uint64_t ns_of(const struct timespec *t)
+{
+    int64_t ns;
+
+    if (__builtin_mul_overflow((int64_t)t->tv_sec, (int64_t)HF_NS_PER_SEC, &ns) ||
+        __builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns)) {
+        ns = t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
+    }
+    return (uint64_t)ns;
+}
+
+/* Device numbers as the kernel's 32-bit encoding has them, which st_rdev of libfuse is. */
+static struct stat stat_of(const struct hf_attr *a)
+{
+    return (struct stat){
+        .st_ino = a->ino.v,
+        .st_mode = a->mode,
+        .st_nlink = a->nlink,
+        .st_uid = a->uid,
+        .st_gid = a->gid,
+        .st_rdev = a->rdev,
+        .st_size = (off_t)a->size,
+        .st_blksize = HF_BLOCK_BYTES,
+        .st_blocks = (blkcnt_t)((a->bytes + 511) / 512),
+        .st_atim = time_of(a->atime_ns),
+        .st_mtim = time_of(a->mtime_ns),
+        .st_ctim = time_of(a->ctime_ns),
+    };
+}
+
+static struct fuse_entry_param entry_of(const struct hf_attr *a)
+{
+    return (struct fuse_entry_param){
+        .ino = a->ino.v, .generation = a->generation, .attr = stat_of(a)};
+}
+
+/* Replies */
+
+static void reply_ok(struct hf_fuse_call *call)
+{
+    (void)fuse_reply_err(call->freq, 0);
+}
+
+static void reply_entry(struct hf_fuse_call *call)
+{
+    struct fuse_entry_param e = entry_of(&call->req.attr);
+
+    (void)fuse_reply_entry(call->freq, &e);
+}
+
+static void reply_looked_up(struct hf_fuse_call *call)
+{
+    hf_looked_put(&call->fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, &call->req.attr,
+                  hf_env_mono_ns(call->fuse->env));
+    reply_entry(call);
+}
+
+static void reply_attr(struct hf_fuse_call *call)
+{
+    struct stat st = stat_of(&call->req.attr);
+
+    (void)fuse_reply_attr(call->freq, &st, 0);
+}
+
+static void reply_open(struct hf_fuse_call *call)
+{
+    call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
+    call->fi.keep_cache = call->req.keep_cache;
+    if (fuse_reply_open(call->freq, &call->fi) == -ENOENT) {
+        hf_fs_release(call->req.file); /* interrupted: the kernel will not release it */
+    }
+}
+
+static void reply_create(struct hf_fuse_call *call)
+{
+    struct fuse_entry_param e = entry_of(&call->req.attr);
+
+    call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
+    call->fi.keep_cache = 1; /* nobody has read it */
+    if (fuse_reply_create(call->freq, &e, &call->fi) == -ENOENT) {
+        hf_fs_release(call->req.file);
+    }
+}
+
+static void reply_readlink(struct hf_fuse_call *call)
+{
+    char target[HF_SYMLINK_MAX + 1];
+    size_t len = call->req.data_len < HF_SYMLINK_MAX ? call->req.data_len : HF_SYMLINK_MAX;
+
+    memcpy(target, call->req.data, len);
+    target[len] = '\0';
+    (void)fuse_reply_readlink(call->freq, target);
+}
+
+static void reply_bytes(struct hf_fuse_call *call)
+{
+    size_t len = call->req.data_len;
+
+    if (call->size == 0) {
+        (void)fuse_reply_xattr(call->freq, len);
+    } else if (len > call->size) {
+        (void)fuse_reply_err(call->freq, ERANGE);
+    } else {
+        (void)fuse_reply_buf(call->freq, call->req.data, len);
+    }
+}
+
+static void reply_iov(struct hf_fuse_call *call)
+{
+    if (call->req.iov_count == 0) {
+        (void)fuse_reply_buf(call->freq, NULL, 0);
+    } else {
+        (void)fuse_reply_iov(call->freq, call->req.iov, call->req.iov_count);
+    }
+}
+
+static void reply_written(struct hf_fuse_call *call)
+{
+    (void)fuse_reply_write(call->freq, call->size);
+}
+
+static void reply_copied(struct hf_fuse_call *call)
+{
+    (void)fuse_reply_write(call->freq, call->req.count);
+}
+
+static void reply_lseek(struct hf_fuse_call *call)
+{
+    (void)fuse_reply_lseek(call->freq, (off_t)call->req.count);
+}
+
+static void reply_statfs(struct hf_fuse_call *call)
+{
+    const struct hf_meta_reply *s = &call->req.stat;
+    struct statvfs st = {
+        .f_bsize = HF_BLOCK_BYTES,
+        .f_frsize = HF_BLOCK_BYTES,
+        .f_blocks = s->total_bytes / HF_BLOCK_BYTES,
+        .f_bfree = s->free_bytes / HF_BLOCK_BYTES,
+        .f_bavail = s->free_bytes / HF_BLOCK_BYTES,
+        .f_files = s->inodes + s->free_bytes / HF_BLOCK_BYTES,
+        .f_ffree = s->free_bytes / HF_BLOCK_BYTES,
+        .f_favail = s->free_bytes / HF_BLOCK_BYTES,
+        .f_namemax = HF_NAME_MAX,
+    };
+
+    (void)fuse_reply_statfs(call->freq, &st);
+}
+
+static void reply_lock(struct hf_fuse_call *call)
+{
+    const struct hf_fs_lock *lock = &call->req.lock;
+    struct flock fl = {.l_type = (short)lock->type,
+                       .l_whence = SEEK_SET,
+                       .l_start = (off_t)lock->start,
+                       .l_len = (off_t)lock->length,
+                       .l_pid = (pid_t)lock->pid};
+
+    (void)fuse_reply_lock(call->freq, &fl);
+}
+
+/* Names */
+
+static void op_lookup(fuse_req_t freq, fuse_ino_t parent, const char *name)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_looked_up);
+
+    if (call) {
+        call_end(call, hf_fs_lookup(call->fuse->fs, ino_of(parent), name, &call->req));
+    }
+}
+
+static void op_forget(fuse_req_t freq, fuse_ino_t ino, uint64_t count)
+{
+    struct hf_fuse *fuse = fuse_req_userdata(freq);
+
+    (void)count; /* an inode is kept by what is known of it, not by look-ups */
+    hf_fs_forget(fuse->fs, ino_of(ino));
+    fuse_reply_none(freq);
+}
+
+static void op_forget_multi(fuse_req_t freq, size_t count, struct fuse_forget_data *forgets)
+{
+    struct hf_fuse *fuse = fuse_req_userdata(freq);
+
+    for (size_t i = 0; i < count; i++) {
+        hf_fs_forget(fuse->fs, ino_of(forgets[i].ino));
+    }
+    fuse_reply_none(freq);
+}
+
+static void op_mknod(fuse_req_t freq, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_entry);
+
+    if (call) {
+        call_end(call,
+                 hf_fs_mknod(call->fuse->fs, ino_of(parent), name, mode, rdev, NULL, &call->req));
+    }
+}
+
+static void op_mkdir(fuse_req_t freq, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    op_mknod(freq, parent, name, S_IFDIR | (mode & ~(mode_t)S_IFMT), 0);
+}
+
+static void op_symlink(fuse_req_t freq, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_entry);
+
+    if (call) {
+        call_end(call, hf_fs_mknod(call->fuse->fs, ino_of(parent), name, S_IFLNK | 0777, 0, target,
+                                   &call->req));
+    }
+}
+
+static void op_link(fuse_req_t freq, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_entry);
+
+    if (call) {
+        call_end(call, hf_fs_link(call->fuse->fs, ino_of(ino), ino_of(parent), name, &call->req));
+    }
+}
+
+static void op_unlink(fuse_req_t freq, fuse_ino_t parent, const char *name)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    if (call) {
+        call_end(call, hf_fs_unlink(call->fuse->fs, ino_of(parent), name, &call->req));
+    }
+}
+
+static void op_rmdir(fuse_req_t freq, fuse_ino_t parent, const char *name)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    if (call) {
+        call_end(call, hf_fs_rmdir(call->fuse->fs, ino_of(parent), name, &call->req));
+    }
+}
+
+static void op_rename(fuse_req_t freq, fuse_ino_t parent, const char *name, fuse_ino_t parent2,
+                      const char *name2, unsigned int flags)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    if (call) {
+        call_end(call, hf_fs_rename(call->fuse->fs, ino_of(parent), name, ino_of(parent2), name2,
+                                    flags, &call->req));
+    }
+}
+
+static void op_readlink(fuse_req_t freq, fuse_ino_t ino)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_readlink);
+
+    if (call) {
+        call_end(call, hf_fs_readlink(call->fuse->fs, ino_of(ino), &call->req));
+    }
+}
+
+/* Directories */
+
+struct listing {
+    fuse_req_t freq;
+    char *buf;
+    size_t size, used;
+    bool plus;
+};
+
+/* False: no room. */
+static bool list_add(struct listing *l, const char *name, const struct fuse_entry_param *e,
+                     uint64_t next)
+{
+    size_t n = l->plus ? fuse_add_direntry_plus(l->freq, l->buf + l->used, l->size - l->used, name,
+                                                e, (off_t)next)
+                       : fuse_add_direntry(l->freq, l->buf + l->used, l->size - l->used, name,
+                                           &e->attr, (off_t)next);
+
+    if (n > l->size - l->used) {
+        return false;
+    }
+    l->used += n;
+    return true;
+}
+
+static bool list_dots(struct listing *l, struct hf_ino ino, uint64_t from)
+{
+    struct fuse_entry_param e = {.attr = {.st_ino = ino.v, .st_mode = S_IFDIR | 0755}};
+
+    return (from > 0 || list_add(l, ".", &e, 1)) && (from > 1 || list_add(l, "..", &e, 2));
+}
+
+static bool list_entry(struct hf_fuse *fuse, struct listing *l, struct hf_dirent *d)
+{
+    struct fuse_entry_param e = {.attr = {.st_ino = d->ino.v, .st_mode = d->type}};
+    char name[HF_NAME_MAX + 1];
+
+    if (d->name_len > HF_NAME_MAX) {
+        return true; /* nothing that could be shown */
+    }
+    memcpy(name, d->name, d->name_len);
+    name[d->name_len] = '\0';
+    if (l->plus && d->has_attr) {
+        hf_fs_overlay(fuse->fs, &d->attr);
+        e = entry_of(&d->attr);
+    }
+    return list_add(l, name, &e, d->cookie + DOT_COOKIES);
+}
+
+static void reply_listing(struct hf_fuse_call *call)
+{
+    struct listing l = {.freq = call->freq, .size = call->size, .plus = call->fi.fh};
+    struct hf_reader r = hf_reader_init(call->req.data, call->req.data_len);
+    struct hf_dirent d;
+
+    l.buf = malloc(l.size);
+    if (!l.buf) {
+        (void)fuse_reply_err(call->freq, ENOMEM);
+        return;
+    }
+    if (list_dots(&l, call->ino, call->off)) {
+        while (hf_dirent_decode(&r, &d) == 0 && list_entry(call->fuse, &l, &d)) {
+        }
+    }
+    (void)fuse_reply_buf(call->freq, l.buf, l.used);
+    free(l.buf);
+}
+
+static void list(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_listing);
+    uint64_t cookie = off > (off_t)DOT_COOKIES ? (uint64_t)off - DOT_COOKIES : 0;
+
+    if (!call) {
+        return;
+    }
+    call->ino = ino_of(ino);
+    call->size = size < HF_FUSE_REQUEST_BYTES ? size : HF_FUSE_REQUEST_BYTES;
+    call->off = (uint64_t)off;
+    call->fi.fh = plus;
+    call_end(call, hf_fs_readdir(call->fuse->fs, call->ino, cookie, (uint32_t)call->size, plus,
+                                 &call->req));
+}
+
+static void op_readdir(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi)
+{
+    (void)fi;
+    list(freq, ino, size, off, false);
+}
+
+static void op_readdirplus(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
+                           struct fuse_file_info *fi)
+{
+    (void)fi;
+    list(freq, ino, size, off, true);
+}
+
+/* Every change of a directory is committed before it is answered. */
+static void op_fsyncdir(fuse_req_t freq, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)datasync;
+    (void)fi;
+    (void)fuse_reply_err(freq, 0);
+}
+
+/* Attributes */
+
+static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct hf_fuse *fuse = fuse_req_userdata(freq);
+    struct hf_fuse_call *call;
+    struct hf_attr attr;
+
+    (void)fi;
+    if (hf_looked_take(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
+                       hf_env_mono_ns(fuse->env), &attr)) {
+        struct stat st = stat_of(&attr);
+
+        (void)fuse_reply_attr(freq, &st, 0);
+        return;
+    }
+    call = call_new(freq, reply_attr);
+    if (call) {
+        call_end(call, hf_fs_getattr(call->fuse->fs, ino_of(ino), &call->req));
+    }
+}
+
+static void set_time(struct hf_fuse *fuse, struct hf_fs_set *set, uint32_t bit, bool now,
+                     const struct timespec *t)
+{
+    uint64_t ns = now ? hf_env_wall_ns(fuse->env) : ns_of(t);
+
+    set->mask |= bit;
+    *(bit == HF_SET_ATIME ? &set->atime_ns : &set->mtime_ns) = ns;
+}
+
+static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_set,
+                       struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_attr);
+    struct hf_fs_set set = {
+        .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size};
+
+    (void)fi;
+    if (!call) {
+        return;
+    }
+    set.mask |= to_set & FUSE_SET_ATTR_MODE ? HF_SET_MODE : 0;
+    set.mask |= to_set & FUSE_SET_ATTR_UID ? HF_SET_UID : 0;
+    set.mask |= to_set & FUSE_SET_ATTR_GID ? HF_SET_GID : 0;
+    set.mask |= to_set & FUSE_SET_ATTR_SIZE ? HF_SET_SIZE : 0;
+    if (to_set & FUSE_SET_ATTR_ATIME) {
+        set_time(call->fuse, &set, HF_SET_ATIME, to_set & FUSE_SET_ATTR_ATIME_NOW, &st->st_atim);
+    }
+    if (to_set & FUSE_SET_ATTR_MTIME) {
+        set_time(call->fuse, &set, HF_SET_MTIME, to_set & FUSE_SET_ATTR_MTIME_NOW, &st->st_mtim);
+    }
+    if (call->fuse->raw.kill ||
+        (call->fuse->raw.killpriv && (set.mask & (HF_SET_UID | HF_SET_GID)))) {
+        set.mask |= HF_SET_KILLPRIV; /* chown always takes them from files */
+    }
+    call_end(call, hf_fs_setattr(call->fuse->fs, ino_of(ino), &set, &call->req));
+}
+
+static void op_statfs(fuse_req_t freq, fuse_ino_t ino)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_statfs);
+
+    (void)ino;
+    if (call) {
+        call_end(call, hf_fs_statfs(call->fuse->fs, &call->req));
+    }
+}
+
+static void op_setxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, const char *value,
+                        size_t size, int flags)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    if (call) {
+        call_end(call, hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size,
+                                      (uint32_t)flags, &call->req));
+    }
+}
+
+static void op_getxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, size_t size)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_bytes);
+
+    if (call) {
+        call->size = size;
+        call_end(call, hf_fs_getxattr(call->fuse->fs, ino_of(ino), name, &call->req));
+    }
+}
+
+static void op_listxattr(fuse_req_t freq, fuse_ino_t ino, size_t size)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_bytes);
+
+    if (call) {
+        call->size = size;
+        call_end(call, hf_fs_listxattr(call->fuse->fs, ino_of(ino), &call->req));
+    }
+}
+
+static void op_removexattr(fuse_req_t freq, fuse_ino_t ino, const char *name)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    if (call) {
+        call_end(call, hf_fs_removexattr(call->fuse->fs, ino_of(ino), name, &call->req));
+    }
+}
+
+/* Files */
+
+static void op_open(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_open);
+
+    if (call) {
+        call->fi = *fi;
+        call_end(call, hf_fs_open(call->fuse->fs, ino_of(ino), (uint32_t)fi->flags, &call->req));
+    }
+}
+
+static void op_create(fuse_req_t freq, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_create);
+
+    if (call) {
+        call->fi = *fi;
+        call_end(call,
+                 hf_fs_create(call->fuse->fs, ino_of(parent), name,
+                              S_IFREG | (mode & ~(mode_t)S_IFMT), (uint32_t)fi->flags, &call->req));
+    }
+}
+
+static void op_read(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
+                    struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_iov);
+
+    (void)ino;
+    if (call) {
+        call_end(call, hf_fs_read(file_of(fi), (uint64_t)off, (uint32_t)size, &call->req));
+    }
+}
+
+static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+                     struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_written);
+    uint32_t flags = 0;
+
+    (void)ino;
+    if (!call) {
+        return;
+    }
+    call->size = size;
+    flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
+    flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
+    call_end(call, hf_fs_write(file_of(fi), (uint64_t)off, buf, (uint32_t)size, call->fuse->rx,
+                               flags, &call->req));
+}
+
+static void op_flush(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    (void)ino;
+    if (call) {
+        call_end(call, hf_fs_flush(file_of(fi), fi->lock_owner, &call->req));
+    }
+}
+
+static void op_release(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct hf_fuse *fuse = fuse_req_userdata(freq);
+
+    if (fi->flock_release) {
+        hf_fs_unflock(fuse->fs, ino_of(ino), fi->lock_owner);
+    }
+    hf_fs_release(file_of(fi));
+    (void)fuse_reply_err(freq, 0);
+}
+
+static void op_fsync(fuse_req_t freq, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    (void)ino;
+    (void)datasync; /* size and times travel with the data in one commit */
+    if (call) {
+        call_end(call, hf_fs_fsync(file_of(fi), &call->req));
+    }
+}
+
+static void op_fallocate(fuse_req_t freq, fuse_ino_t ino, int mode, off_t off, off_t len,
+                         struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+
+    (void)ino;
+    if (call) {
+        call_end(call, hf_fs_fallocate(file_of(fi), (uint32_t)mode, (uint64_t)off, (uint64_t)len,
+                                       &call->req));
+    }
+}
+
+static void op_lseek(fuse_req_t freq, fuse_ino_t ino, off_t off, int whence,
+                     struct fuse_file_info *fi)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_lseek);
+
+    (void)ino;
+    if (call) {
+        call_end(call, hf_fs_lseek(file_of(fi), (uint64_t)off, whence, &call->req));
+    }
+}
+
+static void op_copy_file_range(fuse_req_t freq, fuse_ino_t ino_in, off_t off_in,
+                               struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+                               struct fuse_file_info *fi_out, size_t len, int flags)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_copied);
+
+    (void)ino_in;
+    (void)ino_out;
+    (void)flags;
+    if (call) {
+        call_end(call, hf_fs_copy(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
+                                  (uint64_t)off_out, len, &call->req));
+    }
+}
+
+/* Locks */
+
+static void interrupted(fuse_req_t freq, void *data)
+{
+    struct hf_fuse_call *call = data;
+
+    (void)freq;
+    hf_fs_interrupt(&call->req);
+}
+
+static void set_lock(fuse_req_t freq, fuse_ino_t ino, const struct hf_fs_lock *lock, bool wait)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    int err;
+
+    if (!call) {
+        return;
+    }
+    err = hf_fs_setlk(call->fuse->fs, ino_of(ino), lock, wait, &call->req);
+    if (err == HF_FS_PENDING && wait) {
+        fuse_req_interrupt_func(freq, interrupted, call);
+    }
+    call_end(call, err);
+}
+
+static struct hf_fs_lock lock_of(const struct flock *fl, uint64_t owner)
+{
+    return (struct hf_fs_lock){.owner = owner,
+                               .start = (uint64_t)fl->l_start,
+                               .length = (uint64_t)fl->l_len,
+                               .type = (uint32_t)fl->l_type,
+                               .pid = (uint32_t)fl->l_pid};
+}
+
+static void op_getlk(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *fl)
+{
+    struct hf_fuse_call *call = call_new(freq, reply_lock);
+    struct hf_fs_lock lock = lock_of(fl, fi->lock_owner);
+
+    if (call) {
+        call_end(call, hf_fs_getlk(call->fuse->fs, ino_of(ino), &lock, &call->req));
+    }
+}
+
+static void op_setlk(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *fl,
+                     int sleep)
+{
+    struct hf_fs_lock lock = lock_of(fl, fi->lock_owner);
+
+    set_lock(freq, ino, &lock, sleep);
+}
+
+static void op_flock(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi, int op)
+{
+    struct hf_fs_lock lock = {.owner = fi->lock_owner, .flock = true};
+
+    lock.type = op & LOCK_EX ? F_WRLCK : op & LOCK_SH ? F_RDLCK : F_UNLCK;
+    set_lock(freq, ino, &lock, !(op & LOCK_NB));
+}
+
+/* Start of the connection */
+
+static void want(struct fuse_conn_info *conn, unsigned caps, bool on)
+{
+    conn->want = on ? conn->want | (conn->capable & caps) : conn->want & ~caps;
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct hf_fuse *fuse = userdata;
+
+    conn->max_write = HF_FUSE_REQUEST_BYTES;
+    conn->max_read = HF_FUSE_REQUEST_BYTES;
+    conn->max_readahead = HF_FUSE_REQUEST_BYTES;
+    conn->max_background = 64;
+    conn->congestion_threshold = 48;
+    conn->time_gran = 1;
+    want(conn,
+         FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+             FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA |
+             FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK |
+             FUSE_CAP_EXPORT_SUPPORT,
+         true);
+    want(conn,
+         FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+             FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_HANDLE_KILLPRIV |
+             FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_CACHE_SYMLINKS,
+         false);
+    hf_env_post(fuse->env, &fuse->init_task);
+}
+
+const struct fuse_lowlevel_ops hf_fuse_ops = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .readlink = op_readlink,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .symlink = op_symlink,
+    .rename = op_rename,
+    .link = op_link,
+    .open = op_open,
+    .create = op_create,
+    .read = op_read,
+    .write = op_write,
+    .flush = op_flush,
+    .release = op_release,
+    .fsync = op_fsync,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .fsyncdir = op_fsyncdir,
+    .statfs = op_statfs,
+    .setxattr = op_setxattr,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .removexattr = op_removexattr,
+    .getlk = op_getlk,
+    .setlk = op_setlk,
+    .flock = op_flock,
+    .fallocate = op_fallocate,
+    .lseek = op_lseek,
+    .copy_file_range = op_copy_file_range,
+};
+
+size_t hf_fuse_ops_size(void)
+{
+    return sizeof(hf_fuse_ops);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * raw.h - what libfuse 3.14 does not show: bits of requests and of the INIT reply, as bytes.
+ *
+ * FUSE_HANDLE_KILLPRIV_V2 lets the file system clear suid, sgid and capabilities itself; without it
+ * the kernel asks for security.capability before every write (PLATFORM.md section 3). libfuse 3.14
+ * cannot ask for it, so the INIT reply is changed on its way out, and the flags that then come with
+ * WRITE, SETATTR, OPEN and CREATE are read from the request before libfuse parses it.
+ */
+#ifndef HF_FUSE_RAW_H
+#define HF_FUSE_RAW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct hf_raw {
+    uint64_t init_unique; /* of the INIT request; 0: none outstanding */
+    uint32_t init_flags;  /* what the kernel offers */
+    uint32_t init_flags2;
+    bool killpriv; /* negotiated */
+    bool kill;     /* the request being processed: privileges go */
+};
+
+/** Note a request about to be processed. Short ones are left to libfuse to refuse. */
+void hf_raw_request(struct hf_raw *raw, const void *data, size_t len);
+/** Change a reply about to be written, if it is the one to INIT. */
+void hf_raw_reply(struct hf_raw *raw, const struct iovec *iov, int iov_count);
+
+#endif

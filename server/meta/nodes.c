@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/meta/nodes.h"
+
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+#include "server/meta/leader_impl.h"
+
+#define TICK_NS_MAX          HF_NS_PER_SEC
+#define INVENTORY_RETRY_NS   (2 * HF_NS_PER_SEC)
+#define INVENTORY_AUDIT_NS   (600 * HF_NS_PER_SEC) /* after sessions ended: strays of theirs */
+#define INVENTORY_REGULAR_NS (6 * 3600 * HF_NS_PER_SEC)
+
+struct hf_lnode *hf_nodes_mut(struct hf_leader *leader, struct hf_node_id id)
+{
+    HF_ASSERT(id.v >= 1 && id.v <= HF_NODES_MAX);
+    return &leader->nodes.nodes[id.v - 1];
+}
+
+const struct hf_lnode *hf_nodes_get(const struct hf_leader *leader, struct hf_node_id id)
+{
+    HF_ASSERT(id.v >= 1 && id.v <= HF_NODES_MAX);
+    return &leader->nodes.nodes[id.v - 1];
+}
+
+enum hf_node_state hf_nodes_state(const struct hf_leader *leader, struct hf_node_id id)
+{
+    const struct hf_map_node *node = hf_map_node(hf_meta_map(leader->meta), id);
+
+    return node ? node->state : HF_NODE_NONE;
+}
+
+static bool heard_lately(const struct hf_leader *leader, const struct hf_lnode *node)
+{
+    return node->heard && hf_env_mono_ns(leader->env) - node->heard_ns <= leader->node_timeout_ns;
+}
+
+bool hf_nodes_live(const struct hf_leader *leader, struct hf_node_id id)
+{
+    enum hf_node_state state = hf_nodes_state(leader, id);
+
+    return (state == HF_NODE_UP || state == HF_NODE_RETURNING) &&
+           heard_lately(leader, hf_nodes_get(leader, id));
+}
+
+/* States */
+
+static void state_done(void *ctx, const struct hf_meta_reply *reply)
+{
+    struct hf_lnode *node = ctx;
+
+    node->proposing = false;
+    if (reply->err) {
+        hf_log(HF_LOG_WARN, "meta", "node state not changed", "node=%u err=%s", node->id.v,
+               hf_err_name(reply->err));
+    }
+}
+
+static void propose_state(struct hf_leader *leader, struct hf_lnode *node, enum hf_node_state state,
+                          const struct hf_uuid *uuid, const char *addr)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_NODE_STATE, .node = node->id, .node_state = state, .uuid = *uuid, .text = addr};
+    enum hf_log_level level = state == HF_NODE_DOWN ? HF_LOG_WARN : HF_LOG_INFO;
+
+    if (node->proposing) {
+        return;
+    }
+    hf_log(level, "meta", "node state", "node=%u state=%s%s", node->id.v, hf_node_state_name(state),
+           state == HF_NODE_DOWN
+               ? " what=\"not heard any more: what it holds has fewer copies until "
+                 "it returns; check the machine and holdfastd on it\""
+               : "");
+    node->proposing = true;
+    hf_leader_propose(leader, &op, state_done, node);
+}
+
+void hf_nodes_map_changed(struct hf_leader *leader)
+{
+    for (uint32_t i = 0; i < HF_NODES_MAX; i++) {
+        struct hf_lnode *node = &leader->nodes.nodes[i];
+        enum hf_node_state state = hf_nodes_state(leader, node->id);
+
+        if (state != HF_NODE_UP && state != HF_NODE_RETURNING) {
+            hf_inventory_cancel(leader, node);
+        }
+        if (state == HF_NODE_RETURNING) {
+            node->inventory_wanted = true;
+        }
+        node->copy_retry_ns = node->copy_backoff_ns = 0;
+    }
+}
+
+/* Inventories */
+
+static void maybe_inventory(struct hf_leader *leader, struct hf_lnode *node)
+{
+    uint64_t now_ns = hf_env_mono_ns(leader->env);
+    uint64_t since_ns = now_ns - node->inventory_ns;
+
+    if (node->inventory || now_ns < node->inventory_ns || !hf_leader_serving(leader) ||
+        !hf_nodes_live(leader, node->id)) {
+        return;
+    }
+    if (!node->inventory_wanted && since_ns < INVENTORY_REGULAR_NS &&
+        (since_ns < INVENTORY_AUDIT_NS || node->inventory_ended == leader->sessions.ended)) {
+        return;
+    }
+    node->inventory_wanted = false;
+    node->inventory_ended = leader->sessions.ended;
+    hf_inventory_start(leader, node);
+}
+
+void hf_nodes_inventory_done(struct hf_leader *leader, struct hf_lnode *node, int err)
+{
+    const struct hf_map_node *member = hf_map_node(hf_meta_map(leader->meta), node->id);
+    uint64_t now_ns = hf_env_mono_ns(leader->env);
+
+    node->inventory_ns = now_ns;
+    if (err) {
+        node->inventory_wanted = true;
+        node->inventory_ns = now_ns + INVENTORY_RETRY_NS;
+        return;
+    }
+    if (member && member->state == HF_NODE_RETURNING && node->proposing) {
+        node->inventory_wanted = true; /* something else about it is on its way */
+    } else if (member && member->state == HF_NODE_RETURNING) {
+        /* What it lacks was proposed before this and is applied before it. */
+        propose_state(leader, node, HF_NODE_UP, &member->uuid, NULL);
+    }
+    hf_copier_kick(leader);
+}
+
+/* Heartbeats */
+
+/* False: this store is not the node it says it is. */
+static bool known_store(struct hf_leader *leader, struct hf_lnode *node,
+                        const struct hf_map_node *member, const struct hf_msg_heartbeat *beat)
+{
+    char ours[HF_UUID_STR_MAX], theirs[HF_UUID_STR_MAX];
+
+    if (hf_uuid_is_zero(&member->uuid) || hf_uuid_equal(&member->uuid, &beat->store)) {
+        node->refused = false;
+        return true;
+    }
+    if (!node->refused) {
+        node->refused = true;
+        hf_log(HF_LOG_ERROR, "meta", "foreign store refused",
+               "node=%u store=%s expected=%s addr=%s what=\"a new, empty store claims node %u: put "
+               "the node's data directory back, or give the new store a node id of its own\"",
+               node->id.v, hf_uuid_str(&beat->store, theirs), hf_uuid_str(&member->uuid, ours),
+               beat->addr, node->id.v);
+    }
+    return false;
+}
+
+static void take_stats(struct hf_lnode *node, const struct hf_msg_store_stats *stats)
+{
+    if (!node->heard || stats->puts + stats->gets < node->stats.puts + node->stats.gets) {
+        node->inventory_wanted = true; /* it started anew: a segment may have been damaged */
+    }
+    node->stats = *stats;
+    node->named_bytes = 0;
+}
+
+static void take_bad(struct hf_leader *leader, struct hf_lnode *node,
+                     const struct hf_msg_heartbeat *beat)
+{
+    struct hf_oid oids[64];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < beat->bad_count; i++) {
+        hf_copier_void(leader, node, &beat->bad[i]);
+        oids[count++] = beat->bad[i];
+        if (count == HF_ARRAY_LEN(oids) || i + 1 == beat->bad_count) {
+            hf_leader_propose_oids(leader, HF_OP_DEGRADED_ADD, node->id, oids, count);
+            count = 0;
+        }
+    }
+}
+
+static void take_state(struct hf_leader *leader, struct hf_lnode *node,
+                       const struct hf_map_node *member, const struct hf_msg_heartbeat *beat)
+{
+    bool moved = beat->addr[0] && strcmp(beat->addr, member->addr) != 0;
+
+    switch (member->state) {
+    case HF_NODE_DOWN:
+    case HF_NODE_NONE:
+        propose_state(leader, node, hf_uuid_is_zero(&member->uuid) ? HF_NODE_UP : HF_NODE_RETURNING,
+                      &beat->store, moved ? beat->addr : NULL);
+        break;
+    case HF_NODE_UP:
+    case HF_NODE_RETURNING:
+        if (moved || hf_uuid_is_zero(&member->uuid)) {
+            propose_state(leader, node, member->state, &beat->store, moved ? beat->addr : NULL);
+        }
+        maybe_inventory(leader, node);
+        break;
+    case HF_NODE_REMOVED:
+    case HF_NODE_STATE_COUNT:
+        break;
+    }
+}
+
+void hf_leader_heartbeat(struct hf_leader *leader, const struct hf_msg_heartbeat *beat,
+                         struct hf_msg_heartbeat_reply *ret)
+{
+    const struct hf_map *map = hf_meta_map(leader->meta);
+    const struct hf_map_node *member;
+    struct hf_lnode *node;
+
+    hf_assert_loop(leader->env);
+    *ret = (struct hf_msg_heartbeat_reply){.state = HF_NODE_NONE};
+    if (!hf_leader_serving(leader) || beat->node.v < 1 || beat->node.v > HF_NODES_MAX) {
+        return;
+    }
+    ret->map_epoch = map->epoch.v;
+    member = hf_map_node(map, beat->node);
+    if (!member) {
+        hf_log(HF_LOG_WARN, "meta", "unknown node",
+               "node=%u addr=%s what=\"add it to the metadata node's configuration\"", beat->node.v,
+               beat->addr);
+        return;
+    }
+    node = hf_nodes_mut(leader, beat->node);
+    if (hf_uuid_is_zero(&beat->store) || !known_store(leader, node, member, beat)) {
+        return;
+    }
+    ret->state = member->state;
+    take_stats(node, &beat->stats);
+    node->heard = true;
+    node->heard_ns = hf_env_mono_ns(leader->env);
+    take_bad(leader, node, beat);
+    take_state(leader, node, member, beat);
+}
+
+/* Silence */
+
+static void tick(void *ctx)
+{
+    struct hf_leader *leader = ctx;
+    struct hf_nodes *nodes = &leader->nodes;
+    const struct hf_map *map = hf_meta_map(leader->meta);
+    uint64_t now_ns = hf_env_mono_ns(leader->env);
+    /* While this loop did not run, heartbeats waited unread. */
+    uint64_t stall_ns = hf_leader_stall_ns(now_ns, nodes->last_tick_ns, nodes->tick_ns);
+
+    nodes->last_tick_ns = now_ns;
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        const struct hf_map_node *member = &map->nodes[i];
+        struct hf_lnode *node = hf_nodes_mut(leader, member->id);
+
+        node->heard_ns += stall_ns;
+        node->heard_ns = node->heard_ns > now_ns ? now_ns : node->heard_ns;
+        if ((member->state == HF_NODE_UP || member->state == HF_NODE_RETURNING) &&
+            now_ns - node->heard_ns > leader->node_timeout_ns && hf_leader_serving(leader)) {
+            propose_state(leader, node, HF_NODE_DOWN, &member->uuid, NULL);
+        } else {
+            maybe_inventory(leader, node);
+        }
+    }
+    hf_timer_arm(&nodes->timer, nodes->tick_ns);
+}
+
+uint32_t hf_leader_nodes(struct hf_leader *leader, struct hf_leader_node_info *ret, uint32_t max)
+{
+    const struct hf_map *map = hf_meta_map(leader->meta);
+    uint32_t count = map->node_count < max ? map->node_count : max;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hf_lnode *node = hf_nodes_get(leader, map->nodes[i].id);
+
+        ret[i] = (struct hf_leader_node_info){
+            .id = map->nodes[i].id,
+            .heard = heard_lately(leader, node),
+            .refused = node->refused,
+            .last_heard_ns = node->heard ? node->heard_ns : 0,
+            .stats = node->stats,
+            .lacking = hf_copier_lacking(leader, map->nodes[i].id),
+        };
+    }
+    return count;
+}
+
+void hf_nodes_init(struct hf_leader *leader)
+{
+    hf_timer_init(&leader->nodes.timer, leader->env, tick, leader);
+    for (uint32_t i = 0; i < HF_NODES_MAX; i++) {
+        leader->nodes.nodes[i].id.v = (uint16_t)(i + 1);
+    }
+}
+
+void hf_nodes_start(struct hf_leader *leader)
+{
+    struct hf_nodes *nodes = &leader->nodes;
+    uint64_t now_ns = hf_env_mono_ns(leader->env), tick_ns = leader->node_timeout_ns / 4;
+
+    for (uint32_t i = 0; i < HF_NODES_MAX; i++) {
+        nodes->nodes[i].heard_ns = now_ns;
+        nodes->nodes[i].inventory_wanted =
+            hf_nodes_state(leader, nodes->nodes[i].id) == HF_NODE_RETURNING;
+    }
+    nodes->tick_ns = tick_ns > TICK_NS_MAX ? TICK_NS_MAX : tick_ns;
+    nodes->last_tick_ns = now_ns;
+    hf_timer_arm(&nodes->timer, nodes->tick_ns);
+}
+
+void hf_nodes_stop(struct hf_leader *leader)
+{
+    hf_timer_disarm(&leader->nodes.timer);
+    for (uint32_t i = 0; i < HF_NODES_MAX; i++) {
+        hf_inventory_cancel(leader, &leader->nodes.nodes[i]);
+    }
+}

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ops.c - mutations: admission, order, proposal, apply, and what follows an apply.
+ *
+ *     hf_leader_op ──► admit ──► session's queue ──► propose ──► journal ──► apply ──► done
+ *                        └─refused─► refuse_task ──► done
+ *
+ * A session's mutations are proposed in the order they came, so that its stream has no gaps; the
+ * head of its queue waits only for entries in flight on the same name, and those never wait.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+#include "server/meta/leader_impl.h"
+
+#ifndef RENAME_EXCHANGE
+#define RENAME_EXCHANGE 2u
+#endif
+
+static bool is_stream_op(enum hf_op op)
+{
+    return op == HF_OP_INO_RANGE || (op >= HF_OP_CREATE && op <= HF_OP_RENAME) ||
+           (op >= HF_OP_SETATTR && op <= HF_OP_RELOCATE) || op == HF_OP_LOCK ||
+           op == HF_OP_LOCK_RELEASE || op == HF_OP_ORPHAN_RELEASE;
+}
+
+/* May a client send this? Its meaning is checked when it is applied. */
+static int admissible(const struct hf_meta_op *op)
+{
+    if (op->op == HF_OP_SESSION_OPEN) {
+        return op->stream == 0 && op->session.v == 0 ? 0 : -EINVAL;
+    }
+    if (op->op == HF_OP_SESSION_CLOSE) {
+        return op->session.v > 0 ? 0 : -EINVAL;
+    }
+    if (!is_stream_op(op->op)) {
+        return -EPERM; /* the leader's own, or none of this version */
+    }
+    return op->stream > 0 && op->session.v > 0 ? 0 : -EINVAL;
+}
+
+/* Answers */
+
+static void lop_free(struct hf_lop *lop)
+{
+    lop->leader->queue_bytes -= lop->bytes;
+    hf_meta_op_release(lop->op_mem);
+    free(lop->holders);
+    free(lop->recoded);
+    free(lop);
+}
+
+static void lop_answer(struct hf_lop *lop, const struct hf_meta_reply *reply)
+{
+    hf_leader_done_fn done = lop->done;
+    void *ctx = lop->ctx;
+
+    lop_free(lop);
+    if (done) {
+        done(ctx, reply);
+    }
+}
+
+static void list_push(struct hf_lop_list *list, struct hf_lop *lop)
+{
+    lop->next = NULL;
+    if (list->tail) {
+        list->tail->next = lop;
+    } else {
+        list->head = lop;
+    }
+    list->tail = lop;
+}
+
+static void refuse(struct hf_leader *leader, struct hf_lop *lop, int err)
+{
+    lop->err = err;
+    list_push(&leader->refused, lop);
+    hf_env_post(leader->env, &leader->refuse_task);
+}
+
+void hf_leader_refuse_list(struct hf_leader *leader, struct hf_lop_list *list, int err)
+{
+    struct hf_lop *next;
+
+    for (struct hf_lop *lop = list->head; lop; lop = next) {
+        next = lop->next;
+        refuse(leader, lop, err);
+    }
+    *list = (struct hf_lop_list){0};
+}
+
+static void refuse_run(struct hf_task *task)
+{
+    struct hf_leader *leader = hf_container_of(task, struct hf_leader, refuse_task);
+    struct hf_lop_list list = leader->refused;
+    struct hf_lop *next;
+
+    leader->refused = (struct hf_lop_list){0};
+    for (struct hf_lop *lop = list.head; lop; lop = next) {
+        struct hf_meta_reply reply = {.err = lop->err};
+
+        next = lop->next;
+        lop_answer(lop, &reply);
+    }
+}
+
+/* Holders */
+
+struct holder_list {
+    uint64_t *ids;
+    uint32_t count, cap;
+    int err;
+};
+
+static void holder_add(void *ctx, struct hf_session_id id)
+{
+    struct holder_list *list = ctx;
+
+    if (list->count == list->cap) {
+        uint32_t cap = list->cap ? list->cap * 2 : 8;
+        uint64_t *ids = realloc(list->ids, cap * sizeof(*ids));
+
+        if (!ids) {
+            list->err = -ENOMEM;
+            return;
+        }
+        list->ids = ids;
+        list->cap = cap;
+    }
+    list->ids[list->count++] = id.v;
+}
+
+/* Sessions that hold @ino open, and those that have not told yet. */
+static struct holder_list find_holders(struct hf_leader *leader, struct hf_ino ino)
+{
+    struct holder_list list = {0};
+
+    hf_opens_holders(&leader->opens, ino, holder_add, &list);
+    for (struct hf_lsession *s = leader->sessions.head; s && leader->sessions.unclaimed > 0;
+         s = s->next) {
+        if (!s->claimed && !hf_opens_has(&leader->opens, s->opens.id, ino)) {
+            holder_add(&list, s->opens.id);
+        }
+    }
+    return list;
+}
+
+/* The name whose inode may lose its last link by this; NULL: none. */
+static const char *victim_name(const struct hf_meta_op *op, struct hf_ino *ret_parent,
+                               size_t *ret_len)
+{
+    if (op->op == HF_OP_UNLINK || op->op == HF_OP_RMDIR) {
+        *ret_parent = op->parent;
+        *ret_len = op->name_len;
+        return op->name;
+    }
+    if (op->op == HF_OP_RENAME && !(op->flags & RENAME_EXCHANGE)) {
+        *ret_parent = op->parent2;
+        *ret_len = op->name2_len;
+        return op->name2;
+    }
+    return NULL;
+}
+
+/* Log the op as it is now, not as it came. */
+static int recode(struct hf_lop *lop)
+{
+    uint8_t *msg = malloc(HF_RPC_MSG_MAX);
+    size_t len;
+    int err;
+
+    if (!msg) {
+        return -ENOMEM;
+    }
+    err = hf_meta_op_encode(&lop->op, msg, &len);
+    if (err) {
+        free(msg);
+        return err;
+    }
+    lop->recoded = msg;
+    lop->entry.msg = msg;
+    lop->entry.msg_len = (uint32_t)len;
+    return 0;
+}
+
+static int fill_holders(struct hf_leader *leader, struct hf_lop *lop)
+{
+    struct hf_ino parent;
+    size_t len;
+    const char *name = victim_name(&lop->op, &parent, &len);
+    struct holder_list list = {0};
+    struct hf_attr attr;
+    int err = 0;
+
+    if (name && !hf_leader_lookup(leader, parent, name, len, &attr)) {
+        list = find_holders(leader, attr.ino);
+        err = list.err;
+        if (!err) {
+            hf_inflight_guard(&leader->inflight, &lop->victim, attr.ino);
+        }
+    }
+    lop->holders = list.ids; /* what a client wrote there counts for nothing */
+    if (!err && (list.count > 0 || lop->op.holder_count > 0)) {
+        lop->op.holders = list.ids;
+        lop->op.holder_count = list.count;
+        err = recode(lop);
+    }
+    return err;
+}
+
+/* A session that would never be evicted is none. */
+static int bound_ttl(struct hf_leader *leader, struct hf_lop *lop)
+{
+    uint64_t ttl_ns = lop->op.ttl_ns ? lop->op.ttl_ns : leader->session_ttl_ns;
+
+    ttl_ns = ttl_ns > HF_LEADER_SESSION_TTL_MAX_NS ? HF_LEADER_SESSION_TTL_MAX_NS : ttl_ns;
+    if (ttl_ns == lop->op.ttl_ns) {
+        return 0;
+    }
+    lop->op.ttl_ns = ttl_ns;
+    return recode(lop);
+}
+
+/* Order */
+
+static bool must_wait(const struct hf_leader *leader, const struct hf_meta_op *op)
+{
+    struct hf_ino parent;
+    size_t len;
+    const char *name = victim_name(op, &parent, &len);
+
+    if (name && hf_inflight_busy(&leader->inflight, parent, name, len)) {
+        return true;
+    }
+    return false;
+}
+
+static void mark_names(struct hf_leader *leader, struct hf_lop *lop)
+{
+    const struct hf_meta_op *op = &lop->op;
+
+    if (op->op < HF_OP_CREATE || op->op > HF_OP_RENAME || !op->name) {
+        return;
+    }
+    lop->names[0] =
+        (struct hf_name_mark){.parent = op->parent, .name = op->name, .len = op->name_len};
+    lop->name_count = 1;
+    if (op->op == HF_OP_RENAME && op->name2) {
+        lop->names[1] =
+            (struct hf_name_mark){.parent = op->parent2, .name = op->name2, .len = op->name2_len};
+        lop->name_count = 2;
+    }
+    for (uint32_t i = 0; i < lop->name_count; i++) {
+        hf_inflight_add(&leader->inflight, &lop->names[i]);
+    }
+}
+
+static void unmark(struct hf_leader *leader, struct hf_lop *lop)
+{
+    for (uint32_t i = 0; i < lop->name_count; i++) {
+        hf_inflight_del(&leader->inflight, &lop->names[i]);
+    }
+    lop->name_count = 0;
+    if (lop->victim.ino.v) {
+        hf_inflight_unguard(&leader->inflight, &lop->victim);
+    }
+}
+
+static void lop_committed(struct hf_journal_entry *entry, int err);
+
+static void propose(struct hf_leader *leader, struct hf_lop *lop)
+{
+    int err = lop->op.op == HF_OP_SESSION_OPEN ? bound_ttl(leader, lop) : fill_holders(leader, lop);
+
+    if (err) {
+        unmark(leader, lop);
+        refuse(leader, lop, err);
+        return;
+    }
+    mark_names(leader, lop);
+    lop->entry.done = lop_committed;
+    hf_journal_propose(leader->journal, &lop->entry);
+}
+
+static void pump_session(struct hf_leader *leader, struct hf_lsession *session)
+{
+    while (session->queue_head && !must_wait(leader, &session->queue_head->op)) {
+        struct hf_lop *lop = session->queue_head;
+
+        leader->queued_ops--;
+        session->queue_head = lop->next;
+        if (!session->queue_head) {
+            session->queue_tail = NULL;
+        }
+        lop->next = NULL;
+        propose(leader, lop);
+    }
+}
+
+void hf_leader_pump(struct hf_leader *leader)
+{
+    for (struct hf_lsession *s = leader->sessions.head; s && leader->queued_ops > 0; s = s->next) {
+        if (s->queue_head) {
+            pump_session(leader, s);
+        }
+    }
+}
+
+/* Admission */
+
+static struct hf_lop *lop_new(struct hf_leader *leader, const void *msg, size_t msg_len,
+                              const void *bulk, size_t bulk_len, hf_leader_done_fn done, void *ctx)
+{
+    struct hf_lop *lop = calloc(1, sizeof(*lop) + msg_len + bulk_len);
+
+    HF_ASSERT(lop); /* answers need memory too: there is nothing better to do */
+    lop->leader = leader;
+    lop->done = done;
+    lop->ctx = ctx;
+    lop->bytes = sizeof(*lop) + msg_len + bulk_len;
+    leader->queue_bytes += lop->bytes;
+    if (msg_len) {
+        memcpy(lop->data, msg, msg_len);
+    }
+    if (bulk_len) {
+        memcpy(lop->data + msg_len, bulk, bulk_len);
+    }
+    lop->entry.msg = lop->data;
+    lop->entry.msg_len = (uint32_t)msg_len;
+    lop->entry.bulk = bulk_len ? lop->data + msg_len : NULL;
+    lop->entry.bulk_len = (uint32_t)bulk_len;
+    return lop;
+}
+
+/* 0: propose or queue it. */
+static int admit(struct hf_leader *leader, struct hf_lop *lop, struct hf_lsession **ret_session)
+{
+    struct hf_lsession *session;
+    int err;
+
+    if (!hf_leader_serving(leader)) {
+        return hf_leader_unready_error(leader);
+    }
+    if (leader->queue_bytes > HF_LEADER_QUEUE_BYTES_MAX) {
+        return -HF_ENOTREADY;
+    }
+    if (lop->entry.msg_len == 0) {
+        return -EBADMSG;
+    }
+    err = hf_meta_op_decode(lop->entry.msg, lop->entry.msg_len, lop->entry.bulk,
+                            lop->entry.bulk_len, &lop->op, &lop->op_mem);
+    if (!err) {
+        err = admissible(&lop->op);
+    }
+    if (err || lop->op.op == HF_OP_SESSION_OPEN) {
+        return err;
+    }
+    session = hf_sessions_find(leader, lop->op.session);
+    if (!session) {
+        return -HF_EFENCED;
+    }
+    hf_sessions_heard(leader, session);
+    if (lop->op.stream > session->queued_stream + 1) {
+        return -HF_EGAP; /* would be the outcome of applying it: spare the log */
+    }
+    *ret_session = session;
+    return 0;
+}
+
+void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, const void *bulk,
+                  size_t bulk_len, hf_leader_done_fn done, void *ctx)
+{
+    bool fits = msg_len <= HF_RPC_MSG_MAX && bulk_len <= HF_FRAME_BULK_MAX &&
+                leader->queue_bytes <= HF_LEADER_QUEUE_BYTES_MAX;
+    struct hf_lsession *session = NULL;
+    struct hf_lop *lop;
+    int err;
+
+    hf_assert_loop(leader->env);
+    lop = lop_new(leader, msg, fits ? msg_len : 0, bulk, fits ? bulk_len : 0, done, ctx);
+    err = admit(leader, lop, &session);
+    if (err) {
+        refuse(leader, lop, err);
+        return;
+    }
+    if (!session) {
+        propose(leader, lop);
+        return;
+    }
+    if (lop->op.stream > session->queued_stream) {
+        session->queued_stream = lop->op.stream;
+    }
+    if (session->queue_tail) {
+        session->queue_tail->next = lop;
+    } else {
+        session->queue_head = lop;
+    }
+    session->queue_tail = lop;
+    leader->queued_ops++;
+    pump_session(leader, session);
+}
+
+void hf_leader_propose(struct hf_leader *leader, const struct hf_meta_op *op,
+                       hf_leader_done_fn done, void *ctx)
+{
+    uint8_t *msg = malloc(HF_RPC_MSG_MAX);
+    struct hf_lop *lop;
+    size_t len = 0;
+    int err = msg ? hf_meta_op_encode(op, msg, &len) : -ENOMEM;
+
+    lop = lop_new(leader, msg, err ? 0 : len, NULL, 0, done, ctx);
+    free(msg);
+    if (!err) {
+        err =
+            hf_meta_op_decode(lop->entry.msg, lop->entry.msg_len, NULL, 0, &lop->op, &lop->op_mem);
+    }
+    if (!err && (leader->state == HF_LEADER_FAILED || leader->state == HF_LEADER_CLOSING)) {
+        err = hf_leader_unready_error(leader);
+    }
+    if (err) {
+        refuse(leader, lop, err);
+        return;
+    }
+    lop->entry.done = lop_committed;
+    hf_journal_propose(leader->journal, &lop->entry);
+}
+
+void hf_leader_propose_oids(struct hf_leader *leader, enum hf_op op, struct hf_node_id node,
+                            struct hf_oid *oids, uint32_t count)
+{
+    while (count > 0) {
+        uint32_t part = count > HF_LEADER_OIDS_PER_ENTRY ? HF_LEADER_OIDS_PER_ENTRY : count;
+        struct hf_meta_op entry = {.op = op, .node = node, .oids = oids, .oid_count = part};
+
+        hf_leader_propose(leader, &entry, NULL, NULL);
+        oids += part;
+        count -= part;
+    }
+}
+
+/* What follows an apply, in leader memory */
+
+static void map_told(struct hf_task *task)
+{
+    struct hf_leader *leader = hf_container_of(task, struct hf_leader, map_task);
+    const struct hf_map *map = hf_meta_map(leader->meta);
+
+    if (leader->state == HF_LEADER_CLOSING || leader->map_epoch_told == map->epoch.v) {
+        return;
+    }
+    leader->map_epoch_told = map->epoch.v;
+    leader->stores.map_changed(leader->stores.ctx, map);
+}
+
+static void after_map(struct hf_leader *leader)
+{
+    hf_env_post(leader->env, &leader->map_task); /* once for all entries of a batch */
+    hf_nodes_map_changed(leader);
+    hf_copier_kick(leader);
+    hf_reaper_unstick(leader);
+}
+
+static void after_session(struct hf_leader *leader, const struct hf_meta_op *op,
+                          struct hf_meta_reply *reply)
+{
+    struct hf_lsession *session;
+    bool known;
+
+    if (reply->err) {
+        return;
+    }
+    if (op->op != HF_OP_SESSION_OPEN) {
+        hf_sessions_closed(leader, op->session);
+        return;
+    }
+    known = hf_sessions_find(leader, reply->session) != NULL;
+    session = hf_sessions_opened(leader, reply->session, reply->ttl_ns);
+    if (session) {
+        /* A new session holds nothing. An opening repeated after a restart may hold a lot. */
+        if (!known) {
+            hf_sessions_claimed(leader, session);
+        }
+        reply->budget_bytes = hf_space_grant(leader, session, HF_SPACE_FIRST_BYTES);
+        reply->budget_inodes = HF_SPACE_INODES;
+    }
+    reply->map_epoch = hf_meta_map(leader->meta)->epoch.v;
+}
+
+static void after_create(struct hf_leader *leader, const struct hf_meta_op *op,
+                         const struct hf_meta_reply *reply)
+{
+    struct hf_lsession *session = hf_sessions_find(leader, op->session);
+
+    if (!reply->err && (op->flags & HF_CREATE_OPEN) && S_ISREG(reply->attr.mode) && session) {
+        /* Past the bound of one session: unlinked while open the file goes stale. */
+        (void)hf_opens_add(&leader->opens, &session->opens, reply->attr.ino);
+    }
+}
+
+static void after_apply(struct hf_leader *leader, const struct hf_meta_op *op, struct hf_ino victim,
+                        struct hf_meta_reply *reply)
+{
+    struct hf_lsession *session;
+
+    switch (op->op) {
+    case HF_OP_SESSION_OPEN:
+    case HF_OP_SESSION_CLOSE:
+    case HF_OP_SESSION_EVICT:
+        after_session(leader, op, reply);
+        break;
+    case HF_OP_CREATE:
+        after_create(leader, op, reply);
+        break;
+    case HF_OP_UNLINK:
+    case HF_OP_RMDIR:
+    case HF_OP_RENAME:
+        if (!reply->err) {
+            hf_purger_unlinked(leader, victim, op->holders, op->holder_count);
+            hf_purger_kick(leader);
+            hf_reaper_kick(leader);
+        }
+        break;
+    case HF_OP_LOCK:
+    case HF_OP_LOCK_RELEASE:
+        hf_waiters_recheck(leader, op->ino);
+        break;
+    case HF_OP_ORPHAN_RELEASE:
+        session = hf_sessions_find(leader, op->session);
+        if (session && !reply->err) {
+            hf_opens_del(&leader->opens, &session->opens, op->ino);
+        }
+        hf_purger_kick(leader);
+        hf_reaper_kick(leader);
+        break;
+    case HF_OP_WRITE:
+    case HF_OP_RELOCATE:
+        hf_space_named(leader, op);
+        hf_copier_kick(leader);
+        hf_reaper_kick(leader);
+        break;
+    case HF_OP_DEGRADED_ADD:
+        hf_copier_kick(leader);
+        hf_reaper_kick(leader);
+        break;
+    case HF_OP_SETATTR:
+    case HF_OP_PUNCH:
+    case HF_OP_CLONE:
+    case HF_OP_PURGE:
+        hf_purger_kick(leader);
+        hf_reaper_kick(leader);
+        break;
+    case HF_OP_NONE:
+    case HF_OP_INO_RANGE:
+    case HF_OP_LINK:
+    case HF_OP_SETXATTR:
+    case HF_OP_REMOVEXATTR:
+    case HF_OP_ALLOCATE:
+    case HF_OP_NODE_STATE:
+    case HF_OP_NODE_ADD:
+    case HF_OP_DEGRADED_CLEAR:
+    case HF_OP_OBJECTS_GONE:
+    case HF_OP_FORMAT:
+    case HF_OP_GROUP_SET:
+        break;
+    }
+}
+
+static void apply_failed(struct hf_leader *leader, struct hf_lop *lop, int err)
+{
+    struct hf_meta_reply reply = {.err = err};
+
+    unmark(leader, lop);
+    lop_answer(lop, &reply);
+    hf_leader_pump(leader);
+    hf_leader_reads_unguard(leader);
+}
+
+static void lop_committed(struct hf_journal_entry *entry, int err)
+{
+    struct hf_lop *lop = hf_container_of(entry, struct hf_lop, entry);
+    struct hf_leader *leader = lop->leader;
+    uint64_t map_epoch = hf_meta_map(leader->meta)->epoch.v;
+    struct hf_meta_entry committed = {
+        .index = entry->index, .term = entry->term, .time_ns = entry->time_ns, .op = &lop->op};
+    struct hf_meta_reply reply = {0};
+    struct hf_ino victim;
+
+    if (err || leader->failed) {
+        apply_failed(leader, lop, err ? err : leader->failed);
+        return;
+    }
+    err = hf_meta_apply(leader->meta, &committed, &reply);
+    if (err) {
+        hf_leader_fail(leader, err, "an entry could not be applied to the table");
+        apply_failed(leader, lop, -EIO);
+        return;
+    }
+    leader->ops++;
+    victim = lop->victim.ino;
+    unmark(leader, lop);
+    after_apply(leader, &lop->op, victim, &reply);
+    if (hf_meta_map(leader->meta)->epoch.v != map_epoch) {
+        after_map(leader);
+    }
+    lop_answer(lop, &reply);
+    hf_leader_pump(leader);
+    hf_leader_reads_unguard(leader);
+    hf_leader_maybe_checkpoint(leader);
+}
+
+int hf_leader_ops_init(struct hf_leader *leader)
+{
+    leader->refuse_task.fn = refuse_run;
+    leader->map_task.fn = map_told;
+    return hf_inflight_init(&leader->inflight, hf_env_random_u64(leader->env));
+}
+
+void hf_leader_ops_fini(struct hf_leader *leader)
+{
+    struct hf_lop_list list = leader->refused;
+    struct hf_lop *next;
+
+    for (struct hf_lop *lop = list.head; lop; lop = next) {
+        next = lop->next;
+        lop_free(lop);
+    }
+    hf_inflight_fini(&leader->inflight);
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reads.c - looks: answered one after the other, each from the state as it is when its turn comes.
+ *
+ * With a single voter everything acknowledged is applied, so the applied state is current. An OPEN
+ * waits while an entry in flight unlinks its inode.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+#include "server/meta/leader_impl.h"
+
+#define CLAIMS_WHOLE_MAX 4000u /* a list this long may have been cut by its sender */
+
+struct hf_lread { /* a copy of a look */
+    struct hf_lread *next;
+    struct hf_meta_read rd;
+    hf_leader_done_fn done;
+    void *ctx;
+    int err;                           /* refused */
+    _Alignas(uint64_t) uint8_t data[]; /* inos, name */
+};
+
+static void list_push(struct hf_lread_list *list, struct hf_lread *read)
+{
+    read->next = NULL;
+    if (list->tail) {
+        list->tail->next = read;
+    } else {
+        list->head = read;
+    }
+    list->tail = read;
+    list->count++;
+}
+
+static struct hf_lread *list_pop(struct hf_lread_list *list)
+{
+    struct hf_lread *read = list->head;
+
+    if (read) {
+        list->head = read->next;
+        if (!list->head) {
+            list->tail = NULL;
+        }
+        list->count--;
+    }
+    return read;
+}
+
+static void answer(struct hf_lread *read, const struct hf_meta_reply *reply)
+{
+    hf_leader_done_fn done = read->done;
+    void *ctx = read->ctx;
+
+    free(read);
+    done(ctx, reply);
+}
+
+/* Looks for the leader itself */
+
+int hf_leader_getattr(struct hf_leader *leader, struct hf_ino ino, struct hf_attr *ret)
+{
+    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
+    struct hf_meta_reply reply = {0};
+
+    hf_meta_read(leader->meta, &rd, &reply, NULL, 0);
+    if (!reply.err) {
+        *ret = reply.attr;
+    }
+    return reply.err;
+}
+
+int hf_leader_lookup(struct hf_leader *leader, struct hf_ino parent, const char *name, size_t len,
+                     struct hf_attr *ret)
+{
+    struct hf_meta_read rd = {.op = HF_RD_LOOKUP, .ino = parent, .name = name, .name_len = len};
+    struct hf_meta_reply reply = {0};
+
+    hf_meta_read(leader->meta, &rd, &reply, NULL, 0);
+    if (!reply.err) {
+        *ret = reply.attr;
+    }
+    return reply.err;
+}
+
+/* What needs leader memory */
+
+static void read_open(struct hf_leader *leader, struct hf_lsession *session,
+                      const struct hf_meta_read *rd, struct hf_meta_reply *reply)
+{
+    reply->err = hf_leader_getattr(leader, rd->ino, &reply->attr);
+    if (!reply->err && reply->attr.nlink == 0 &&
+        !hf_purger_is_holder(leader, rd->ino, session->opens.id)) {
+        reply->err = -ESTALE; /* unlinked, and not by name did this session come to it */
+    }
+    if (!reply->err) {
+        reply->err = hf_opens_add(&leader->opens, &session->opens, rd->ino);
+    }
+}
+
+static void read_release(struct hf_leader *leader, struct hf_lsession *session,
+                         const struct hf_meta_read *rd)
+{
+    uint64_t id = session->opens.id.v;
+
+    for (uint32_t i = 0; i < rd->ino_count; i++) {
+        struct hf_ino ino = {rd->inos[i]};
+
+        hf_opens_del(&leader->opens, &session->opens, ino);
+        hf_purger_released(leader, ino, (struct hf_session_id){id});
+    }
+    if (rd->ino_count == 0 && rd->ino.v) {
+        hf_opens_del(&leader->opens, &session->opens, rd->ino);
+        hf_purger_released(leader, rd->ino, (struct hf_session_id){id});
+    }
+}
+
+static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
+                       const struct hf_meta_read *rd, struct hf_meta_reply *reply)
+{
+    struct hf_meta_read stream = {.op = HF_RD_STREAM, .session = rd->session};
+    bool first = !session->claimed;
+
+    hf_meta_read(leader->meta, &stream, reply, NULL, 0);
+    if (reply->err) {
+        return;
+    }
+    for (uint32_t i = 0; i < rd->ino_count; i++) {
+        int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]});
+
+        if (err) {
+            reply->err = err;
+            return;
+        }
+    }
+    hf_sessions_claimed(leader, session);
+    if (first && rd->ino_count < CLAIMS_WHOLE_MAX) {
+        hf_purger_claimed(leader, session->opens.id);
+    }
+    reply->ttl_ns = session->ttl_ns;
+    reply->budget_bytes = hf_space_grant(leader, session, rd->want_bytes);
+    reply->budget_inodes = HF_SPACE_INODES;
+    reply->map_epoch = hf_meta_map(leader->meta)->epoch.v;
+}
+
+static bool needs_session(enum hf_rd op)
+{
+    return op == HF_RD_OPEN || op == HF_RD_RELEASE || op == HF_RD_RENEW || op == HF_RD_LOCK_WAIT ||
+           op == HF_RD_STREAM;
+}
+
+/* False: parked, the reply is not for now. */
+static bool run_special(struct hf_leader *leader, struct hf_lread *read,
+                        struct hf_lsession *session, struct hf_meta_reply *reply)
+{
+    const struct hf_meta_read *rd = &read->rd;
+    int err;
+
+    if (rd->op == HF_RD_OPEN) {
+        if (hf_inflight_guarded(&leader->inflight, rd->ino)) {
+            list_push(&leader->guarded, read);
+            return false;
+        }
+        read_open(leader, session, rd, reply);
+    } else if (rd->op == HF_RD_RELEASE) {
+        read_release(leader, session, rd);
+    } else if (rd->op == HF_RD_RENEW) {
+        read_renew(leader, session, rd, reply);
+    } else {
+        HF_ASSERT(rd->op == HF_RD_LOCK_WAIT);
+        hf_waiters_test(leader, rd, reply);
+        if (!reply->err && reply->lock_type != F_UNLCK) {
+            err = hf_waiters_add(leader, rd, read->done, read->ctx);
+            if (!err) {
+                free(read);
+                return false;
+            }
+            *reply = (struct hf_meta_reply){.err = err};
+        }
+    }
+    return true;
+}
+
+static void run(struct hf_leader *leader, struct hf_lread *read)
+{
+    const struct hf_meta_read *rd = &read->rd;
+    struct hf_meta_reply reply = {.err = read->err};
+    struct hf_lsession *session = NULL;
+
+    if (!reply.err && !hf_leader_serving(leader)) {
+        reply.err = hf_leader_unready_error(leader);
+    }
+    if (!reply.err && (rd->session.v || needs_session(rd->op))) {
+        session = hf_sessions_find(leader, rd->session);
+        if (session) {
+            hf_sessions_heard(leader, session);
+        } else {
+            reply.err = -HF_EFENCED;
+        }
+    }
+    if (!reply.err) {
+        leader->reads_done++;
+        if (needs_session(rd->op) && rd->op != HF_RD_STREAM) {
+            if (!run_special(leader, read, session, &reply)) {
+                return;
+            }
+        } else {
+            hf_meta_read(leader->meta, rd, &reply, leader->scratch->data,
+                         leader->scratch->cap_bytes > HF_FRAME_BULK_MAX
+                             ? HF_FRAME_BULK_MAX
+                             : leader->scratch->cap_bytes);
+            if (rd->op == HF_RD_STATFS && !reply.err) {
+                hf_space_statfs(leader, &reply);
+            }
+        }
+    }
+    answer(read, &reply);
+}
+
+static void run_all(struct hf_task *task)
+{
+    struct hf_leader *leader = hf_container_of(task, struct hf_leader, read_task);
+    struct hf_lread_list list = leader->reads; /* what done() adds has its own turn */
+    struct hf_lread *read;
+
+    leader->reads = (struct hf_lread_list){0};
+    while ((read = list_pop(&list))) {
+        run(leader, read);
+    }
+}
+
+void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
+                    void *ctx)
+{
+    size_t inos_bytes = rd->inos ? sizeof(uint64_t) * (size_t)rd->ino_count : 0;
+    size_t name_bytes = rd->name ? rd->name_len : 0;
+    struct hf_lread *read;
+
+    hf_assert_loop(leader->env);
+    read = calloc(1, sizeof(*read) + inos_bytes + name_bytes);
+    HF_ASSERT(read);
+    read->rd = *rd;
+    read->done = done;
+    read->ctx = ctx;
+    read->rd.inos = NULL;
+    read->rd.name = NULL;
+    if (inos_bytes) {
+        memcpy(read->data, rd->inos, inos_bytes);
+        read->rd.inos = (uint64_t *)(void *)read->data;
+    }
+    if (rd->name) {
+        memcpy(read->data + inos_bytes, rd->name, name_bytes);
+        read->rd.name = (const char *)(read->data + inos_bytes);
+    }
+    if (leader->reads.count + leader->guarded.count >= HF_LEADER_READS_MAX) {
+        read->err = -HF_ENOTREADY;
+    }
+    list_push(&leader->reads, read);
+    hf_env_post(leader->env, &leader->read_task);
+}
+
+void hf_leader_reads_unguard(struct hf_leader *leader)
+{
+    struct hf_lread_list list = leader->guarded;
+    struct hf_lread *read;
+
+    if (!list.head) {
+        return;
+    }
+    leader->guarded = (struct hf_lread_list){0};
+    while ((read = list_pop(&list))) {
+        run(leader, read); /* parks itself again while the guard is there */
+    }
+}
+
+void hf_leader_reads_fail(struct hf_leader *leader, int err)
+{
+    struct hf_lread_list lists[2] = {leader->reads, leader->guarded};
+    struct hf_meta_reply reply = {.err = err};
+    struct hf_lread *read;
+
+    leader->reads = leader->guarded = (struct hf_lread_list){0};
+    for (uint32_t i = 0; i < HF_ARRAY_LEN(lists); i++) {
+        while ((read = list_pop(&lists[i]))) {
+            answer(read, &reply);
+        }
+    }
+}
+
+int hf_leader_reads_init(struct hf_leader *leader)
+{
+    leader->read_task.fn = run_all;
+    leader->scratch = hf_buf_get(leader->pool, HF_FRAME_BULK_MAX);
+    return leader->scratch ? 0 : -ENOMEM;
+}
+
+void hf_leader_reads_fini(struct hf_leader *leader)
+{
+    struct hf_lread *read;
+
+    while ((read = list_pop(&leader->reads)) || (read = list_pop(&leader->guarded))) {
+        free(read);
+    }
+    hf_buf_unref(leader->scratch);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/meta/space.h"
+
+#include "server/meta/leader_impl.h"
+
+struct room {
+    uint64_t nodes;
+    uint64_t free_min_bytes;
+    uint64_t capacity_bytes;
+};
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static struct room look(const struct hf_leader *leader)
+{
+    const struct hf_map *map = hf_meta_map(leader->meta);
+    struct room room = {.free_min_bytes = UINT64_MAX};
+
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        const struct hf_lnode *node = hf_nodes_get(leader, map->nodes[i].id);
+        uint64_t free_bytes = node->stats.free_bytes;
+
+        if (!hf_nodes_live(leader, map->nodes[i].id)) {
+            continue;
+        }
+        free_bytes -= less(free_bytes, leader->reserve_bytes);
+        free_bytes -= less(free_bytes, node->named_bytes);
+        room.nodes++;
+        room.capacity_bytes += node->stats.capacity_bytes;
+        room.free_min_bytes = less(room.free_min_bytes, free_bytes);
+    }
+    return room;
+}
+
+static uint64_t copies(const struct hf_leader *leader, uint64_t nodes)
+{
+    uint64_t n = less(hf_meta_map(leader->meta)->copies, nodes);
+
+    return n ? n : 1;
+}
+
+/* Record headers and padding: 1/32, as a packed object of 128 KiB has. */
+static uint64_t net(uint64_t bytes)
+{
+    return bytes - bytes / 32;
+}
+
+uint64_t hf_space_usable(const struct hf_leader *leader)
+{
+    struct room room = look(leader);
+
+    if (room.nodes == 0) {
+        /* Just started, no store has reported yet: keep writers going for a moment. */
+        bool early = hf_env_mono_ns(leader->env) - leader->started_ns < leader->node_timeout_ns;
+
+        return early ? HF_SPACE_FIRST_BYTES * (leader->sessions.count + 1) : 0;
+    }
+    return net(room.free_min_bytes / copies(leader, room.nodes) * room.nodes);
+}
+
+uint64_t hf_space_grant(struct hf_leader *leader, struct hf_lsession *session, uint64_t want_bytes)
+{
+    uint64_t usable = hf_space_usable(leader), others = 0, rest, most;
+
+    for (const struct hf_lsession *s = leader->sessions.head; s; s = s->next) {
+        others += s == session ? 0 : s->budget_bytes;
+    }
+    rest = usable - less(usable, others);
+    most = rest;
+    if (leader->sessions.count > 1) {
+        most = rest / 2;
+    }
+    session->budget_bytes = less(want_bytes, most);
+    return session->budget_bytes;
+}
+
+void hf_space_named(struct hf_leader *leader, const struct hf_meta_op *op)
+{
+    for (uint32_t i = 0; i < op->object_count; i++) {
+        for (uint64_t left = op->objects[i].holders; left; left &= left - 1) {
+            leader->nodes.nodes[__builtin_ctzll(left)].named_bytes +=
+                op->objects[i].len_bytes + HF_SPACE_RECORD_BYTES;
+        }
+    }
+}
+
+void hf_space_statfs(const struct hf_leader *leader, struct hf_meta_reply *reply)
+{
+    struct room room = look(leader);
+
+    reply->total_bytes = net(room.capacity_bytes / copies(leader, room.nodes));
+    reply->free_bytes = less(hf_space_usable(leader), reply->total_bytes);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * waiters.h - sessions that wait until a lock may be free.
+ *
+ * A waiter is answered when the lock it wants looks free (it then tries to take it with a mutation,
+ * and may wait again), after 20 s, or when its session ends. All wait equally long, so the list is
+ * in order of their ends.
+ *
+ * Threads: loop thread only.
+ */
+#ifndef HF_META_WAITERS_H
+#define HF_META_WAITERS_H
+
+#include "common/env/env.h"
+#include "server/meta/hmap.h"
+#include "server/meta/leader.h"
+
+#define HF_WAITERS_MAX     65536u
+#define HF_WAITERS_TIME_NS (20 * HF_NS_PER_SEC)
+
+struct hf_waiter;
+
+struct hf_waiters {
+    struct hf_hmap by_ino;
+    struct hf_waiter *head, *tail;
+    uint32_t count;
+    struct hf_timer timer;
+};
+
+/** Errors: -ENOMEM. */
+int hf_waiters_init(struct hf_leader *leader);
+void hf_waiters_fini(struct hf_leader *leader);
+/** LOCK_WAIT that is not free now; done runs later. Errors (nothing kept): -ENOMEM, -ENOLCK. */
+int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
+                   void *ctx);
+/** A lock on @ino changed. */
+void hf_waiters_recheck(struct hf_leader *leader, struct hf_ino ino);
+/** Drops its waiters; looks at all others again (its locks are gone). */
+void hf_waiters_session_ended(struct hf_leader *leader, struct hf_session_id session);
+void hf_waiters_fail(struct hf_leader *leader, int err);
+/** The lock that is in the way of @rd now; lock_type F_UNLCK: none. */
+void hf_waiters_test(struct hf_leader *leader, const struct hf_meta_read *rd,
+                     struct hf_meta_reply *reply);
+
+#endif

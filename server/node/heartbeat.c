@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * heartbeat.c - this store tells the metadata leader that it lives, what it holds, what went bad;
+ * the answer says whether the map it has is current.
+ */
+#include "server/node/node_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log/log.h"
+#include "common/wire/meta_op.h"
+#include "common/wire/method.h"
+
+#define BEAT_EVERY_NS   (400 * HF_NS_PER_MS)
+#define BEAT_TIMEOUT_NS (1500 * HF_NS_PER_MS)
+
+static void ask_map(struct hf_node *node);
+
+static void map_got(struct hf_rpc_call *call, int err, const struct hf_rpc_reply *reply)
+{
+    struct hf_node *node = call->ctx;
+    struct hf_map map;
+
+    node->map_running = false;
+    if (err || node->stopping) {
+        return; /* the next heartbeat asks again */
+    }
+    if (hf_msg_map_decode(reply->msg, reply->msg_len, &map) == 0) {
+        node_set_map(node, &map);
+    }
+}
+
+static void ask_map(struct hf_node *node)
+{
+    struct hf_meta_read rd = {.if_version = node->map.epoch.v};
+    struct hf_rpc_peer *peer = node_peer(node, node->meta_node->id);
+    uint8_t msg[HF_RPC_MSG_MAX];
+    size_t len;
+
+    if (node->map_running || !peer || hf_meta_read_encode(&rd, msg, &len) != 0) {
+        return;
+    }
+    memset(&node->map_call, 0, sizeof(node->map_call));
+    node->map_call.method = HF_M_MAP;
+    node->map_call.msg = msg;
+    node->map_call.msg_len = len;
+    node->map_call.timeout_ns = BEAT_TIMEOUT_NS;
+    node->map_call.done = map_got;
+    node->map_call.ctx = node;
+    node->map_running = true;
+    hf_rpc_call(peer, &node->map_call);
+}
+
+static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc_reply *reply)
+{
+    struct hf_node *node = call->ctx;
+    struct hf_msg_heartbeat_reply r;
+
+    node->beat_running = false;
+    if (!err) {
+        err = hf_msg_heartbeat_reply_decode(reply->msg, reply->msg_len, &r);
+    }
+    if (!err) {
+        memmove(node->bad, node->bad + node->bad_told,
+                (node->bad_count - node->bad_told) * sizeof(node->bad[0]));
+        node->bad_count -= node->bad_told;
+        if (r.map_epoch != node->map.epoch.v) {
+            ask_map(node);
+        }
+    }
+    if ((err == 0) != node->beat_heard) {
+        node->beat_heard = err == 0;
+        if (err) {
+            hf_log(HF_LOG_WARN, "node", "leader-unheard", "leader=%s error=\"%s\"",
+                   node->meta_node->address, hf_err_name(err));
+        } else {
+            hf_log(HF_LOG_INFO, "node", "leader-heard", "leader=%s state=%s map=%llu",
+                   node->meta_node->address, hf_node_state_name(r.state),
+                   (unsigned long long)r.map_epoch);
+        }
+    }
+    node->bad_told = 0;
+    if (!node->stopping) {
+        hf_timer_arm(&node->beat_timer, node->bad_count ? 1 : BEAT_EVERY_NS);
+    }
+}
+
+static void beat(void *ctx)
+{
+    struct hf_node *node = ctx;
+    struct hf_rpc_peer *peer = node_peer(node, node->meta_node->id);
+    struct hf_msg_heartbeat m = {
+        .node = node->self->id,
+        .store = hf_store_identity(node->store)->store,
+        .map_epoch = node->map.epoch.v,
+        .bad = node->bad,
+        .bad_count = node->bad_count,
+    };
+    uint8_t msg[HF_RPC_MSG_MAX];
+    size_t len;
+
+    if (node->beat_running || !peer) {
+        return;
+    }
+    (void)snprintf(m.addr, sizeof(m.addr), "%s", node->self->address);
+    store_stats_msg(node, &m.stats);
+    if (hf_msg_heartbeat_encode(&m, msg, &len) != 0) {
+        return;
+    }
+    node->bad_told = node->bad_count;
+    memset(&node->beat_call, 0, sizeof(node->beat_call));
+    node->beat_call.method = HF_M_HEARTBEAT;
+    node->beat_call.msg = msg;
+    node->beat_call.msg_len = len;
+    node->beat_call.timeout_ns = BEAT_TIMEOUT_NS;
+    node->beat_call.urgent = true;
+    node->beat_call.done = beat_answered;
+    node->beat_call.ctx = node;
+    node->beat_running = true;
+    hf_rpc_call(peer, &node->beat_call);
+}
+
+void heartbeat_bad_object(void *ctx, const struct hf_oid *oid, int err)
+{
+    struct hf_node *node = ctx;
+    char text[HF_OID_STR_MAX];
+
+    hf_log(HF_LOG_WARN, "store", "object-quarantined",
+           "oid=%s error=\"%s\" next=\"a good copy is fetched from another node\"",
+           hf_oid_str(oid, text), hf_err_name(err));
+    if (node->bad_count == NODE_BAD_MAX) {
+        return; /* it is in the inventory; the leader hears of it from there */
+    }
+    node->bad[node->bad_count++] = *oid;
+    if (node->beat_timer.env && !node->beat_running && !node->stopping) {
+        hf_timer_arm(&node->beat_timer, 1);
+    }
+}
+
+void heartbeat_start(struct hf_node *node)
+{
+    hf_timer_init(&node->beat_timer, node->env, beat, node);
+    hf_timer_arm(&node->beat_timer, 1);
+}
+
+void heartbeat_stop(struct hf_node *node)
+{
+    hf_timer_fini(&node->beat_timer);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * meta_service.c - metadata calls, handed to the leader; other nodes say who leads.
+ */
+#include "server/node/node_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/wire/meta_op.h"
+#include "common/wire/method.h"
+
+struct meta_run {
+    struct hf_node *node;
+    struct hf_rpc_request *req;
+    void *mem;
+};
+
+static void not_leader(struct hf_node *node, struct hf_rpc_request *req)
+{
+    struct hf_meta_reply reply = {0};
+    uint8_t msg[HF_RPC_MSG_MAX];
+    size_t len = 0;
+
+    (void)snprintf(reply.leader, sizeof(reply.leader), "%s", node->meta_node->address);
+    if (hf_meta_reply_encode(&reply, msg, &len) != 0) {
+        len = 0;
+    }
+    hf_rpc_reply(req, -HF_ENOTLEADER, msg, len, NULL);
+}
+
+static void release_copy(void *ctx)
+{
+    free(ctx);
+}
+
+static void meta_done(void *ctx, const struct hf_meta_reply *reply)
+{
+    struct meta_run *run = ctx;
+    uint8_t msg[HF_RPC_MSG_MAX];
+    size_t len = 0;
+    int err = hf_meta_reply_encode(reply, msg, &len);
+    void *copy = NULL;
+
+    if (!err && reply->bulk_len > 0) {
+        copy = malloc(reply->bulk_len);
+        if (copy) {
+            memcpy(copy, reply->bulk, reply->bulk_len);
+        } else {
+            err = -ENOMEM;
+        }
+    }
+    if (err) {
+        hf_rpc_reply(run->req, err, NULL, 0, NULL);
+    } else if (copy) {
+        struct iovec iov = {.iov_base = copy, .iov_len = reply->bulk_len};
+        struct hf_rpc_bulk bulk = {
+            .iov = &iov, .iov_count = 1, .release = release_copy, .ctx = copy};
+
+        hf_rpc_reply(run->req, reply->err, msg, len, &bulk);
+    } else {
+        hf_rpc_reply(run->req, reply->err, msg, len, NULL);
+    }
+    hf_meta_op_release(run->mem);
+    free(run);
+}
+
+static void read_or_op(struct hf_node *node, struct hf_rpc_request *req)
+{
+    struct meta_run *run = calloc(1, sizeof(*run));
+    struct hf_meta_read rd;
+    int err;
+
+    if (!run) {
+        hf_rpc_reply(req, -ENOMEM, NULL, 0, NULL);
+        return;
+    }
+    run->node = node;
+    run->req = req;
+    if (req->method == HF_M_META_OP) {
+        hf_leader_op(node->leader, req->msg, req->msg_len, req->bulk ? req->bulk->data : NULL,
+                     req->bulk ? req->bulk->len_bytes : 0, meta_done, run);
+        return;
+    }
+    err = hf_meta_read_decode(req->msg, req->msg_len, &rd, &run->mem);
+    if (err) {
+        hf_rpc_reply(req, err, NULL, 0, NULL);
+        free(run);
+        return;
+    }
+    hf_leader_read(node->leader, &rd, meta_done, run);
+}
+
+static void map_request(struct hf_node *node, struct hf_rpc_request *req)
+{
+    const struct hf_map *map = hf_leader_map(node->leader);
+    uint8_t msg[HF_RPC_MSG_MAX];
+    struct hf_meta_read rd;
+    size_t len = 0;
+    void *mem = NULL;
+    int err = hf_meta_read_decode(req->msg, req->msg_len, &rd, &mem);
+
+    if (!err && rd.if_version == map->epoch.v) {
+        err = -HF_ENOTMODIFIED;
+    }
+    hf_meta_op_release(mem);
+    if (!err) {
+        err = hf_msg_map_encode(map, msg, &len);
+    }
+    hf_rpc_reply(req, err, msg, err ? 0 : len, NULL);
+}
+
+static void heartbeat_request(struct hf_node *node, struct hf_rpc_request *req)
+{
+    struct hf_msg_heartbeat beat;
+    struct hf_msg_heartbeat_reply reply;
+    uint8_t msg[HF_RPC_MSG_MAX];
+    size_t len = 0;
+    void *mem = NULL;
+    int err = hf_msg_heartbeat_decode(req->msg, req->msg_len, &beat, &mem);
+
+    if (!err) {
+        hf_leader_heartbeat(node->leader, &beat, &reply);
+        err = hf_msg_heartbeat_reply_encode(&reply, msg, &len);
+    }
+    hf_msg_release(mem);
+    hf_rpc_reply(req, err, msg, err ? 0 : len, NULL);
+}
+
+void meta_service_request(struct hf_node *node, struct hf_rpc_request *req)
+{
+    if (!node->leader) {
+        not_leader(node, req);
+        return;
+    }
+    switch (req->method) {
+    case HF_M_META_OP:
+    case HF_M_META_READ:
+        read_or_op(node, req);
+        break;
+    case HF_M_MAP:
+        map_request(node, req);
+        break;
+    case HF_M_HEARTBEAT:
+        heartbeat_request(node, req);
+        break;
+    default:
+        hf_rpc_reply(req, -ENOSYS, NULL, 0, NULL);
+        break;
+    }
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/node/node.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/log/log.h"
+#include "common/wire/method.h"
+#include "server/node/node_impl.h"
+
+#define POOL_KEEP_BYTES (64u << 20)
+#define POOL_MAX_BYTES  (160u << 20)
+
+static char *sentence(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static char *sentence(const char *fmt, ...)
+{
+    va_list ap;
+    char *text = NULL;
+
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0) {
+        text = NULL;
+    }
+    va_end(ap);
+    return text;
+}
+
+void node_set_map(struct hf_node *node, struct hf_map *map)
+{
+    if (node->map.group_count != 0 && map->epoch.v <= node->map.epoch.v) {
+        hf_map_fini(map);
+        return;
+    }
+    hf_map_fini(&node->map);
+    node->map = *map;
+}
+
+/* Addresses come from the configuration until the map is known, then from the map. */
+struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id)
+{
+    const struct hf_map_node *known = hf_map_node(&node->map, id);
+    const struct hf_config_node *configured = hf_config_node(node->config, id);
+    const char *addr = configured ? configured->address : known ? known->addr : NULL;
+    struct hf_rpc_peer_options options = {
+        .addr = addr,
+        .self = node->identity,
+        .expect_cluster = node->config->cluster,
+        .pool = node->pool,
+    };
+
+    if (id.v > HF_NODES_MAX || !addr) {
+        return NULL;
+    }
+    if (!node->peers[id.v] && hf_rpc_peer_new(node->env, &options, &node->peers[id.v]) != 0) {
+        node->peers[id.v] = NULL;
+    }
+    return node->peers[id.v];
+}
+
+static void map_told(struct hf_node *node, struct hf_rpc_request *req)
+{
+    struct hf_map map;
+    int err = req->peer->node.v == node->meta_node->id.v ? 0 : -EPERM;
+
+    if (!err) {
+        err = hf_msg_map_decode(req->msg, req->msg_len, &map);
+    }
+    if (!err) {
+        node_set_map(node, &map);
+    }
+    hf_rpc_reply(req, err, NULL, 0, NULL);
+}
+
+static void on_request(void *ctx, struct hf_rpc_request *req)
+{
+    struct hf_node *node = ctx;
+
+    if (node->stopping) {
+        hf_rpc_reply(req, -HF_ENOTREADY, NULL, 0, NULL);
+    } else if (req->method == HF_M_COPY) {
+        copy_service_request(node, req);
+    } else if (req->method == HF_M_NODE_MAP) {
+        map_told(node, req);
+    } else if (req->method >= HF_M_ADMIN) {
+        admin_service_request(node, req);
+    } else if (req->method >= HF_M_META_OP) {
+        meta_service_request(node, req);
+    } else {
+        store_service_request(node, req);
+    }
+}
+
+static void on_closed(void *ctx, struct hf_rpc_conn *conn)
+{
+    store_service_closed(ctx, conn);
+}
+
+static int start_store(struct hf_node *node, char **ret_error)
+{
+    char dir[4200];
+    struct hf_store_options options = {
+        .dir = dir,
+        .cluster = node->config->cluster,
+        .node = node->self->id,
+        .pool = node->pool,
+        .segment_bytes = node->self->segment_bytes,
+        .reserve_put_bytes = node->self->reserve_bytes,
+        .capacity_bytes = node->self->capacity_bytes,
+        .on_bad_object = heartbeat_bad_object,
+        .ctx = node,
+    };
+
+    (void)snprintf(dir, sizeof(dir), "%s/store", node->self->data);
+    return hf_store_open(node->env, &options, &node->store, ret_error);
+}
+
+static int start_leader(struct hf_node *node, char **ret_error)
+{
+    struct hf_leader_node nodes[HF_NODES_MAX];
+    char dir[4200];
+    struct hf_leader_options options = {
+        .dir = dir,
+        .cluster = node->config->cluster,
+        .pool = node->pool,
+        .nodes = nodes,
+        .node_count = node->config->node_count,
+        .copies = node->config->copies,
+        .min_copies = node->config->min_copies,
+        .groups = node->config->groups,
+        .session_ttl_ns = node->config->session_ttl_ns,
+        .node_timeout_ns = node->config->node_timeout_ns,
+    };
+    struct hf_store_stats stats;
+    struct hf_map copy;
+    int err;
+
+    hf_store_stats(node->store, &stats);
+    options.objects_here = stats.objects > 0;
+    for (uint32_t i = 0; i < node->config->node_count; i++) {
+        const struct hf_config_node *n = &node->config->nodes[i];
+
+        nodes[i] = (struct hf_leader_node){
+            .id = n->id, .weight = n->weight, .addr = n->address, .domain = n->domain};
+    }
+    leader_stores_init(node, &options.stores);
+    (void)snprintf(dir, sizeof(dir), "%s/meta", node->self->data);
+    err = hf_leader_open(node->env, &options, &node->leader, ret_error);
+    if (!err && hf_map_dup(hf_leader_map(node->leader), &copy) == 0) {
+        node_set_map(node, &copy);
+    }
+    return err;
+}
+
+static int start_server(struct hf_node *node, char **ret_error)
+{
+    const struct hf_rpc_service service = {.request = on_request, .closed = on_closed, .ctx = node};
+    struct hf_rpc_server_options options = {
+        .addr = node->self->address, .self = node->identity, .pool = node->pool};
+    int err = hf_rpc_server_new(node->env, &options, &service, &node->server);
+
+    if (err == -EADDRINUSE) {
+        *ret_error = sentence("%s: the port is in use; stop the process that has it, or give node "
+                              "%u another address in %s",
+                              node->self->address, node->self->id.v, node->config->path);
+    } else if (err) {
+        *ret_error =
+            sentence("%s: cannot listen: %s; is the address one of this machine's? "
+                     "(node %u in %s)",
+                     node->self->address, hf_err_text(err), node->self->id.v, node->config->path);
+    }
+    return err;
+}
+
+static void node_free(struct hf_node *node)
+{
+    heartbeat_stop(node);
+    hf_timer_fini(&node->stop_timer);
+    for (uint32_t i = 0; i <= HF_NODES_MAX; i++) {
+        hf_rpc_peer_free(node->peers[i]);
+    }
+    hf_rpc_server_free(node->server);
+    hf_store_close(node->store);
+    hf_map_fini(&node->map);
+    hf_bufpool_free(node->pool);
+    free(node);
+}
+
+int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,
+                  struct hf_node **ret, char **ret_error)
+{
+    struct hf_node *node = calloc(1, sizeof(*node));
+    int err;
+
+    *ret_error = NULL;
+    if (!node) {
+        return -ENOMEM;
+    }
+    node->env = env;
+    node->config = config;
+    node->self = hf_config_node(config, id);
+    HF_ASSERT(node->self != NULL);
+    for (uint32_t i = 0; i < config->node_count; i++) {
+        if (config->nodes[i].metadata) {
+            node->meta_node = &config->nodes[i];
+        }
+    }
+    TAILQ_INIT(&node->partials);
+    node->identity.cluster = config->cluster;
+    node->identity.node = id;
+    (void)snprintf(node->identity.name, sizeof(node->identity.name), "node %u", id.v);
+    if (!node->self->data[0]) {
+        *ret_error = sentence("node %u has no data directory in %s; add data = \"/...\"", id.v,
+                              config->path);
+        free(node);
+        return -EINVAL;
+    }
+    err = hf_bufpool_new(POOL_KEEP_BYTES, POOL_MAX_BYTES, &node->pool);
+    /* The listener first: a taken port is found before the disk is touched. */
+    if (!err) {
+        err = start_server(node, ret_error);
+    }
+    if (!err) {
+        err = start_store(node, ret_error);
+    }
+    if (!err && node->meta_node == node->self) {
+        err = start_leader(node, ret_error);
+    }
+    if (err) {
+        node_free(node);
+        return err;
+    }
+    if (node->leader) {
+        hf_leader_start(node->leader);
+    }
+    heartbeat_start(node);
+    hf_log(HF_LOG_INFO, "node", "started", "node=%u address=%s data=%s metadata=%s", id.v,
+           node->self->address, node->self->data, node->leader ? "yes" : "no");
+    *ret = node;
+    return 0;
+}
+
+/* Operations of the store still under way keep the node; they end by themselves. */
+static void stop_wait(void *ctx)
+{
+    struct hf_node *node = ctx;
+    void (*stopped)(void *) = node->stopped;
+    void *stopped_ctx = node->stopped_ctx;
+
+    if (node->inflight > 0) {
+        hf_timer_arm(&node->stop_timer, 5 * HF_NS_PER_MS);
+        return;
+    }
+    node_free(node);
+    stopped(stopped_ctx);
+}
+
+static void free_peers(struct hf_node *node)
+{
+    for (uint32_t i = 0; i <= HF_NODES_MAX; i++) {
+        hf_rpc_peer_free(node->peers[i]);
+        node->peers[i] = NULL;
+    }
+}
+
+static void leader_closed(void *ctx)
+{
+    struct hf_node *node = ctx;
+
+    node->leader = NULL;
+    free_peers(node);
+    hf_timer_init(&node->stop_timer, node->env, stop_wait, node);
+    hf_timer_arm(&node->stop_timer, 1);
+}
+
+void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx)
+{
+    node->stopping = true;
+    node->stopped = done;
+    node->stopped_ctx = ctx;
+    heartbeat_stop(node);
+    if (node->leader) {
+        hf_leader_close(node->leader, leader_closed, node);
+        free_peers(node); /* it waits for its calls to the stores: they end now */
+    } else {
+        leader_closed(node);
+    }
+}

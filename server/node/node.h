@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node.h - one holdfastd: an object store, perhaps the metadata, and the calls to both.
+ *
+ *     rpc server ──► store service ──► hf_store
+ *         │     └──► meta service ───► hf_leader ──► leader_stores ──► rpc peers (other nodes)
+ *         └────────► admin
+ *     heartbeat ───► the metadata node
+ *
+ * The only place where store, meta and rpc meet. Threads: loop thread only.
+ */
+#ifndef HF_NODE_NODE_H
+#define HF_NODE_NODE_H
+
+#include "common/config/config.h"
+#include "common/env/env.h"
+
+struct hf_node;
+
+/**
+ * Open the store (and the metadata), listen, start the heartbeat. Blocks (start-up).
+ * @config     borrowed until hf_node_stop() is done
+ * @ret_error  on failure one sentence with what to do (malloc'd)
+ */
+int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,
+                  struct hf_node **ret, char **ret_error);
+/** Answer what is under way, checkpoint, close everything; done when it is safe to exit. */
+void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx);
+
+#endif

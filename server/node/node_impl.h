@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node_impl.h - what the parts of a node share; for server/node only.
+ */
+#ifndef HF_NODE_NODE_IMPL_H
+#define HF_NODE_NODE_IMPL_H
+
+#include <sys/queue.h>
+
+#include "common/base/err.h"
+#include "common/rpc/rpc.h"
+#include "common/wire/store_msg.h"
+#include "server/meta/leader.h"
+#include "server/node/node.h"
+#include "server/store/store.h"
+
+struct put_partial;
+TAILQ_HEAD(put_partials, put_partial);
+
+struct hf_node {
+    struct hf_env *env;
+    const struct hf_config *config;
+    const struct hf_config_node *self;
+    const struct hf_config_node *meta_node;
+    struct hf_rpc_identity identity;
+    struct hf_bufpool *pool;
+    struct hf_store *store;
+    struct hf_leader *leader; /* NULL: this node holds no metadata */
+    struct hf_rpc_server *server;
+
+    struct hf_map map;                           /* newest known; group_count 0: none yet */
+    struct hf_rpc_peer *peers[HF_NODES_MAX + 1]; /* by node id; made on first use */
+
+    struct put_partials partials; /* objects whose last frame has not come */
+    uint32_t partial_count;
+    uint32_t inflight; /* store operations whose done is still to come */
+
+    struct hf_timer beat_timer;
+    struct hf_rpc_call beat_call;
+    bool beat_running;
+    bool beat_heard; /* the last one was answered */
+    struct hf_rpc_call map_call;
+    bool map_running;
+
+#define NODE_BAD_MAX 256u
+    struct hf_oid bad[NODE_BAD_MAX]; /* quarantined, to be told with the next heartbeat */
+    uint32_t bad_count;
+    uint32_t bad_told; /* of them in the heartbeat under way */
+
+    bool stopping;
+    struct hf_timer stop_timer;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+};
+
+/* A newer map was learned. @map is taken. */
+void node_set_map(struct hf_node *node, struct hf_map *map);
+/** NULL: no address for that node. */
+struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id);
+
+/* store_service.c */
+void store_service_request(struct hf_node *node, struct hf_rpc_request *req);
+void store_service_closed(struct hf_node *node, struct hf_rpc_conn *conn);
+void store_stats_msg(struct hf_node *node, struct hf_msg_store_stats *ret);
+
+/* copy_service.c: fetch an object from other stores */
+void copy_service_request(struct hf_node *node, struct hf_rpc_request *req);
+
+/* meta_service.c */
+void meta_service_request(struct hf_node *node, struct hf_rpc_request *req);
+
+/* leader_stores.c */
+void leader_stores_init(struct hf_node *node, struct hf_leader_stores *ret);
+
+/* heartbeat.c */
+void heartbeat_start(struct hf_node *node);
+void heartbeat_stop(struct hf_node *node);
+/** A copy went bad: tell the leader soon. */
+void heartbeat_bad_object(void *ctx, const struct hf_oid *oid, int err);
+
+/* admin_service.c */
+void admin_service_request(struct hf_node *node, struct hf_rpc_request *req);
+
+#endif

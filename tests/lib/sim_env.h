@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_env.h - worlds in one thread: environments that share a virtual clock and a network.
+ *
+ *     hf_sim ── one queue of events by (virtual time, chance)
+ *       ├─ env "10.0.0.1" ── timers, tasks, jobs, streams ── its own sim_disk
+ *       └─ env "10.0.0.2" ── ...
+ *
+ * Time stands still while code runs and jumps to the next event. A job's run() happens in one
+ * piece when its thread starts it, done() after a delay; pools have as many threads as in
+ * production. Streams deliver in order, in pieces of any size, after a seeded delay; windows are
+ * small so that writers meet -EAGAIN. hf_assert_loop() fails inside run().
+ *
+ * The same seed and the same calls give the same run: hf_sim_digest() tells. Threads: one.
+ */
+#ifndef HF_TESTS_LIB_SIM_ENV_H
+#define HF_TESTS_LIB_SIM_ENV_H
+
+#include "common/env/env.h"
+#include "tests/lib/sim_disk.h"
+
+struct hf_sim;
+
+/** With one environment, host "10.0.0.1". */
+struct hf_sim *hf_sim_new(uint64_t seed);
+/** Nothing runs any more; NULL is a no-op. */
+void hf_sim_free(struct hf_sim *sim);
+
+/** The first environment. */
+struct hf_env *hf_sim_env(struct hf_sim *sim);
+/** One more machine. @host is what its connections come from, and its name for cuts. */
+struct hf_env *hf_sim_add_env(struct hf_sim *sim, const char *host);
+/** An environment's disk; it survives kills. */
+struct hf_sim_disk *hf_sim_disk(struct hf_env *env);
+
+/* Running */
+
+/** One event; false: there is none. */
+bool hf_sim_step(struct hf_sim *sim);
+/** Until pred(ctx), asked before each event; false: it did not come true within @max_ns. */
+bool hf_sim_run_until(struct hf_sim *sim, bool (*pred)(void *ctx), void *ctx, uint64_t max_ns);
+/** Everything due within @ns; time has passed by that much afterwards. */
+void hf_sim_run_ns(struct hf_sim *sim, uint64_t ns);
+/** Called after every event: for _check_invariants(). NULL: none. */
+void hf_sim_on_step(struct hf_sim *sim, void (*fn)(void *ctx), void *ctx);
+uint64_t hf_sim_now_ns(const struct hf_sim *sim);
+/** Of everything that happened so far. */
+uint64_t hf_sim_digest(const struct hf_sim *sim);
+/** Chance for the test itself: 0 .. @end - 1. */
+uint64_t hf_sim_random_below(struct hf_sim *sim, uint64_t end);
+
+/* Processes and clocks */
+
+/**
+ * The process dies: its timers, tasks, jobs, listeners and streams are gone without a callback,
+ * its locks and open files too; peers see their connections end. What the code under test had
+ * allocated is never called again: free it (before the next step) or hf_sim_abandon() it. The
+ * disk keeps its state; combine with hf_sim_disk_power_cut() and hf_sim_disk_restart().
+ */
+void hf_sim_kill_env(struct hf_env *env);
+/** All environments. */
+void hf_sim_kill(struct hf_sim *sim);
+/** Memory of a killed process, with all that it refers to: not a leak. */
+void hf_sim_abandon(void *memory);
+/** The wall clock jumps; timers and the other clocks do not care. */
+void hf_sim_set_wall_ns(struct hf_env *env, uint64_t wall_ns);
+/** Run and done delays of jobs, each 0 .. @max_ns; at first 100 us. */
+void hf_sim_set_job_delay(struct hf_env *env, uint64_t max_ns);
+
+/* Network */
+
+/** One way; at first 20 .. 300 us. */
+void hf_sim_net_set_delay(struct hf_sim *sim, uint64_t min_ns, uint64_t max_ns);
+/**
+ * Nothing gets from hosts that begin with @from to hosts that begin with @to (one way: cut again
+ * for the other). Bytes wait for the heal, connecting times out.
+ */
+void hf_sim_net_cut(struct hf_sim *sim, const char *from, const char *to);
+void hf_sim_net_heal(struct hf_sim *sim);
+/** Every stream breaks with -ECONNRESET at both ends. */
+void hf_sim_net_reset_all(struct hf_sim *sim);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "client/fuse/looked.h"
+
+static struct hf_looked looked;
+static const struct hf_attr seven = {.ino = {7}, .size = 70};
+static struct hf_attr got;
+
+static void one_answer_to_the_same_thread_and_inode(void **state)
+{
+    (void)state;
+    hf_looked_put(&looked, 5, &seven, 1000);
+    assert_false(hf_looked_take(&looked, 6, (struct hf_ino){7}, 1001, &got));
+    assert_true(hf_looked_take(&looked, 5, (struct hf_ino){7}, 1001, &got));
+    assert_int_equal(got.size, 70);
+    assert_false(hf_looked_take(&looked, 5, (struct hf_ino){7}, 1002, &got));
+}
+
+static void another_inode_request_or_moment_ends_it(void **state)
+{
+    (void)state;
+    hf_looked_put(&looked, 5, &seven, 1000);
+    assert_false(hf_looked_take(&looked, 5, (struct hf_ino){8}, 1001, &got));
+    assert_false(hf_looked_take(&looked, 5, (struct hf_ino){7}, 1001, &got));
+
+    hf_looked_put(&looked, 5, &seven, 1000);
+    hf_looked_drop(&looked, 5 + HF_LOOKED_SLOTS);
+    hf_looked_drop(&looked, 5);
+    assert_false(hf_looked_take(&looked, 5, (struct hf_ino){7}, 1001, &got));
+
+    hf_looked_put(&looked, 5, &seven, 1000);
+    assert_false(hf_looked_take(&looked, 5, (struct hf_ino){7}, 1001 + HF_LOOKED_NS, &got));
+}
+
+static void the_kernel_itself_is_never_answered_from_here(void **state)
+{
+    (void)state;
+    hf_looked_put(&looked, 0, &seven, 1000);
+    assert_false(hf_looked_take(&looked, 0, (struct hf_ino){7}, 1001, &got));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_answer_to_the_same_thread_and_inode),
+        cmocka_unit_test(another_inode_request_or_moment_ends_it),
+        cmocka_unit_test(the_kernel_itself_is_never_answered_from_here),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

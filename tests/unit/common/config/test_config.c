@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/config/config.h"
+
+#define HEAD "cluster = \"0123abcd-4567-89ab-cdef-000102030405\"\n"
+#define NODES                                                                                      \
+    "node \"2\" { address = \"127.0.0.12:7400\" data = \"/n2\" }\n"                                \
+    "node \"1\" { address = \"127.0.0.11:7400\" data = \"/n1\" }\n"
+
+static int load(const char *text, struct hf_config *ret, char **ret_error)
+{
+    char path[] = "/tmp/hf-config-XXXXXX";
+    int fd = mkstemp(path);
+    int err;
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    (void)close(fd);
+    err = hf_config_load(path, ret, ret_error);
+    (void)unlink(path);
+    return err;
+}
+
+static void refused(const char *text, const char *because)
+{
+    struct hf_config c;
+    char *error = NULL;
+
+    assert_int_equal(load(text, &c, &error), -EINVAL);
+    assert_non_null(error);
+    if (!strstr(error, because)) {
+        fail_msg("\"%s\" does not say \"%s\"", error, because);
+    }
+    free(error);
+}
+
+static void nodes_are_sorted_and_the_first_holds_the_metadata(void **state)
+{
+    struct hf_config c;
+    char *error;
+
+    (void)state;
+    assert_int_equal(load(HEAD "copies = 2\n" NODES, &c, &error), 0);
+    assert_int_equal(c.node_count, 2);
+    assert_int_equal(c.nodes[0].id.v, 1);
+    assert_true(c.nodes[0].metadata);
+    assert_false(c.nodes[1].metadata);
+    assert_string_equal(c.nodes[1].domain, "node-2");
+    assert_int_equal(c.client.dirty_max_bytes, 128u << 20);
+    assert_int_equal(c.node_timeout_ns, UINT64_C(3000000000));
+}
+
+static void mistakes_are_named(void **state)
+{
+    (void)state;
+    refused(HEAD "copies = 2\nno_such_key = 1\n" NODES, "no_such_key");
+    refused(HEAD "copies = 2\nno_such_key = 1\n" NODES, ":3:");
+    refused(HEAD NODES, "copies = 3 needs as many nodes");
+    refused("copies = 2\n" NODES, "cluster must be");
+    refused(HEAD "copies = 2\nmin_copies = 3\n" NODES, "min_copies = 3 is more");
+    refused(HEAD "copies = 1\nmin_copies = 1\n", "no node");
+    refused(HEAD "copies = 2\nnode_timeout = \"3 weeks\"\n" NODES, "node_timeout");
+    refused(HEAD "copies = 2\nclient { dirty_max = \"lots\" }\n" NODES, "dirty_max");
+    refused(HEAD "copies = 2\nthis_node = 7\n" NODES, "this_node");
+    refused(HEAD "copies = 1\nmin_copies = 1\nnode \"x\" { address = \"127.0.0.1:1\" }\n",
+            "number from 1");
+    refused(HEAD
+            "copies = 1\nmin_copies = 1\nnode \"1\" { address = \"127.0.0.1:1\" data = \"d\" }\n",
+            "absolute");
+}
+
+static void what_is_printed_loads_to_the_same(void **state)
+{
+    struct hf_config a, b;
+    char *error, *text;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    (void)state;
+    assert_non_null(out);
+    assert_int_equal(load(HEAD "copies = 2\nthis_node = 2\n" NODES, &a, &error), 0);
+    hf_config_print(&a, out);
+    (void)fclose(out);
+    assert_int_equal(load(text, &b, &error), 0);
+    memcpy(b.path, a.path, sizeof(a.path));
+    assert_memory_equal(&a, &b, sizeof(a));
+    free(text);
+}
+
+static void sizes_and_times_have_units(void **state)
+{
+    uint64_t v;
+
+    (void)state;
+    assert_int_equal(hf_parse_size("64KiB", &v), 0);
+    assert_int_equal(v, 65536);
+    assert_int_equal(hf_parse_size("1G", &v), 0);
+    assert_int_equal(v, 1u << 30);
+    assert_int_equal(hf_parse_size("-1", &v), -EINVAL);
+    assert_int_equal(hf_parse_size("1 lots", &v), -EINVAL);
+    assert_int_equal(hf_parse_size("99999999999TiB", &v), -ERANGE);
+    assert_int_equal(hf_parse_duration("250ms", &v), 0);
+    assert_int_equal(v, 250000000);
+    assert_int_equal(hf_parse_duration("2", &v), 0);
+    assert_int_equal(v, 2000000000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nodes_are_sorted_and_the_first_holds_the_metadata),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(what_is_printed_loads_to_the_same),
+        cmocka_unit_test(sizes_and_times_have_units),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

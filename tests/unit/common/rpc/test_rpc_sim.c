@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random calls through random faults, on simulated networks: every call ends once, in time. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+#include "common/rpc/rpc.h"
+#include "tests/lib/sim_env.h"
+
+#define CALLS     300u
+#define SEEDS     60u
+#define SLACK_NS  (50 * HF_NS_PER_MS)
+#define SERVER_AT "10.0.0.2:7000"
+
+struct sim_call {
+    struct hf_rpc_call call;
+    struct iovec iov[2];
+    uint8_t msg[8];
+    uint64_t deadline_ns;
+    bool begun, starting, released, done;
+    int err;
+};
+
+struct sim_answer { /* a reply that waits */
+    struct hf_timer timer;
+    struct hf_rpc_request *req;
+    struct hf_buf *bulk;
+    uint8_t msg[8];
+    struct iovec iov;
+};
+
+struct sim_world {
+    struct hf_sim *sim;
+    struct hf_env *client_env, *server_env;
+    struct hf_bufpool *client_pool, *server_pool;
+    struct hf_rpc_server *server;
+    struct hf_rpc_peer *peer;
+    struct sim_call calls[CALLS];
+    uint32_t begun, ended, good, requests, answers;
+};
+
+static struct sim_world s;
+static uint8_t megabyte[HF_FRAME_BULK_MAX];
+
+static uint64_t chance(uint64_t end)
+{
+    return hf_sim_random_below(s.sim, end);
+}
+
+static void quiet(void *ctx, const char *line)
+{
+    (void)ctx;
+    (void)line;
+}
+
+/* The server echoes, late. */
+
+static void answer_free(void *ctx)
+{
+    struct sim_answer *a = ctx;
+
+    hf_buf_unref(a->bulk);
+    free(a);
+}
+
+static void answer_now(void *ctx)
+{
+    struct sim_answer *a = ctx;
+    struct hf_rpc_bulk bulk = {.iov = &a->iov, .iov_count = a->bulk != NULL, .ctx = a};
+    uint8_t msg[8];
+
+    bulk.release = answer_free;
+    hf_timer_fini(&a->timer);
+    memcpy(msg, a->msg, sizeof(msg));
+    s.answers++;
+    hf_rpc_reply(a->req, 0, msg, sizeof(msg), &bulk);
+}
+
+static void serve(void *ctx, struct hf_rpc_request *req)
+{
+    struct sim_answer *a = calloc(1, sizeof(*a));
+
+    (void)ctx;
+    assert_non_null(a);
+    s.requests++;
+    assert_int_equal(req->msg_len, sizeof(a->msg));
+    memcpy(a->msg, req->msg, sizeof(a->msg));
+    a->req = req;
+    if (req->bulk) {
+        a->bulk = hf_buf_ref(req->bulk);
+        a->iov = (struct iovec){a->bulk->data, a->bulk->len_bytes};
+        assert_memory_equal(a->bulk->data, megabyte, a->bulk->len_bytes);
+    }
+    hf_timer_init(&a->timer, s.server_env, answer_now, a);
+    hf_timer_arm(&a->timer, chance(4) ? chance(5 * HF_NS_PER_MS) : chance(2 * HF_NS_PER_SEC));
+}
+
+static void server_start(void)
+{
+    const struct hf_rpc_service service = {.request = serve};
+    const struct hf_rpc_server_options options = {.addr = SERVER_AT,
+                                                  .self = {.node = {1}, .name = "node 1"},
+                                                  .pool = s.server_pool,
+                                                  .requests_max = 20};
+
+    assert_int_equal(hf_rpc_server_new(s.server_env, &options, &service, &s.server), 0);
+}
+
+/* The client. */
+
+static void on_release(void *ctx)
+{
+    struct sim_call *c = ctx;
+
+    assert_false(c->released);
+    assert_false(c->done);
+    c->released = true;
+}
+
+static void on_done(struct hf_rpc_call *call, int err, const struct hf_rpc_reply *reply)
+{
+    struct sim_call *c = call->ctx;
+    size_t bulk_len = call->bulk.iov_count ? c->iov[0].iov_len + c->iov[1].iov_len : 0;
+
+    assert_true(c->begun && !c->starting && !c->done && c->released);
+    assert_true(hf_sim_now_ns(s.sim) <= c->deadline_ns + SLACK_NS);
+    c->done = true;
+    c->err = err;
+    s.ended++;
+    if (err == 0) {
+        s.good++;
+        assert_int_equal(reply->msg_len, sizeof(c->msg));
+        assert_memory_equal(reply->msg, c->msg, sizeof(c->msg));
+        assert_int_equal(reply->bulk ? reply->bulk->len_bytes : 0, bulk_len);
+        if (reply->bulk) {
+            assert_memory_equal(reply->bulk->data, megabyte, bulk_len);
+        }
+    }
+}
+
+static void peer_start(void)
+{
+    const struct hf_rpc_peer_options options = {.addr = SERVER_AT, .pool = s.client_pool};
+
+    assert_int_equal(hf_rpc_peer_new(s.client_env, &options, &s.peer), 0);
+}
+
+static void begin_call(void)
+{
+    struct sim_call *c = &s.calls[s.begun];
+    size_t bulk = chance(3) ? chance(5000) : chance(HF_FRAME_BULK_MAX + 1);
+    uint64_t timeout_ns = HF_NS_PER_MS * (1 + chance(chance(3) ? 20000 : 50));
+
+    memcpy(c->msg, &s.begun, sizeof(s.begun));
+    s.begun++;
+    c->deadline_ns = hf_sim_now_ns(s.sim) + timeout_ns;
+    c->iov[0] = (struct iovec){megabyte, bulk / 2};
+    c->iov[1] = (struct iovec){megabyte + bulk / 2, bulk - bulk / 2};
+    c->call = (struct hf_rpc_call){
+        .method = 1,
+        .msg = c->msg,
+        .msg_len = sizeof(c->msg),
+        .bulk = {.iov = c->iov, .iov_count = bulk ? 2 : 0, .release = on_release, .ctx = c},
+        .timeout_ns = timeout_ns,
+        .urgent = chance(8) == 0,
+        .done = on_done,
+        .ctx = c,
+    };
+    c->begun = c->starting = true;
+    hf_rpc_call(s.peer, &c->call);
+    c->starting = false;
+}
+
+static void cancel_one(void)
+{
+    struct sim_call *c = &s.calls[chance(CALLS)];
+
+    if (c->begun && !c->done) {
+        hf_rpc_cancel(&c->call);
+    }
+}
+
+static void fault(void)
+{
+    switch (chance(7)) {
+    case 0:
+        hf_sim_net_cut(s.sim, "10.0.0.1", "10.0.0.2");
+        break;
+    case 1:
+        hf_sim_net_cut(s.sim, "10.0.0.2", "10.0.0.1");
+        break;
+    case 2:
+    case 3:
+        hf_sim_net_heal(s.sim);
+        break;
+    case 4:
+        hf_sim_net_reset_all(s.sim);
+        break;
+    case 5:
+        hf_rpc_server_free(s.server);
+        s.server = NULL;
+        hf_sim_run_ns(s.sim, chance(3 * HF_NS_PER_SEC));
+        server_start();
+        break;
+    default:
+        hf_rpc_peer_free(s.peer);
+        assert_int_equal(s.ended, s.begun);
+        peer_start();
+        break;
+    }
+}
+
+static bool all_ended(void *ctx)
+{
+    (void)ctx;
+    return s.ended == s.begun && s.answers == s.requests;
+}
+
+static void world_start(uint64_t seed)
+{
+    memset(&s, 0, sizeof(s));
+    s.sim = hf_sim_new(seed);
+    assert_non_null(s.sim);
+    s.client_env = hf_sim_env(s.sim);
+    s.server_env = hf_sim_add_env(s.sim, "10.0.0.2");
+    assert_int_equal(hf_bufpool_new(8u << 20, 3u << 20, &s.client_pool), 0);
+    assert_int_equal(hf_bufpool_new(8u << 20, 5u << 20, &s.server_pool), 0);
+    server_start();
+    peer_start();
+}
+
+static void world_end(void)
+{
+    hf_rpc_peer_free(s.peer);
+    hf_rpc_server_free(s.server);
+    hf_sim_run_ns(s.sim, 10 * HF_NS_PER_SEC);
+    hf_bufpool_free(s.client_pool); /* asserts that every buffer came back */
+    hf_bufpool_free(s.server_pool);
+    hf_sim_free(s.sim);
+}
+
+static void every_call_ends_once_and_in_time(void **state)
+{
+    uint32_t good = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        world_start(seed);
+        while (s.begun < CALLS) {
+            begin_call();
+            if (chance(4) == 0) {
+                hf_sim_run_ns(s.sim, chance(20 * HF_NS_PER_MS));
+            }
+            if (chance(10) == 0) {
+                cancel_one();
+            }
+            if (chance(60) == 0) {
+                fault();
+            }
+        }
+        if (!hf_sim_run_until(s.sim, all_ended, NULL, 60 * HF_NS_PER_SEC)) {
+            fail_msg("seed %llu: %u of %u calls ended, %u of %u requests answered",
+                     (unsigned long long)seed, s.ended, s.begun, s.answers, s.requests);
+        }
+        good += s.good;
+        world_end();
+    }
+    assert_true(good > SEEDS * CALLS / 10); /* it is not all faults */
+}
+
+static void without_faults_every_call_succeeds(void **state)
+{
+    (void)state;
+    world_start(7);
+    while (s.begun < 100) {
+        begin_call();
+        s.calls[s.begun - 1].deadline_ns += HF_NS_PER_SEC;
+        if (s.begun % 8 == 0) {
+            assert_true(hf_sim_run_until(s.sim, all_ended, NULL, 60 * HF_NS_PER_SEC));
+        }
+    }
+    assert_true(hf_sim_run_until(s.sim, all_ended, NULL, 60 * HF_NS_PER_SEC));
+    for (uint32_t i = 0; i < s.begun; i++) { /* some had deadlines shorter than the answer took */
+        assert_true(s.calls[i].err == 0 || s.calls[i].err == -ETIMEDOUT);
+    }
+    assert_true(s.good > 60);
+    world_end();
+}
+
+static uint32_t closed_count;
+
+static void note_closed(void *ctx, struct hf_rpc_conn *conn)
+{
+    (void)ctx;
+    (void)conn;
+    closed_count++;
+}
+
+static void a_server_forgets_machines_that_went_silent(void **state)
+{
+    const struct hf_rpc_service service = {.request = serve, .closed = note_closed};
+    struct hf_rpc_server_options options = {.addr = SERVER_AT};
+
+    (void)state;
+    world_start(3);
+    options.pool = s.server_pool;
+    hf_rpc_server_free(s.server);
+    assert_int_equal(hf_rpc_server_new(s.server_env, &options, &service, &s.server), 0);
+    begin_call();
+    s.calls[0].deadline_ns = UINT64_MAX / 2;
+    assert_true(hf_sim_run_until(s.sim, all_ended, NULL, 60 * HF_NS_PER_SEC));
+    assert_int_equal(closed_count, 0);
+    hf_sim_run_ns(s.sim, 600 * HF_NS_PER_SEC); /* quiet, but there: it answers pings */
+    assert_int_equal(closed_count, 0);
+    hf_sim_net_cut(s.sim, "10.0.0.1", "10.0.0.2");
+    hf_sim_run_ns(s.sim, 200 * HF_NS_PER_SEC);
+    assert_int_equal(closed_count, 1);
+    world_end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_faults_every_call_succeeds),
+        cmocka_unit_test(every_call_ends_once_and_in_time),
+        cmocka_unit_test(a_server_forgets_machines_that_went_silent),
+    };
+
+    for (size_t i = 0; i < sizeof(megabyte); i++) {
+        megabyte[i] = (uint8_t)(i * 7 + (i >> 8));
+    }
+    hf_log_set_sink(quiet, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
