@@ -113,6 +113,13 @@ static void maybe_inventory(struct hf_leader *leader, struct hf_lnode *node)
     hf_inventory_start(leader, node);
 }
 
+void hf_nodes_audit(struct hf_leader *leader)
+{
+    for (uint32_t i = 0; i < HF_NODES_MAX; i++) {
+        leader->nodes.nodes[i].inventory_wanted = true;
+    }
+}
+
 void hf_nodes_inventory_done(struct hf_leader *leader, struct hf_lnode *node, int err)
 {
     const struct hf_map_node *member = hf_map_node(hf_meta_map(leader->meta), node->id);

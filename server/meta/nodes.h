@@ -63,6 +63,8 @@ bool hf_nodes_live(const struct hf_leader *leader, struct hf_node_id id);
 enum hf_node_state hf_nodes_state(const struct hf_leader *leader, struct hf_node_id id);
 
 void hf_nodes_map_changed(struct hf_leader *leader);
+/** Take every node's inventory soon: there may be objects that no entry will name. */
+void hf_nodes_audit(struct hf_leader *leader);
 /** Its inventory matched (err 0), or has to be made again. */
 void hf_nodes_inventory_done(struct hf_leader *leader, struct hf_lnode *node, int err);
 

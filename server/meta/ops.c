@@ -476,6 +476,9 @@ static void after_session(struct hf_leader *leader, const struct hf_meta_op *op,
     }
     if (op->op != HF_OP_SESSION_OPEN) {
         hf_sessions_closed(leader, op->session);
+        if (op->op == HF_OP_SESSION_EVICT) {
+            hf_nodes_audit(leader); /* what it had put and not committed */
+        }
         return;
     }
     known = hf_sessions_find(leader, reply->session) != NULL;

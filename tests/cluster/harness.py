@@ -242,6 +242,17 @@ class Cluster:
     def data_dir(self, n):
         return f"{self.dir}/n{n}"
 
+    def store_file_bytes(self, n):
+        """What the segment files of a node take on its disk."""
+        total = 0
+        for top, _, files in os.walk(f"{self.data_dir(n)}/store"):
+            for name in files:
+                try:
+                    total += os.stat(f"{top}/{name}").st_blocks * 512
+                except FileNotFoundError:  # recycled meanwhile
+                    pass
+        return total
+
     def read(self, name):
         with open(f"{self.dir}/{name}", errors="replace") as f:
             return f.read()

@@ -1264,6 +1264,22 @@ static void strays_of_ended_sessions_are_deleted_and_others_kept(void **state)
     assert_non_null(stored(&w->nodes[0], &unheard));
 }
 
+static void strays_of_an_evicted_session_are_deleted_at_once(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_oid put = {.session = s.id.v, .seq = 9, .group = 2}; /* and never committed */
+
+    hf_sim_run_ns(w->sim, 5 * SEC); /* the inventories of the start are over */
+    for (uint32_t i = 0; i < NODES; i++) {
+        store_put(&w->nodes[i], &put, 4096, 1);
+    }
+    keep_alive(w, &t, TTL_NS + 5 * SEC);
+    for (uint32_t i = 0; i < NODES; i++) {
+        assert_null(stored(&w->nodes[i], &put));
+    }
+}
+
 static void node_info_tells_what_each_lacks(void **state)
 {
     struct world *w = *state;
@@ -1733,6 +1749,7 @@ int main(void)
         T(a_bad_copy_is_replaced),
         T(what_cannot_be_copied_is_tried_again_later),
         T(strays_of_ended_sessions_are_deleted_and_others_kept),
+        T(strays_of_an_evicted_session_are_deleted_at_once),
         T(node_info_tells_what_each_lacks),
         T(dead_objects_are_deleted_everywhere_after_the_grace),
         T(objects_of_an_orphan_go_when_its_holder_is_evicted),
