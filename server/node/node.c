@@ -184,7 +184,7 @@ static void node_free(struct hf_node *node)
         hf_rpc_peer_free(node->peers[i]);
     }
     hf_rpc_server_free(node->server);
-    hf_store_close(node->store);
+    hf_store_close(node->store, NULL, NULL); /* after a failed start: it has no work yet */
     hf_map_fini(&node->map);
     hf_bufpool_free(node->pool);
     free(node);
@@ -244,19 +244,30 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     return 0;
 }
 
-/* Operations of the store still under way keep the node; they end by themselves. */
-static void stop_wait(void *ctx)
+/* Its background work holds buffers of the pool until it is closed. */
+static void store_closed(void *ctx)
 {
     struct hf_node *node = ctx;
     void (*stopped)(void *) = node->stopped;
     void *stopped_ctx = node->stopped_ctx;
 
+    node->store = NULL;
+    node_free(node);
+    stopped(stopped_ctx);
+}
+
+/* Operations of the store still under way keep the node; they end by themselves. */
+static void stop_wait(void *ctx)
+{
+    struct hf_node *node = ctx;
+
     if (node->inflight > 0) {
         hf_timer_arm(&node->stop_timer, 5 * HF_NS_PER_MS);
         return;
     }
-    node_free(node);
-    stopped(stopped_ctx);
+    hf_rpc_server_free(node->server); /* and the objects of which not all frames have come */
+    node->server = NULL;
+    hf_store_close(node->store, store_closed, node);
 }
 
 static void free_peers(struct hf_node *node)

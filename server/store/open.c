@@ -522,26 +522,33 @@ int hf_store_open(struct hf_env *env, const struct hf_store_options *options, st
 static void close_poll(void *ctx)
 {
     struct hf_store *store = ctx;
+    void (*done)(void *ctx) = store->close_done;
+    void *done_ctx = store->close_ctx;
 
-    if (hf_store_idle(store)) {
-        hf_store_destroy(store);
-    } else {
+    if (!hf_store_idle(store)) {
         hf_timer_arm(&store->close_poll, HF_NS_PER_MS);
+        return;
+    }
+    hf_store_destroy(store);
+    if (done) {
+        done(done_ctx);
     }
 }
 
-void hf_store_close(struct hf_store *store)
+void hf_store_close(struct hf_store *store, void (*done)(void *ctx), void *ctx)
 {
     if (!store) {
         return;
     }
     hf_assert_loop(store->env);
     store->closing = true;
+    store->close_done = done;
+    store->close_ctx = ctx;
     hf_store_background_stop(store);
-    if (hf_store_idle(store)) {
+    if (!done && hf_store_idle(store)) {
         hf_store_destroy(store);
         return;
     }
     hf_timer_init(&store->close_poll, store->env, close_poll, store);
-    hf_timer_arm(&store->close_poll, HF_NS_PER_MS);
+    hf_timer_arm(&store->close_poll, done ? 0 : HF_NS_PER_MS);
 }

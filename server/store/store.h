@@ -70,11 +70,13 @@ struct hf_store_options {
 int hf_store_open(struct hf_env *env, const struct hf_store_options *options, struct hf_store **ret,
                   char **ret_error);
 /**
- * No operation of the caller may be in flight. Idle (hf_store_idle()): closed on return, blocks.
- * Else background work stops at its next boundary on the loop, then the store goes; until then it
- * holds its lock. What the index has only in memory is replayed at the next open. NULL is a no-op.
+ * No operation of the caller may be in flight. Background work stops at its next boundary, then the
+ * store goes; until then it holds its lock and buffers of the pool. What the index has only in
+ * memory is replayed at the next open. NULL is a no-op, and done does not run.
+ *
+ * @done  NULL: nobody waits, and an idle store (hf_store_idle()) is closed on return, which blocks
  */
-void hf_store_close(struct hf_store *store);
+void hf_store_close(struct hf_store *store, void (*done)(void *ctx), void *ctx);
 /** Neither an operation nor background work is running. */
 bool hf_store_idle(const struct hf_store *store);
 

@@ -94,6 +94,8 @@ struct hf_store {
     uint32_t drops_running;
     bool closing;
     struct hf_timer close_poll;
+    void (*close_done)(void *ctx);
+    void *close_ctx;
     /* space: */
     struct hf_job space_job;
     bool space_running;

@@ -367,6 +367,42 @@ static void compaction_gives_the_space_of_deleted_objects_back(void **state)
     world_verify(w);
 }
 
+static void note_closed(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+static bool is_true(void *ctx)
+{
+    return *(bool *)ctx;
+}
+
+static void closing_waits_for_a_compaction_that_holds_buffers(void **state)
+{
+    struct world *w = *state;
+    bool closed = false;
+
+    world_open(w);
+    for (uint32_t id = 0; id < 120; id++) {
+        assert_int_equal(put_one(w, id), 0);
+    }
+    for (uint32_t id = 0; id < 120; id++) {
+        if (id % 4 != 0) {
+            assert_int_equal(del_one(w, id), 0);
+        }
+    }
+    hf_store_compact_now(w->store);
+    assert_false(hf_store_idle(w->store));
+    hf_store_close(w->store, note_closed, &closed);
+    w->store = NULL;
+    assert_false(closed);
+    assert_true(hf_sim_run_until(w->sim, is_true, &closed, 60 * HF_NS_PER_SEC));
+    hf_bufpool_free(w->pool); /* asserts that nothing of it is held */
+    assert_int_equal(hf_bufpool_new(64 << 10, 0, &w->pool), 0);
+    world_open(w);
+    world_verify(w);
+}
+
 static void segments_full_of_living_objects_are_left_alone(void **state)
 {
     struct world *w = *state;
@@ -583,6 +619,7 @@ int main(void)
         T(behind_a_torn_header_the_other_records_are_found),
         T(a_lost_index_is_rebuilt_equal),
         T(compaction_gives_the_space_of_deleted_objects_back),
+        T(closing_waits_for_a_compaction_that_holds_buffers),
         T(segments_full_of_living_objects_are_left_alone),
         T(tombstones_go_once_what_they_bury_is_gone),
         T(a_bad_copy_is_never_dropped_by_compaction),

@@ -98,7 +98,7 @@ static void open_store(struct world *w)
 static void close_store(struct world *w)
 {
     run(w);
-    hf_store_close(w->store);
+    hf_store_close(w->store, NULL, NULL);
     w->store = NULL;
 }
 

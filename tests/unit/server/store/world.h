@@ -172,7 +172,7 @@ static inline void world_run_ns(struct world *w, uint64_t ns)
 static inline void world_close(struct world *w)
 {
     world_run(w);
-    hf_store_close(w->store);
+    hf_store_close(w->store, NULL, NULL);
     w->store = NULL;
 }
 
