@@ -12,6 +12,7 @@
 #include "common/base/err.h"
 #include "common/config/config.h"
 #include "common/env/env_real.h"
+#include "common/env/notify.h"
 #include "common/log/log.h"
 #include "server/node/node.h"
 
@@ -52,7 +53,19 @@ static void on_signal(void *ctx, int signum)
     }
     d->stopping = true;
     hf_log(HF_LOG_INFO, "node", "stopping", "signal=%d", signum);
+    hf_notify_stopping("answering what is under way, then a checkpoint");
     hf_node_stop(d->node, stopped, d);
+}
+
+/* The store is open, the listener bound; what arrives before the loop runs waits in its backlog. */
+static void tell_ready(const struct hf_config *config, struct hf_node_id id)
+{
+    const struct hf_config_node *self = hf_config_node(config, id);
+    char text[HF_ADDR_BYTES_MAX + 64];
+
+    (void)snprintf(text, sizeof(text), "node %u serves %s%s", id.v, self->address,
+                   self->metadata ? ", and the metadata" : "");
+    hf_notify_ready(text);
 }
 
 static int run(const struct hf_config *config, struct hf_node_id id, int cpu)
@@ -78,6 +91,7 @@ static int run(const struct hf_config *config, struct hf_node_id id, int cpu)
         err = hf_env_real_on_signal(d.env, SIGINT, on_signal, &d);
     }
     if (!err) {
+        tell_ready(config, id);
         err = hf_env_real_run(d.env);
     }
     if (err) {

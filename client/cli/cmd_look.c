@@ -139,14 +139,51 @@ static int open_from(const struct cli_args *args, struct cli_cluster *cluster)
     return status == CLI_DONE ? cli_cluster_open(cluster, config) : status;
 }
 
+/* One node about itself: needs neither the metadata nor any other node, as health checks want. */
+static int status_of_node(const struct cli_args *args, struct cli_cluster *cluster,
+                          const char *name)
+{
+    const struct hf_config_node *n = NULL;
+    json_t *json = NULL;
+    int err;
+
+    for (uint32_t i = 0; i < cluster->config->node_count; i++) {
+        char id[8];
+
+        (void)snprintf(id, sizeof(id), "%u", cluster->config->nodes[i].id.v);
+        n = strcmp(id, name) == 0 ? &cluster->config->nodes[i] : n;
+    }
+    if (!n) {
+        return cli_misuse(args, "--node %s: %s lists no such node", name, cluster->config->path);
+    }
+    err = cli_admin(cluster, n->address, "status", NULL, 0, ADMIN_TIMEOUT_NS, &json);
+    if (err) {
+        return cli_fail("node %u at %s does not answer: %s (from %s)", n->id.v, n->address,
+                        hf_err_text(err), cluster->config->path);
+    }
+    if (cli_flag(args, "json")) {
+        cli_print_json(json);
+    } else {
+        (void)printf("node %u at %s answers\n", n->id.v, n->address);
+    }
+    json_decref(json);
+    return CLI_DONE;
+}
+
 int cmd_status(const struct cli_args *args)
 {
+    const char *node = cli_option(args, "node");
     struct cli_cluster cluster;
     json_t *json = NULL;
     int status = open_from(args, &cluster);
     int err;
 
     if (status != CLI_DONE) {
+        return status;
+    }
+    if (node) {
+        status = status_of_node(args, &cluster, node);
+        cli_cluster_close(&cluster);
         return status;
     }
     err = ask_leader(&cluster, "status", ADMIN_TIMEOUT_NS, &json);

@@ -25,6 +25,7 @@
 #include "client/fuse/mount.h"
 #include "common/base/err.h"
 #include "common/env/env_real.h"
+#include "common/env/notify.h"
 
 #define LOG_DIR          "/var/log/holdfast"
 #define SOCKET_TIMEOUT   (5 * HF_NS_PER_SEC)
@@ -282,6 +283,7 @@ int cmd_mount(const struct cli_args *args)
         if (pid == 0) {
             int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
+            hf_notify_detach(); /* ready is what the parent's exit says; this one outlives it */
             (void)setsid();
             (void)dup2(null, STDIN_FILENO);
             (void)dup2(log_fd, STDOUT_FILENO);

@@ -23,14 +23,15 @@
 
 const struct cli_command cli_commands[] = {
     {"status",
-     "[--config FILE] [--json]",
+     "[--config FILE] [--node N] [--json]",
      "health of the cluster at a glance",
      "Nodes, metadata, copies that are missing, sessions, space; every warning names its remedy.\n"
-     "Exit status 0: answered, whatever the health; 1: the cluster could not be reached.",
+     "Exit status 0: answered, whatever the health; 1: the cluster could not be reached.\n"
+     "With --node, that node alone is asked whether it serves: for health checks.",
      0,
      1,
      cmd_status,
-     {OPT_CONFIG, OPT_JSON}},
+     {OPT_CONFIG, {"node", "N", "only this node, about itself"}, OPT_JSON}},
     {"mount",
      "--config FILE MOUNTPOINT [-o OPTIONS] [--foreground]",
      "mount the cluster's namespace",

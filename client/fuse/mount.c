@@ -20,6 +20,7 @@
 #include "common/base/assert.h"
 #include "common/base/err.h"
 #include "common/env/env_real.h"
+#include "common/env/notify.h"
 #include "common/log/log.h"
 
 #define REQUESTS_PER_TURN 16
@@ -104,6 +105,7 @@ static void unmounted(struct hf_fuse *fuse)
     }
     hf_log(HF_LOG_INFO, "mount", "unmounted", "mountpoint=%s", fuse->mountpoint);
     fuse->state = HF_MOUNT_FLUSHING;
+    hf_notify_stopping("unmounted; writing back what is dirty");
     hf_fd_watch_free(fuse->watch);
     fuse->watch = NULL;
     hf_fs_release_all(fuse->fs);
@@ -404,6 +406,7 @@ static void session_open(void *ctx, int err)
     hf_log(HF_LOG_INFO, "mount", "mounted", "mountpoint=%s device=%u:%u session=%llu leader=%s",
            fuse->mountpoint, fuse->major, fuse->minor,
            (unsigned long long)hf_session_id(fuse->session).v, hf_session_leader(fuse->session));
+    hf_notify_ready("mounted");
     tell(fuse, 0, "mounted");
 }
 

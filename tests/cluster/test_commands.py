@@ -165,6 +165,19 @@ def test_status_info_verify_dirty_flush_and_set(cluster):
     content.check_file(f"{top}/d", 3, 305000)
 
 
+def test_status_of_one_node_needs_no_other(cluster):
+    def ask(n, *more):
+        return hf("status", "--config", cluster.conf, "--node", n, *more, check=False)
+
+    assert "node 2" in ask(2).out and json.loads(ask(3, "--json").out)["node"] == 3
+    assert json.loads(ask(1, "--json").out)["metadata"]["leader"] == 1
+    assert ask(4).returncode == 2 and ask("two").returncode == 2
+    cluster.kill(1)
+    assert [ask(n).returncode for n in (1, 2, 3)] == [1, 0, 0]
+    cluster.start(1)
+    cluster.wait_healthy()
+
+
 def test_commands_outside_a_mount_fail_with_1(tmp_path):
     for argv in (["info", tmp_path], ["verify", tmp_path], ["flush", tmp_path],
                  ["umount", tmp_path], ["dirty", tmp_path], ["info", tmp_path / "none"]):

@@ -44,6 +44,7 @@ LAW = {
 # third-party header -> rooms where it may stand
 THIRD = {
     r"event2/.*": ["common/env"],
+    r"systemd/.*": ["common/env"],
     r"lmdb\.h": ["common/table"],
     r"fuse_.*\.h|fuse3/.*|linux/fuse\.h": ["client/fuse"],
     r"openssl/.*": ["common/rpc"],
