@@ -32,6 +32,17 @@ static void leave_leadership(struct hf_raft *r)
     r->broadcast = false;
 }
 
+/* What was learned from the leader of the term before does not hold in the new one. */
+static void enter_term(struct hf_raft *r, uint64_t term, struct hf_node_id vote)
+{
+    r->term = term;
+    r->vote = vote;
+    r->dirty = true;
+    r->verified = 0;
+    r->ack_due = false;
+    r->last_round = r->last_stream = r->last_prev = 0;
+}
+
 void hf_raft_become_follower(struct hf_raft *r, uint64_t term, struct hf_node_id leader)
 {
     HF_ASSERT(term >= r->term || HF_RAFT_BUG(old_term_append));
@@ -39,12 +50,7 @@ void hf_raft_become_follower(struct hf_raft *r, uint64_t term, struct hf_node_id
         leave_leadership(r);
     }
     if (term != r->term) {
-        r->term = term;
-        r->vote.v = 0;
-        r->dirty = true;
-        r->verified = 0;
-        r->ack_due = false;
-        r->last_round = r->last_stream = r->last_prev = 0;
+        enter_term(r, term, (struct hf_node_id){0});
     }
     r->role = HF_RAFT_FOLLOWER;
     r->leader = leader;
@@ -176,11 +182,7 @@ static void campaign_for_real(struct hf_raft *r)
 {
     r->role = HF_RAFT_CANDIDATE;
     r->leader.v = 0;
-    r->term++;
-    r->vote = r->options.self;
-    r->dirty = true;
-    r->verified = 0;
-    r->ack_due = false;
+    enter_term(r, r->term + 1, r->options.self);
     r->campaign_seq = r->persist_seq + 1;
     r->own_vote_durable = false;
     hf_raft_election_rearm(r);

@@ -97,16 +97,16 @@ static bool start_valid(const struct hf_raft_start *s)
     uint64_t term = 0;
 
     if (s->term > HF_RAFT_NUMBER_MAX || s->snapshot_index > HF_RAFT_NUMBER_MAX ||
-        s->snapshot_term > s->term || (s->count && s->first_index > s->snapshot_index + 1) ||
-        (s->count && s->first_index == 0) || s->count > HF_RAFT_NUMBER_MAX ||
-        (s->config.count && !hf_raft_config_valid(&s->config))) {
+        s->snapshot_term > HF_RAFT_NUMBER_MAX ||
+        (s->count && s->first_index > s->snapshot_index + 1) || (s->count && s->first_index == 0) ||
+        s->count > HF_RAFT_NUMBER_MAX || (s->config.count && !hf_raft_config_valid(&s->config))) {
         return false;
     }
     for (uint64_t i = 0; i < s->count; i++) {
         const struct hf_raft_head *h = &s->heads[i];
 
-        if (h->term < term || h->term == 0 || h->term > s->term || h->type < HF_RAFT_ENTRY_NOOP ||
-            h->type > HF_RAFT_ENTRY_CONFIG ||
+        if (h->term < term || h->term == 0 || h->term > HF_RAFT_NUMBER_MAX ||
+            h->type < HF_RAFT_ENTRY_NOOP || h->type > HF_RAFT_ENTRY_CONFIG ||
             (h->type == HF_RAFT_ENTRY_CONFIG && (!h->config || !hf_raft_config_valid(h->config)))) {
             return false;
         }
@@ -182,6 +182,13 @@ int hf_raft_new(const struct hf_raft_options *options, const struct hf_raft_star
         hf_raft_free(r);
         return err;
     }
+    if (hf_raft_log_term(&r->log, r->log.last) > r->term) {
+        /* An append may reach the disk before the PERSIST of the term it came in; nothing was said
+         * in that term yet. */
+        r->term = hf_raft_log_term(&r->log, r->log.last);
+        r->vote.v = 0;
+        r->dirty = true;
+    }
     r->durable = r->log.last;
     r->commit = r->commit_told = r->log.base;
     *ret_drop_log = drop;
@@ -224,7 +231,7 @@ static bool msg_valid(const struct hf_raft *r, const struct hf_raft_msg *m,
                       const struct hf_raft_head *heads)
 {
     if (m->to.v != r->options.self.v || m->from.v == r->options.self.v || m->from.v == 0 ||
-        m->term == 0 || m->term > HF_RAFT_NUMBER_MAX) {
+        (m->term == 0 && m->type != HF_RAFT_MSG_PREVOTE_RESULT) || m->term > HF_RAFT_NUMBER_MAX) {
         return false;
     }
     switch (m->type) {
