@@ -163,12 +163,33 @@ static int change(const struct hf_raft *r, enum hf_raft_change what, struct hf_n
     return hf_raft_config_valid(ret) ? 0 : -EPERM;
 }
 
-/* A learner that lags would cost the cluster a vote it cannot use. */
+static bool heard(const struct hf_raft *r, const struct peer *p)
+{
+    return r->now_ns - p->heard_ns < r->options.election_timeout_ns;
+}
+
+/* A learner that lags, or that would come back abstaining, would cost the cluster a vote it cannot
+ * use. */
 static bool caught_up(const struct hf_raft *r, const struct peer *p)
 {
-    return p && !p->abstaining && p->incarnation != 0 && p->state == PEER_REPLICATE &&
-           p->match + r->options.promote_lag_max >= r->log.last &&
-           r->now_ns - p->heard_ns < r->options.election_timeout_ns;
+    return p && p->whole && p->state == PEER_REPLICATE &&
+           p->match + r->options.promote_lag_max >= r->log.last && heard(r, p);
+}
+
+/* Taking a healthy voter away must not leave the majority to those that are gone or abstain. */
+static bool quorum_stays(struct hf_raft *r, const struct hf_raft_config *next)
+{
+    uint32_t voters = 0, well = 0;
+
+    for (uint32_t i = 0; i < next->count; i++) {
+        const struct peer *p = hf_raft_find(r, next->members[i].id);
+
+        if (next->members[i].kind == HF_RAFT_VOTER) {
+            voters++;
+            well += p && (p->id.v == r->options.self.v || (p->whole && heard(r, p)));
+        }
+    }
+    return well >= voters / 2 + 1;
 }
 
 int hf_raft_on_config(struct hf_raft *r, const struct hf_raft_event *ev)
@@ -197,6 +218,9 @@ int hf_raft_on_config(struct hf_raft *r, const struct hf_raft_event *ev)
         return err;
     }
     if (what == HF_RAFT_PROMOTE && !caught_up(r, hf_raft_find(r, ev->u.config.node))) {
+        return -EAGAIN;
+    }
+    if (what != HF_RAFT_ADD_LEARNER && !quorum_stays(r, &next)) {
         return -EAGAIN;
     }
     hf_raft_append_own(r, HF_RAFT_ENTRY_CONFIG, &next);

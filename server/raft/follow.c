@@ -19,6 +19,7 @@ static struct hf_raft_msg *reply(struct hf_raft *r, enum hf_raft_status status)
     m->u.append_result.round = r->last_round;
     m->u.append_result.stream = r->last_stream;
     m->u.append_result.incarnation = r->options.incarnation;
+    m->u.append_result.whole = !r->abstain;
     return m;
 }
 

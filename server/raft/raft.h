@@ -126,6 +126,7 @@ struct hf_raft_msg {
             uint64_t hint_index, hint_term;
             uint64_t round, stream;
             uint64_t incarnation; /* of the answering node's store */
+            bool whole;           /* it does not abstain: it may be made a voter */
         } append_result;
         struct {
             uint64_t index, snapshot_term; /* of the last entry it stands for */
@@ -237,7 +238,8 @@ enum hf_raft_action_type {
     HF_RAFT_ACT_SNAPSHOT_WRITE,   /* the chunk of the message received; answer SNAPSHOT_WRITTEN */
     HF_RAFT_ACT_SNAPSHOT_INSTALL, /* make it the state, drop the whole log, durably and in an order
                                      that survives a crash; answer SNAPSHOT_INSTALLED */
-    HF_RAFT_ACT_ABSTAIN_END,      /* the store is whole: forget that it abstained */
+    HF_RAFT_ACT_ABSTAIN_END,      /* the store is whole: forget that it abstained, durably, before
+                                     the SENDs that follow */
 };
 
 enum hf_raft_source {
@@ -355,7 +357,7 @@ void hf_raft_free(struct hf_raft *raft);
  *         -HF_ENOTLEADER   PROPOSE, READ, CONFIG, TRANSFER: ask hf_raft_leader()
  *         -EAGAIN          PROPOSE, READ: the window is full, or leadership is being handed over;
  *                          CONFIG, TRANSFER: not now (nothing of this term is committed yet, the
- *                          learner lags)
+ *                          learner lags or is not whole, too few of the voters left are heard)
  *         -EBUSY           CONFIG: another change is under way; TRANSFER: another transfer is
  *         -ENOENT, -EEXIST CONFIG, TRANSFER: no such member; it is that already
  *         -EPERM           CONFIG: would leave no voter

@@ -54,6 +54,7 @@ void hf_raft_peer_probe(struct hf_raft *r, struct peer *p, uint64_t next)
 void hf_raft_peer_reset(struct hf_raft *r, struct peer *p, uint64_t next)
 {
     p->match = 0;
+    p->whole = false;
     p->acked_round = 0;
     p->heard_ns = r->now_ns;
     inflight_clear(p);
@@ -289,6 +290,7 @@ int hf_raft_on_append_result(struct hf_raft *r, const struct hf_raft_msg *m)
         return 0;
     }
     p->abstaining = m->u.append_result.status == HF_RAFT_ABSTAIN;
+    p->whole = m->u.append_result.whole;
     if (p->abstaining) {
         /* Neither a quorum nor a read counts it. What an earlier store held is gone. */
         hf_raft_snapshot_end(r, p);

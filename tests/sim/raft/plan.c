@@ -178,7 +178,9 @@ void sim_admin(struct sim *s)
             churn(s, leader, &config);
         }
     }
-    (void)sim_at(s, hf_sim_rng_between(&s->rng, 100 * SIM_MS, 900 * SIM_MS), EV_ADMIN, 0);
+    if (s->now < SIM_STOP_AT) {
+        (void)sim_at(s, hf_sim_rng_between(&s->rng, 100 * SIM_MS, 900 * SIM_MS), EV_ADMIN, 0);
+    }
 }
 
 /* Faults */
@@ -228,9 +230,14 @@ static void wipe(struct sim *s)
     config = hf_raft_config(leader->raft, &index);
     for (uint32_t i = 0; i < config->count; i++) {
         struct node *n = &s->nodes[config->members[i].id.v];
+        uint64_t at;
 
         if (!n->up || n->abstain || n->wiped) {
             return;
+        }
+        (void)hf_raft_config(n->raft, &at);
+        if (at != index) {
+            return; /* somebody knows of another configuration */
         }
         if (config->members[i].kind == HF_RAFT_VOTER && n != leader) {
             victim = n;
@@ -286,11 +293,11 @@ void sim_transfer(struct sim *s)
     struct node *leader = sim_leader(s);
     struct hf_raft_event e = {.type = HF_RAFT_EV_TRANSFER};
 
-    if (leader) {
+    if (leader && s->now < SIM_STOP_AT) {
         e.u.transfer.target.v = (uint16_t)hf_sim_rng_below(&s->rng, SIM_NODES + 1);
         s->transfers += sim_step(s, leader, &e, NULL, 0) == 0;
     }
-    if (!s->failed) {
+    if (!s->failed && s->now < SIM_STOP_AT) {
         (void)sim_at(s, hf_sim_rng_between(&s->rng, SIM_S, 10 * SIM_S), EV_TRANSFER, 0);
     }
 }

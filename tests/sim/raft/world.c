@@ -43,7 +43,7 @@ uint64_t sim_local(const struct sim *s, const struct node *n)
 {
     const int64_t now = (int64_t)s->now;
 
-    return n->clock_offset + (uint64_t)(now + now / 1000000 * n->drift_ppm);
+    return n->clock_offset + (uint64_t)(now + now / 100 * n->drift_ppm / 10000);
 }
 
 /* The heap: by time, then by order of creation. */
