@@ -196,11 +196,20 @@ static void campaign_for_real(struct hf_raft *r)
     }
 }
 
+/* A voter; or one that was until an entry that may not be committed: if the others lack that entry,
+ * they need this node, whose log is longer, to bring it to them (Raft thesis, 4.2.2). */
+static bool electable(const struct hf_raft *r)
+{
+    return hf_raft_self_votes(r) ||
+           (r->config.index > r->commit && r->config_prev.valid &&
+            hf_raft_config_has(&r->config_prev.config, r->options.self, HF_RAFT_VOTER));
+}
+
 /* A node that could not write what it promises, or whose log is in doubt, does not ask for votes.
  */
 static bool may_campaign(const struct hf_raft *r)
 {
-    return hf_raft_self_votes(r) && !r->abstain && !r->incoming.installing && !r->rewrite_due &&
+    return electable(r) && !r->abstain && !r->incoming.installing && !r->rewrite_due &&
            r->persisted_seq == r->persist_seq && !r->dirty && r->term < HF_RAFT_NUMBER_MAX &&
            !hf_raft_write_stalled(r, r->options.election_timeout_ns / 2);
 }

@@ -103,7 +103,8 @@ struct incoming_snapshot {
     uint64_t index, term, total_bytes;
     uint64_t held_bytes; /* written */
     uint64_t stream;
-    uint64_t writing_end_bytes; /* 0: no write under way */
+    uint64_t writing_end_bytes;
+    bool writing; /* a WRITE is under way; outlives the transfer it belongs to */
     bool installing;
     struct hf_raft_config config;
 };

@@ -165,6 +165,7 @@ static void take_chunk(struct hf_raft *r, const struct hf_raft_msg *m)
         answer(r, in, 0);
         return;
     }
+    in->writing = true;
     in->writing_end_bytes = m->u.snapshot.offset_bytes + m->u.snapshot.len_bytes;
     a = hf_raft_act(r, HF_RAFT_ACT_SNAPSHOT_WRITE);
     a->u.snapshot.peer = m->from;
@@ -205,7 +206,7 @@ int hf_raft_on_snapshot(struct hf_raft *r, const struct hf_raft_msg *m)
         r->incoming.from.v = 0;
         return 0;
     }
-    if (r->incoming.writing_end_bytes != 0) {
+    if (r->incoming.writing) {
         return 0;
     }
     if (!same_transfer(&r->incoming, &new)) {
@@ -220,11 +221,11 @@ int hf_raft_on_snapshot_written(struct hf_raft *r, const struct hf_raft_event *e
     struct incoming_snapshot *in = &r->incoming;
     struct hf_raft_action *a;
 
-    if (in->installing || in->writing_end_bytes == 0 ||
+    if (in->installing || !in->writing ||
         ev->u.snapshot_written.end_bytes != in->writing_end_bytes) {
         return -EINVAL;
     }
-    in->writing_end_bytes = 0;
+    in->writing = false;
     if (in->from.v == 0) {
         return 0; /* the log got there first */
     }

@@ -115,6 +115,14 @@ static void churn(struct sim *s, struct node *leader, const struct hf_raft_confi
     const struct hf_node_id node = {(uint16_t)id};
 
     if (hf_raft_config_has(config, node, HF_RAFT_VOTER)) {
+        /* Nobody takes a healthy voter away right after another lost its store: the leader may not
+         * have noticed yet, and then the majority is gone for good. */
+        for (uint32_t i = 0; i < config->count; i++) {
+            if (config->members[i].kind == HF_RAFT_VOTER &&
+                s->nodes[config->members[i].id.v].wiped) {
+                return;
+            }
+        }
         if (voters(config) > s->voters_first || voters(config) > 3) {
             (void)change(s, leader,
                          hf_sim_rng_chance(&s->rng, 50) ? HF_RAFT_REMOVE : HF_RAFT_DEMOTE, id);
@@ -239,11 +247,9 @@ static void wipe(struct sim *s)
         if (at != index) {
             return; /* somebody knows of another configuration */
         }
-        if (config->members[i].kind == HF_RAFT_VOTER && n != leader) {
+        if (config->members[i].kind == HF_RAFT_VOTER && n != leader &&
+            (!victim || hf_sim_rng_chance(&s->rng, 50))) {
             victim = n;
-            if (hf_sim_rng_chance(&s->rng, 40)) {
-                break;
-            }
         }
     }
     if (!victim || voters(config) < 3 || index > hf_raft_commit_index(leader->raft)) {

@@ -244,6 +244,35 @@ static bool postponed(struct sim *s, const struct ev *e)
     return false;
 }
 
+/* Where everybody stood: the first thing to read after a failure. */
+static void dump(const struct sim *s)
+{
+    for (uint32_t i = 1; i <= SIM_NODES; i++) {
+        const struct node *n = &s->nodes[i];
+        const struct hf_raft_config *config;
+        uint64_t index;
+
+        if (!n->up) {
+            printf("node %u down, abstain %d\n", i, n->abstain);
+            continue;
+        }
+        config = hf_raft_config(n->raft, &index);
+        printf("node %u role %d term %llu leader %u log %llu..%llu commit %llu durable %llu "
+               "abstain %d config %llu:",
+               i, (int)hf_raft_role(n->raft), (unsigned long long)hf_raft_term(n->raft),
+               hf_raft_leader(n->raft).v, (unsigned long long)hf_raft_base_index(n->raft),
+               (unsigned long long)hf_raft_last_index(n->raft),
+               (unsigned long long)hf_raft_commit_index(n->raft),
+               (unsigned long long)hf_raft_durable_index(n->raft), n->abstain,
+               (unsigned long long)index);
+        for (uint32_t k = 0; k < config->count; k++) {
+            printf(" %u%s", config->members[k].id.v,
+                   config->members[k].kind == HF_RAFT_VOTER ? "" : "L");
+        }
+        printf("\n");
+    }
+}
+
 void sim_run(struct sim *s, uint64_t seed, bool print)
 {
     memset(s, 0, sizeof(*s));
@@ -262,6 +291,9 @@ void sim_run(struct sim *s, uint64_t seed, bool print)
     }
     if (!s->failed) {
         sim_check_end(s);
+    }
+    if (s->failed && print) {
+        dump(s);
     }
 }
 
