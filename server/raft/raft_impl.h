@@ -87,8 +87,8 @@ struct peer {
     bool probe_sent;
     uint64_t stream;      /* rises whenever sending starts over; older results are not believed */
     uint64_t incarnation; /* 0: not heard from yet */
-    bool abstaining; /* what it says does not count */
-    bool whole;      /* it may vote, now or once it is a voter */
+    bool abstaining;      /* what it says does not count */
+    bool whole;           /* it may vote, now or once it is a voter */
     uint64_t heard_ns;
     uint64_t acked_round;
     uint32_t inflight_first, inflight_count;

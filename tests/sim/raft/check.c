@@ -192,10 +192,27 @@ void sim_check_commit(struct sim *s, struct node *n, uint64_t from, uint64_t to)
             .commit_term = hf_raft_term(n->raft),
         };
     }
+    if (to > known && !s->failed && hf_raft_role(n->raft) == HF_RAFT_LEADER &&
+        s->committed[to - 1].term != hf_raft_term(n->raft)) {
+        sim_fail(s, "node %u commits %llu of term %llu in term %llu by counting", n->id.v, U(to),
+                 U(s->committed[to - 1].term), U(hf_raft_term(n->raft)));
+    }
     if (to > known && !s->failed) {
         check_durable(s, n, to, s->committed[to - 1].term);
     }
     n->last_commit = to;
+}
+
+/* Members change only behind an entry of the leader's own term. */
+void sim_check_change(struct sim *s, struct node *n)
+{
+    const uint64_t commit = hf_raft_commit_index(n->raft);
+
+    if (hf_raft_role(n->raft) == HF_RAFT_LEADER &&
+        (commit == 0 || s->committed[commit - 1].term != hf_raft_term(n->raft))) {
+        sim_fail(s, "node %u changes members before it committed anything in term %llu", n->id.v,
+                 U(hf_raft_term(n->raft)));
+    }
 }
 
 void sim_check_start(struct sim *s, struct node *n)
@@ -227,10 +244,9 @@ static void check_leading(struct sim *s, struct node *n)
     if (heard < voters / 2 + 1) {
         sim_fail(s, "node %u leads on without a quorum", n->id.v);
     }
-    for (const struct op *op = n->ops_first; op; op = op->next) {
+    for (const struct op *op = n->disks[0].first; op; op = NULL) {
         if (op->type == OP_APPEND && now - op->since_local_ns > 2 * SIM_TIMEOUT &&
-            op->epoch == hf_raft_epoch(n->raft) && op->last > hf_raft_durable_index(n->raft) &&
-            n->ops_first == op) {
+            op->epoch == hf_raft_epoch(n->raft) && op->last > hf_raft_durable_index(n->raft)) {
             sim_fail(s, "node %u leads on with a stalled disk", n->id.v);
         }
     }
@@ -267,7 +283,9 @@ void sim_check_node(struct sim *s, struct node *n, bool tick)
         sim_fail(s, "node %u: the core's log and the driver's differ at %llu", n->id.v, U(last));
     }
     if (hf_raft_durable_index(n->raft) > n->snapshot.index &&
-        elog_last(&n->disk) < hf_raft_durable_index(n->raft)) {
+        (!elog_get(&n->disk, hf_raft_durable_index(n->raft)) ||
+         hf_raft_term_at(n->raft, hf_raft_durable_index(n->raft), &held) ||
+         elog_get(&n->disk, hf_raft_durable_index(n->raft))->term != held)) {
         sim_fail(s, "node %u: %llu is not on its disk", n->id.v, U(hf_raft_durable_index(n->raft)));
     }
     if (tick && hf_raft_role(n->raft) == HF_RAFT_LEADER && !s->failed) {

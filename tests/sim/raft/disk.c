@@ -67,48 +67,50 @@ void elog_copy(struct elog *log, const struct elog *from)
 
 /* The disk */
 
-static void run_next(struct sim *s, struct node *n)
+static void run_next(struct sim *s, struct node *n, uint32_t disk)
 {
+    struct queue *q = &n->disks[disk];
     uint64_t latency = hf_sim_rng_between(&s->rng, 100000, 3 * SIM_MS);
 
-    if (n->op_running || !n->ops_first) {
+    if (q->running || !q->first) {
         return;
     }
     if (s->now < n->slow_until) {
         latency += hf_sim_rng_below(&s->rng, n->slow_ns);
     }
-    if (s->now < n->stall_until) {
+    if (s->now < n->stall_until && disk == 0) {
         latency += n->stall_until - s->now;
     }
-    n->op_running = true;
-    n->ops_first->since_local_ns = sim_local(s, n);
-    sim_at(s, latency, EV_DISK, n->id.v);
+    q->running = true;
+    q->first->since_local_ns = sim_local(s, n);
+    sim_at(s, latency, EV_DISK, n->id.v)->arg = disk;
 }
 
 void sim_disk_add(struct sim *s, struct node *n, const struct op *op)
 {
+    const uint32_t disk = op->type == OP_PERSIST && s->split_disk ? 1 : 0;
+    struct queue *q = &n->disks[disk];
     struct op *copy = malloc(sizeof(*copy));
 
     HF_ASSERT(copy);
     *copy = *op;
-    copy->since_local_ns = sim_local(s, n);
     copy->next = NULL;
-    if (n->ops_last) {
-        n->ops_last->next = copy;
+    if (q->last) {
+        q->last->next = copy;
     } else {
-        n->ops_first = copy;
+        q->first = copy;
     }
-    n->ops_last = copy;
-    run_next(s, n);
+    q->last = copy;
+    run_next(s, n, disk);
 }
 
-static struct op *take(struct node *n)
+static struct op *take(struct queue *q)
 {
-    struct op *op = n->ops_first;
+    struct op *op = q->first;
 
-    n->ops_first = op->next;
-    if (!n->ops_first) {
-        n->ops_last = NULL;
+    q->first = op->next;
+    if (!q->first) {
+        q->last = NULL;
     }
     return op;
 }
@@ -195,9 +197,10 @@ static void report(struct sim *s, struct node *n, const struct op *op, int err)
 /* A failed append takes those queued behind it along, as a closed segment does. */
 static void fail_queued(struct sim *s, struct node *n)
 {
-    struct op *failed = NULL, **tail = &failed, **at = &n->ops_first;
+    struct queue *q = &n->disks[0];
+    struct op *failed = NULL, **tail = &failed, **at = &q->first;
 
-    n->ops_last = NULL;
+    q->last = NULL;
     while (*at) {
         struct op *op = *at;
 
@@ -207,7 +210,7 @@ static void fail_queued(struct sim *s, struct node *n)
             *tail = op;
             tail = &op->next;
         } else {
-            n->ops_last = op;
+            q->last = op;
             at = &op->next;
         }
     }
@@ -220,9 +223,9 @@ static void fail_queued(struct sim *s, struct node *n)
     }
 }
 
-void sim_disk_done(struct sim *s, struct node *n)
+void sim_disk_done(struct sim *s, struct node *n, uint32_t disk)
 {
-    struct op *op = take(n);
+    struct op *op = take(&n->disks[disk]);
     const bool fails = s->now < n->fail_until && hf_sim_rng_chance(&s->rng, 30);
 
     if (!fails) {
@@ -235,24 +238,24 @@ void sim_disk_done(struct sim *s, struct node *n)
         fail_queued(s, n);
     }
     op_free(op);
-    n->op_running = false;
-    run_next(s, n);
+    n->disks[disk].running = false;
+    run_next(s, n, disk);
 }
 
 /* Power is cut: what was not synced is lost, kept, or kept in part, in order. */
-void sim_disk_crash(struct sim *s, struct node *n)
+static void crash_queue(struct sim *s, struct node *n, struct queue *q)
 {
     const unsigned mode = (unsigned)hf_sim_rng_below(&s->rng, 3);
     bool keep = mode > 0;
 
-    while (n->ops_first) {
-        struct op *op = take(n);
+    while (q->first) {
+        struct op *op = take(q);
 
         if (keep && mode == 2 && hf_sim_rng_chance(&s->rng, 40)) {
-            if (op->type == OP_APPEND || op->type == OP_INSTALL) {
-                reach_disk(
-                    n, op,
-                    op->type == OP_INSTALL ? 0 : hf_sim_rng_below(&s->rng, op->entries.count + 1));
+            if (op->type == OP_APPEND) {
+                reach_disk(n, op, hf_sim_rng_below(&s->rng, op->entries.count + 1));
+            } else if (op->type == OP_INSTALL) {
+                reach_disk(n, op, 0);
             }
             keep = false;
         }
@@ -261,5 +264,11 @@ void sim_disk_crash(struct sim *s, struct node *n)
         }
         op_free(op);
     }
-    n->op_running = false;
+    q->running = false;
+}
+
+void sim_disk_crash(struct sim *s, struct node *n)
+{
+    crash_queue(s, n, &n->disks[0]);
+    crash_queue(s, n, &n->disks[1]);
 }

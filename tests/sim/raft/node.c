@@ -196,6 +196,9 @@ static void act(struct sim *s, struct node *n, const struct hf_raft_action *a,
         sim_trace(s, "role", n->id.v, a->u.role.role, a->u.role.term);
         if (a->u.role.role == HF_RAFT_LEADER) {
             sim_check_leader(s, n);
+            if (hf_sim_rng_chance(&s->rng, 25)) { /* somebody is in a hurry to change members */
+                sim_at(s, hf_sim_rng_below(&s->rng, 30 * SIM_MS), EV_ADMIN, 0)->arg = 1;
+            }
         }
         break;
     case HF_RAFT_ACT_READ_READY:

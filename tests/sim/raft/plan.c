@@ -40,7 +40,7 @@ static void read(struct sim *s, struct node *n)
 }
 
 /* Clients talk to whoever thinks that it leads, the deposed too. */
-void sim_client(struct sim *s)
+void sim_client(struct sim *s, bool once)
 {
     const bool quiet = s->healed && s->now < SIM_QUIET_END;
     const bool burst = hf_sim_rng_chance(&s->rng, 5);
@@ -51,6 +51,10 @@ void sim_client(struct sim *s)
         if (!n->up || n->pause_until > s->now || hf_raft_role(n->raft) != HF_RAFT_LEADER) {
             continue;
         }
+        if (once) {
+            read(s, n);
+            continue;
+        }
         if (!quiet) {
             for (int k = 0; k < (burst ? 20 : 1) && !s->failed && n->up; k++) {
                 propose(s, n);
@@ -59,6 +63,9 @@ void sim_client(struct sim *s)
         if (!s->failed && hf_sim_rng_chance(&s->rng, 60)) {
             read(s, n);
         }
+    }
+    if (once) {
+        return;
     }
     if (s->now >= SIM_QUIET_END && s->reads_after_heal == 0) {
         sim_fail(s, "liveness: no read was served after healing");
@@ -79,6 +86,9 @@ static int change(struct sim *s, struct node *leader, enum hf_raft_change what, 
     e.u.config.node.v = (uint16_t)id;
     err = sim_step(s, leader, &e, NULL, 0);
     sim_trace(s, "change", what, id, (uint64_t)-err);
+    if (err == 0 && !s->failed) {
+        sim_check_change(s, leader);
+    }
     s->changes += err == 0;
     return err;
 }
@@ -160,7 +170,7 @@ static bool repair(struct sim *s, struct node *leader, const struct hf_raft_conf
     return false;
 }
 
-void sim_admin(struct sim *s)
+void sim_admin(struct sim *s, bool once)
 {
     for (uint32_t k = 1; k <= SIM_NODES && !s->failed; k++) {
         struct node *leader = &s->nodes[k];
@@ -186,7 +196,7 @@ void sim_admin(struct sim *s)
             churn(s, leader, &config);
         }
     }
-    if (s->now < SIM_STOP_AT) {
+    if (!once && s->now < SIM_STOP_AT) {
         (void)sim_at(s, hf_sim_rng_between(&s->rng, 100 * SIM_MS, 900 * SIM_MS), EV_ADMIN, 0);
     }
 }
@@ -285,6 +295,15 @@ static void cut(struct sim *s, uint64_t duration)
     sim_at(s, duration, EV_LINK, 0)->arg = ++s->cut_serial;
 }
 
+static void cut_off(struct sim *s, const struct node *n, uint64_t duration)
+{
+    memset(s->cut, 0, sizeof(s->cut));
+    for (uint32_t i = 1; i <= SIM_NODES; i++) {
+        s->cut[i][n->id.v] = s->cut[n->id.v][i] = i != n->id.v;
+    }
+    sim_at(s, duration, EV_LINK, 0)->arg = ++s->cut_serial;
+}
+
 void sim_link(struct sim *s, uint32_t what)
 {
     if (what == 0) {
@@ -301,6 +320,7 @@ void sim_transfer(struct sim *s)
 
     if (leader && s->now < SIM_STOP_AT) {
         e.u.transfer.target.v = (uint16_t)hf_sim_rng_below(&s->rng, SIM_NODES + 1);
+        sim_at(s, hf_sim_rng_between(&s->rng, 0, 60 * SIM_MS), EV_CLIENT, 0)->arg = 1;
         s->transfers += sim_step(s, leader, &e, NULL, 0) == 0;
     }
     if (!s->failed && s->now < SIM_STOP_AT) {
@@ -312,7 +332,7 @@ void sim_fault(struct sim *s)
 {
     struct node *n = some_node(s);
     const uint64_t duration = hf_sim_rng_between(&s->rng, 100 * SIM_MS, 5 * SIM_S);
-    const unsigned kind = (unsigned)hf_sim_rng_below(&s->rng, 12);
+    const unsigned kind = (unsigned)hf_sim_rng_below(&s->rng, 13);
 
     if (s->healed || !n) {
         return;
@@ -329,6 +349,8 @@ void sim_fault(struct sim *s)
         break;
     case 3:
         n->pause_until = s->now + duration;
+        /* the first thing it hears when it wakes is a read: it may have been deposed */
+        sim_at(s, duration, EV_CLIENT, 0)->arg = 1;
         break;
     case 4:
     case 5:
@@ -351,8 +373,14 @@ void sim_fault(struct sim *s)
     case 10:
         n->fail_until = s->now + duration;
         break;
-    default:
+    case 11:
         wipe(s);
+        break;
+    default: /* alone, with a disk that comes back after the network did: its log is overwritten
+                while the writes are still on their way */
+        n = sim_leader(s) ? sim_leader(s) : n;
+        cut_off(s, n, 400 * SIM_MS + duration / 5);
+        n->stall_until = s->now + 500 * SIM_MS + duration / 5 + hf_sim_rng_below(&s->rng, SIM_S);
         break;
     }
 }
@@ -382,6 +410,7 @@ void sim_plan(struct sim *s)
     s->voters_first = sizes[hf_sim_rng_below(&s->rng, 4)];
     s->delay_max = hf_sim_rng_between(&s->rng, SIM_MS, 20 * SIM_MS);
     s->window_max = hf_sim_rng_between(&s->rng, 30, 100);
+    s->split_disk = hf_sim_rng_chance(&s->rng, 50);
     s->checkpoint_every = hf_sim_rng_between(&s->rng, 10, 200);
     for (uint32_t i = 1; i <= s->voters_first; i++) {
         config.members[config.count].id.v = (uint16_t)i;

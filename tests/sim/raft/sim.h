@@ -69,6 +69,11 @@ struct op {
     struct op *next;
 };
 
+struct queue {
+    struct op *first, *last;
+    bool running;
+};
+
 struct held {
     struct packet *packet;
     uint64_t persist_seq;
@@ -91,8 +96,7 @@ struct node {
     struct hf_raft_config applied_config;
     uint64_t persisted_seq;
     struct held *held_first, *held_last;
-    struct op *ops_first, *ops_last;
-    bool op_running;
+    struct queue disks[2]; /* log and snapshots; term and vote, where they have their own */
     struct checkpoint pinned[SIM_NODES + 1];
     uint32_t open_serial[SIM_NODES + 1];
     uint64_t pinned_bytes;
@@ -175,6 +179,7 @@ struct sim {
     uint64_t delay_max;
     bool healed;
     uint64_t window_max;
+    bool split_disk; /* term and vote do not wait for the log's writes */
     uint64_t checkpoint_every;
 
     uint64_t value_next, acked_index, proposed, reads_done, reads_after_heal, commits_after_heal;
@@ -215,7 +220,7 @@ void elog_copy(struct elog *log, const struct elog *from);
 struct entry *elog_get(const struct elog *log, uint64_t index);
 uint64_t elog_last(const struct elog *log);
 void sim_disk_add(struct sim *s, struct node *n, const struct op *op);
-void sim_disk_done(struct sim *s, struct node *n);
+void sim_disk_done(struct sim *s, struct node *n, uint32_t disk);
 void sim_disk_crash(struct sim *s, struct node *n);
 
 /* node.c */
@@ -236,14 +241,15 @@ void sim_check_snapshot(struct sim *s, const struct node *n, const struct checkp
 void sim_check_leader(struct sim *s, struct node *n);
 void sim_check_sent(struct sim *s, struct node *n, const struct hf_raft_msg *m);
 void sim_check_commit(struct sim *s, struct node *n, uint64_t from, uint64_t to);
+void sim_check_change(struct sim *s, struct node *n);
 void sim_check_start(struct sim *s, struct node *n);
 void sim_check_node(struct sim *s, struct node *n, bool tick);
 void sim_check_end(struct sim *s);
 
 /* plan.c */
 void sim_plan(struct sim *s);
-void sim_client(struct sim *s);
-void sim_admin(struct sim *s);
+void sim_client(struct sim *s, bool once);
+void sim_admin(struct sim *s, bool once);
 void sim_fault(struct sim *s);
 void sim_heal(struct sim *s);
 void sim_link(struct sim *s, uint32_t what);

@@ -184,7 +184,7 @@ static void run_event(struct sim *s, const struct ev *e)
         sim_deliver(s, e->packet);
         break;
     case EV_DISK:
-        sim_disk_done(s, n);
+        sim_disk_done(s, n, e->arg);
         break;
     case EV_UNREACHABLE:
         unreachable(s, n, e->peer);
@@ -193,10 +193,10 @@ static void run_event(struct sim *s, const struct ev *e)
         sim_opened(s, n, e->peer, e->arg);
         break;
     case EV_CLIENT:
-        sim_client(s);
+        sim_client(s, e->arg != 0);
         break;
     case EV_ADMIN:
-        sim_admin(s);
+        sim_admin(s, e->arg != 0);
         break;
     case EV_FAULT:
         sim_fault(s);
