@@ -270,6 +270,18 @@ static void matched(struct hf_raft *r, struct peer *p, const struct hf_raft_msg 
     hf_raft_peer_matched(r, p, match);
 }
 
+/* Neither a quorum nor a read counts it. What an earlier store held is gone; and should this answer
+ * be late, from before it was readmitted, then a new stream makes the next answers decide. */
+static void abstains(struct hf_raft *r, struct peer *p)
+{
+    if (!p->abstaining) {
+        p->abstaining = true;
+        p->match = 0;
+        hf_raft_peer_probe(r, p, p->next);
+        p->probe_sent = true;
+    }
+}
+
 int hf_raft_on_append_result(struct hf_raft *r, const struct hf_raft_msg *m)
 {
     struct peer *p = hf_raft_find(r, m->from);
@@ -289,16 +301,12 @@ int hf_raft_on_append_result(struct hf_raft *r, const struct hf_raft_msg *m)
     if (!hf_raft_peer_same_store(r, p, m->u.append_result.incarnation)) {
         return 0;
     }
-    p->abstaining = m->u.append_result.status == HF_RAFT_ABSTAIN;
     p->whole = m->u.append_result.whole;
-    if (p->abstaining) {
-        /* Neither a quorum nor a read counts it. What an earlier store held is gone. */
-        hf_raft_snapshot_end(r, p);
-        p->state = PEER_PROBE;
-        p->match = 0;
-        p->next = raft_max(p->next, 1);
+    if (m->u.append_result.status == HF_RAFT_ABSTAIN) {
+        abstains(r, p);
         return 0;
     }
+    p->abstaining = false;
     p->heard_ns = r->now_ns;
     p->acked_round = raft_max(p->acked_round, m->u.append_result.round);
     switch (m->u.append_result.status) {

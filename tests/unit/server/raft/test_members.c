@@ -144,6 +144,28 @@ static void an_abstaining_voter_is_not_counted_and_can_be_demoted(void **state)
     assert_int_equal(fx_sent(&fx, HF_RAFT_MSG_APPEND, 3)->u.append.incarnation, 103);
 }
 
+/* Found by the simulation: the answer came behind one that said that it is well. */
+static void a_late_word_of_abstaining_starts_the_peer_over(void **state)
+{
+    struct hf_raft_peer_status s;
+    uint64_t prev, round, stream;
+
+    (void)state;
+    lead();
+    assert_int_equal(fx_propose(&fx, 2, 10), 0);
+    stream = fx_stream(&fx, 2, &prev, &round);
+    assert_int_equal(fx_result(&fx, 2, 1, HF_RAFT_ABSTAIN, 0, prev, 0, stream, round), 0);
+    assert_int_equal(hf_raft_peer(fx.r, node(2), &s), 0);
+    assert_int_equal(s.inflight_msgs, 0);
+    assert_int_equal(fx_result(&fx, 2, 1, HF_RAFT_OK, 3, prev, 0, stream, round), 0);
+    assert_int_equal(hf_raft_peer(fx.r, node(2), &s), 0);
+    assert_int_equal(s.match_index, 0); /* of the stream that ended */
+    fx_ack(&fx, 2, 3);
+    assert_int_equal(hf_raft_peer(fx.r, node(2), &s), 0);
+    assert_int_equal(s.match_index, 3);
+    assert_false(s.abstaining);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -156,6 +178,7 @@ int main(void)
         T(the_last_voter_stays),
         T(a_healthy_voter_is_not_taken_from_a_bare_majority),
         T(an_abstaining_voter_is_not_counted_and_can_be_demoted),
+        T(a_late_word_of_abstaining_starts_the_peer_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
