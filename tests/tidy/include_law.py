@@ -25,6 +25,7 @@ LAW = {
     "common/rpc": COMMON,
     "proto": [],
     "server/seglog": COMMON,
+    "server/raft": BASE,
     "server/store": COMMON + ["common/table", "server/seglog"],
     "server/meta": COMMON + ["common/table", "common/placement", "common/wire", "server/seglog"],
     "server/repair": COMMON + ["common/placement"],

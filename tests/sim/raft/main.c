@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hf-raft-sim - seeds in, verdicts out.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "server/raft/bugs.h"
+#include "tests/sim/raft/sim.h"
+
+struct range {
+    uint64_t first, last;
+};
+
+static const struct {
+    const char *name, *text;
+} bugs[] = {{"none", "the core as it is"},
+#define BUG_ROW(name, text) {#name, text},
+            HF_RAFT_BUGS(BUG_ROW)
+#undef BUG_ROW
+};
+
+/* Shared with the parent, which learns from it which seed a dead child was in. */
+struct progress {
+    volatile uint64_t seed, done, events, faults, crashes, elections, commits, reads, snapshots,
+        changes, transfers;
+};
+
+static const char *bug_name(void)
+{
+#ifdef HF_PLANTED_BUGS
+    return bugs[hf_raft_bug_active].name;
+#else
+    return bugs[0].name;
+#endif
+}
+
+static int set_bug(const char *name)
+{
+    for (size_t i = 0; i < HF_ARRAY_LEN(bugs); i++) {
+        if (strcmp(bugs[i].name, name) == 0) {
+#ifdef HF_PLANTED_BUGS
+            hf_raft_bug_active = (enum hf_raft_bug)i;
+            return 0;
+#else
+            fprintf(stderr, "this build has no planted bugs: meson setup -Dplanted_bugs=true\n");
+            return -ENOSYS;
+#endif
+        }
+    }
+    fprintf(stderr, "no planted bug is called %s; see --list-bugs\n", name);
+    return -ENOENT;
+}
+
+static void replay_line(uint64_t seed)
+{
+    if (strcmp(bug_name(), "none") != 0) {
+        printf("replay: hf-raft-sim --bug %s --seed %llu --trace\n", bug_name(),
+               (unsigned long long)seed);
+    } else {
+        printf("replay: hf-raft-sim --seed %llu --trace\n", (unsigned long long)seed);
+    }
+}
+
+static int run_one(uint64_t seed, bool print, bool quiet, struct progress *p)
+{
+    static struct sim s;
+    bool failed;
+
+    sim_run(&s, seed, print);
+    failed = s.failed;
+    if (failed && !quiet) {
+        printf("seed %llu FAILED at %.3f s: %s\n", (unsigned long long)seed, (double)s.now / 1e9,
+               s.why);
+        replay_line(seed);
+    } else if (!quiet && !p) {
+        printf(
+            "seed %llu ok: %llu events, %llu faults, %llu crashes, %llu elections, %llu committed,"
+            " %llu reads, %llu snapshots, %llu changes, %llu transfers, trace %016llx\n",
+            (unsigned long long)seed, (unsigned long long)s.events, (unsigned long long)s.faults,
+            (unsigned long long)s.crashes, (unsigned long long)s.elections,
+            (unsigned long long)s.committed_count, (unsigned long long)s.reads_done,
+            (unsigned long long)s.snapshots, (unsigned long long)s.changes,
+            (unsigned long long)s.transfers, (unsigned long long)s.trace);
+    }
+    if (p) {
+        p->done++;
+        p->events += s.events;
+        p->faults += s.faults;
+        p->crashes += s.crashes;
+        p->elections += s.elections;
+        p->commits += s.committed_count;
+        p->reads += s.reads_done;
+        p->snapshots += s.snapshots;
+        p->changes += s.changes;
+        p->transfers += s.transfers;
+    }
+    fflush(stdout);
+    sim_fini(&s);
+    return failed ? 1 : 0;
+}
+
+/* A range in a child of its own, for a core that asserts must not end the count. Returns whether
+ * a seed failed, and which. */
+static bool range_fails(struct range range, bool quiet, struct progress *p, uint64_t *ret_seed)
+{
+    pid_t child;
+    int status;
+
+    p->seed = range.first;
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        if (quiet) {
+            (void)!freopen("/dev/null", "w", stderr);
+        }
+        for (uint64_t seed = range.first; seed <= range.last; seed++) {
+            p->seed = seed;
+            if (run_one(seed, false, quiet, p)) {
+                _exit(1);
+            }
+        }
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) < 0) {
+        perror("hf-raft-sim");
+        exit(1);
+    }
+    *ret_seed = p->seed;
+    if (WIFSIGNALED(status) && !quiet) {
+        printf("seed %llu FAILED: the core asserted\n", (unsigned long long)p->seed);
+        replay_line(p->seed);
+    }
+    return status != 0;
+}
+
+static void summary(struct range range, const struct progress *p, uint64_t failures)
+{
+    printf("seeds %llu..%llu: %llu run, %llu failed; events %llu, faults %llu, crashes %llu, "
+           "elections %llu, committed %llu, reads %llu, snapshots %llu, changes %llu, transfers "
+           "%llu\n",
+           (unsigned long long)range.first, (unsigned long long)range.last,
+           (unsigned long long)p->done, (unsigned long long)failures, (unsigned long long)p->events,
+           (unsigned long long)p->faults, (unsigned long long)p->crashes,
+           (unsigned long long)p->elections, (unsigned long long)p->commits,
+           (unsigned long long)p->reads, (unsigned long long)p->snapshots,
+           (unsigned long long)p->changes, (unsigned long long)p->transfers);
+}
+
+static struct progress *shared_progress(void)
+{
+    struct progress *p =
+        mmap(NULL, sizeof(*p), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    HF_ASSERT(p != MAP_FAILED);
+    return p;
+}
+
+/* The seeds of one job, in chunks so that progress shows. Returns the number of failures. */
+static uint64_t run_job(struct range range, bool show)
+{
+    struct progress *p = shared_progress();
+    const time_t begun = time(NULL);
+    uint64_t failures = 0, at = range.first;
+    time_t shown = begun;
+
+    while (at <= range.last && failures < 20) {
+        struct range chunk = {at, at + 99 < range.last ? at + 99 : range.last};
+        const time_t now = time(NULL);
+        uint64_t seed;
+
+        if (range_fails(chunk, false, p, &seed)) {
+            failures++;
+            at = seed + 1;
+        } else {
+            at = chunk.last + 1;
+        }
+        if (show && now >= shown + 5) {
+            const uint64_t done = at - range.first, all = range.last - range.first + 1;
+
+            shown = now;
+            fprintf(stderr, "%llu of %llu seeds, %llu failed, %llu s left\n",
+                    (unsigned long long)done, (unsigned long long)all, (unsigned long long)failures,
+                    (unsigned long long)((uint64_t)(now - begun) * (all - done) / done));
+        }
+    }
+    summary(range, p, failures);
+    return failures;
+}
+
+static int run_range(struct range range, unsigned jobs)
+{
+    const uint64_t each = (range.last - range.first + jobs) / jobs;
+    int bad = 0, status;
+
+    if (jobs <= 1) {
+        return run_job(range, true) ? 1 : 0;
+    }
+    for (unsigned i = 0; i < jobs; i++) {
+        struct range part = {range.first + i * each, range.first + (i + 1) * each - 1};
+
+        part.last = part.last < range.last ? part.last : range.last;
+        fflush(stdout);
+        if (part.first <= part.last && fork() == 0) {
+            const uint64_t failures = run_job(part, i == 0);
+
+            fflush(stdout);
+            _exit(failures ? 1 : 0);
+        }
+    }
+    while (wait(&status) > 0) {
+        bad |= status != 0;
+    }
+    return bad;
+}
+
+static int check_bugs(struct range range)
+{
+    unsigned found = 0;
+
+    for (size_t i = 1; i < HF_ARRAY_LEN(bugs); i++) {
+        struct progress *p = shared_progress();
+        uint64_t seed;
+
+        if (set_bug(bugs[i].name)) {
+            return 2;
+        }
+        if (range_fails(range, true, p, &seed)) {
+            found++;
+            printf("%-24s found at seed %llu (%llu run)\n", bugs[i].name, (unsigned long long)seed,
+                   (unsigned long long)(seed - range.first + 1));
+        } else {
+            printf("%-24s NOT FOUND in %llu seeds\n", bugs[i].name, (unsigned long long)p->done);
+        }
+        fflush(stdout);
+        munmap(p, sizeof(*p));
+    }
+    printf("%u of %zu planted bugs found\n", found, HF_ARRAY_LEN(bugs) - 1);
+    return found == HF_ARRAY_LEN(bugs) - 1 ? 0 : 1;
+}
+
+static int parse_range(const char *text, struct range *ret)
+{
+    char *end;
+
+    errno = 0;
+    ret->first = strtoull(text, &end, 10);
+    if (errno || end == text || strncmp(end, "..", 2) != 0) {
+        return -EINVAL;
+    }
+    text = end + 2;
+    ret->last = strtoull(text, &end, 10);
+    return errno || end == text || *end || ret->last < ret->first ? -EINVAL : 0;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: hf-raft-sim --seed N [--trace] [--bug NAME]\n"
+                    "       hf-raft-sim --seeds A..B [--jobs N] [--bug NAME]\n"
+                    "       hf-raft-sim --list-bugs | --check-bugs --seeds A..B\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'r'},
+        {"jobs", required_argument, NULL, 'j'}, {"trace", no_argument, NULL, 't'},
+        {"bug", required_argument, NULL, 'b'},  {"list-bugs", no_argument, NULL, 'l'},
+        {"check-bugs", no_argument, NULL, 'c'}, {NULL, 0, NULL, 0},
+    };
+    struct range range = {0, 0};
+    bool trace = false, check = false, one = false;
+    unsigned jobs = 1;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            range.first = range.last = strtoull(optarg, NULL, 10);
+            one = true;
+            break;
+        case 'r':
+            if (parse_range(optarg, &range)) {
+                return usage();
+            }
+            break;
+        case 'j':
+            jobs = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 't':
+            trace = true;
+            break;
+        case 'b':
+            if (set_bug(optarg)) {
+                return 2;
+            }
+            break;
+        case 'l':
+            for (size_t i = 1; i < HF_ARRAY_LEN(bugs); i++) {
+                printf("%-24s %s\n", bugs[i].name, bugs[i].text);
+            }
+            return 0;
+        case 'c':
+            check = true;
+            break;
+        default:
+            return usage();
+        }
+    }
+    if (range.last == 0) {
+        return usage();
+    }
+    if (one) {
+        return run_one(range.first, trace, false, NULL);
+    }
+    return check ? check_bugs(range) : run_range(range, jobs);
+}
