@@ -9,7 +9,6 @@ static void check_log(const struct hf_raft *r)
     HF_ASSERT(r->log.base <= r->durable && r->durable <= r->log.last);
     HF_ASSERT(r->verified <= r->log.last);
     HF_ASSERT(r->log.last - r->log.base <= r->log.capacity);
-    HF_ASSERT(r->log.last - r->log.base <= r->options.log_entries_max + RAFT_SPARE_SLOTS);
     for (uint64_t i = r->log.base + 1; i <= r->log.last; i++) {
         const uint64_t next = hf_raft_log_term(&r->log, i);
 

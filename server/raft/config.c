@@ -210,7 +210,7 @@ int hf_raft_on_config(struct hf_raft *r, const struct hf_raft_event *ev)
     /* Without this, two leaders in turn could each commit with a majority that misses the other's
      * (the single-server bug of 2015). */
     if ((r->commit < r->term_start && !HF_RAFT_BUG(config_before_own_commit)) ||
-        r->transfer_to.v != 0) {
+        r->transfer_to.v != 0 || r->log.last - r->log.base >= r->options.log_entries_max) {
         return -EAGAIN;
     }
     err = change(r, what, ev->u.config.node, &next);

@@ -87,7 +87,8 @@ static bool options_valid(const struct hf_raft_options *o)
            o->heartbeat_ns < o->election_timeout_ns / 2 && o->batch_entries_max > 0 &&
            o->batch_entries_max <= HF_RAFT_MSG_ENTRIES_MAX && o->batch_bytes_max > 0 &&
            o->inflight_msgs_max > 0 && o->inflight_msgs_max <= HF_RAFT_INFLIGHT_MAX &&
-           o->inflight_bytes_max > 0 && o->window_entries_max > 0 && o->window_bytes_max > 0 &&
+           o->inflight_bytes_max > 0 && o->window_entries_max > 0 &&
+           o->window_entries_max <= o->log_entries_max && o->window_bytes_max > 0 &&
            o->log_entries_max > 0 && o->log_entries_max < HF_RAFT_NUMBER_MAX &&
            o->snapshot_chunk_bytes > 0;
 }

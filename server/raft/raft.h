@@ -315,9 +315,11 @@ struct hf_raft_options {
     uint64_t batch_bytes_max;     /* likewise; one entry always fits */
     uint32_t inflight_msgs_max;   /* per peer; 1 .. HF_RAFT_INFLIGHT_MAX */
     uint64_t inflight_bytes_max;  /* per peer; one message always fits */
-    uint64_t window_entries_max;  /* proposed and not committed: above it, -EAGAIN */
+    uint64_t window_entries_max;  /* proposed and not committed: above it, -EAGAIN;
+                                     <= log_entries_max */
     uint64_t window_bytes_max;
-    uint64_t log_entries_max;      /* between the trimmed head and last */
+    uint64_t log_entries_max;      /* between the trimmed head and last; only the no-op of a won
+                                     election goes beyond */
     uint32_t snapshot_chunk_bytes; /* >= 1 */
     uint64_t promote_lag_max;      /* entries a learner may lag and still be promoted */
     void *(*alloc)(size_t bytes);  /* NULL: malloc; what it gives goes to free() */

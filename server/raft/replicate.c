@@ -295,7 +295,8 @@ int hf_raft_on_append_result(struct hf_raft *r, const struct hf_raft_msg *m)
          !HF_RAFT_BUG(result_of_old_term))) {
         return 0;
     }
-    if (m->u.append_result.match_index > r->log.last || m->u.append_result.round > r->round) {
+    if (m->u.append_result.match_index > r->log.last ||
+        m->u.append_result.prev_index > r->log.last || m->u.append_result.round > r->round) {
         return -EBADMSG;
     }
     if (!hf_raft_peer_same_store(r, p, m->u.append_result.incarnation)) {

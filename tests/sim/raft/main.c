@@ -30,8 +30,8 @@ static const struct {
 
 /* Shared with the parent, which learns from it which seed a dead child was in. */
 struct progress {
-    volatile uint64_t seed, done, events, faults, crashes, elections, commits, reads, snapshots,
-        changes, transfers;
+    volatile uint64_t seed, done, events, faults, faults_fewest, crashes, elections, commits, reads;
+    volatile uint64_t snapshots, changes, transfers;
 };
 
 static const char *bug_name(void)
@@ -95,6 +95,9 @@ static int run_one(uint64_t seed, bool print, bool quiet, struct progress *p)
         p->done++;
         p->events += s.events;
         p->faults += s.faults;
+        if (p->done == 1 || s.faults < p->faults_fewest) {
+            p->faults_fewest = s.faults;
+        }
         p->crashes += s.crashes;
         p->elections += s.elections;
         p->commits += s.committed_count;
@@ -144,15 +147,17 @@ static bool range_fails(struct range range, bool quiet, struct progress *p, uint
 
 static void summary(struct range range, const struct progress *p, uint64_t failures)
 {
-    printf("seeds %llu..%llu: %llu run, %llu failed; events %llu, faults %llu, crashes %llu, "
-           "elections %llu, committed %llu, reads %llu, snapshots %llu, changes %llu, transfers "
+    printf("seeds %llu..%llu: %llu run, %llu failed; events %llu, faults %llu (at least %llu "
+           "each), crashes %llu, elections %llu, committed %llu, reads %llu, snapshots %llu, "
+           "changes %llu, transfers "
            "%llu\n",
            (unsigned long long)range.first, (unsigned long long)range.last,
            (unsigned long long)p->done, (unsigned long long)failures, (unsigned long long)p->events,
-           (unsigned long long)p->faults, (unsigned long long)p->crashes,
-           (unsigned long long)p->elections, (unsigned long long)p->commits,
-           (unsigned long long)p->reads, (unsigned long long)p->snapshots,
-           (unsigned long long)p->changes, (unsigned long long)p->transfers);
+           (unsigned long long)p->faults, (unsigned long long)p->faults_fewest,
+           (unsigned long long)p->crashes, (unsigned long long)p->elections,
+           (unsigned long long)p->commits, (unsigned long long)p->reads,
+           (unsigned long long)p->snapshots, (unsigned long long)p->changes,
+           (unsigned long long)p->transfers);
 }
 
 static struct progress *shared_progress(void)

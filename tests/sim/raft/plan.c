@@ -236,14 +236,14 @@ static void crash_all(struct sim *s)
 }
 
 /* A voter's store may be lost while every other voter is well: more is beyond any promise. */
-static void wipe(struct sim *s)
+static bool wipe(struct sim *s)
 {
     struct node *leader = sim_leader(s), *victim = NULL;
     const struct hf_raft_config *config;
     uint64_t index;
 
     if (!leader) {
-        return;
+        return false;
     }
     config = hf_raft_config(leader->raft, &index);
     for (uint32_t i = 0; i < config->count; i++) {
@@ -251,11 +251,11 @@ static void wipe(struct sim *s)
         uint64_t at;
 
         if (!n->up || n->abstain || n->wiped) {
-            return;
+            return false;
         }
         (void)hf_raft_config(n->raft, &at);
         if (at != index) {
-            return; /* somebody knows of another configuration */
+            return false; /* somebody knows of another configuration */
         }
         if (config->members[i].kind == HF_RAFT_VOTER && n != leader &&
             (!victim || hf_sim_rng_chance(&s->rng, 50))) {
@@ -263,10 +263,11 @@ static void wipe(struct sim *s)
         }
     }
     if (!victim || voters(config) < 3 || index > hf_raft_commit_index(leader->raft)) {
-        return;
+        return false;
     }
     sim_node_wipe(s, victim);
     (void)sim_at(s, hf_sim_rng_between(&s->rng, SIM_MS, 2 * SIM_S), EV_RESTART, victim->id.v);
+    return true;
 }
 
 static void cut(struct sim *s, uint64_t duration)
@@ -334,7 +335,11 @@ void sim_fault(struct sim *s)
     const uint64_t duration = hf_sim_rng_between(&s->rng, 100 * SIM_MS, 5 * SIM_S);
     const unsigned kind = (unsigned)hf_sim_rng_below(&s->rng, 13);
 
-    if (s->healed || !n) {
+    if (s->healed) {
+        return;
+    }
+    if (!n) { /* all are down already */
+        (void)sim_at(s, 200 * SIM_MS, EV_FAULT, 0);
         return;
     }
     s->faults++;
@@ -374,7 +379,9 @@ void sim_fault(struct sim *s)
         n->fail_until = s->now + duration;
         break;
     case 11:
-        wipe(s);
+        if (!wipe(s)) {
+            crash(s, n, duration);
+        }
         break;
     default: /* alone, with a disk that comes back after the network did: its log is overwritten
                 while the writes are still on their way */
