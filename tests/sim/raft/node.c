@@ -471,3 +471,15 @@ void sim_node_wipe(struct sim *s, struct node *n)
     n->abstain = n->wiped = true;
     n->told_term = n->voted_term = n->acked_term = n->acked_match = n->last_term = 0;
 }
+
+/* The end of the log is unreadable, and the store knows that it acknowledged more. */
+void sim_node_rot(struct sim *s, struct node *n)
+{
+    if (n->up) {
+        sim_node_crash(s, n);
+    }
+    elog_cut(&n->disk, n->disk.first + hf_sim_rng_below(&s->rng, n->disk.count + 1));
+    sim_trace(s, "rot", n->id.v, elog_last(&n->disk), 0);
+    n->abstain = n->wiped = true;
+    n->acked_term = n->acked_match = 0;
+}

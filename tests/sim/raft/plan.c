@@ -235,7 +235,8 @@ static void crash_all(struct sim *s)
     }
 }
 
-/* A voter's store may be lost while every other voter is well: more is beyond any promise. */
+/* A voter's store may be lost, or the end of its log, while every other voter is well: more is
+ * beyond any promise. */
 static bool wipe(struct sim *s)
 {
     struct node *leader = sim_leader(s), *victim = NULL;
@@ -265,7 +266,11 @@ static bool wipe(struct sim *s)
     if (!victim || voters(config) < 3 || index > hf_raft_commit_index(leader->raft)) {
         return false;
     }
-    sim_node_wipe(s, victim);
+    if (hf_sim_rng_chance(&s->rng, 50)) {
+        sim_node_rot(s, victim);
+    } else {
+        sim_node_wipe(s, victim);
+    }
     (void)sim_at(s, hf_sim_rng_between(&s->rng, SIM_MS, 2 * SIM_S), EV_RESTART, victim->id.v);
     return true;
 }

@@ -229,6 +229,7 @@ int sim_step(struct sim *s, struct node *n, struct hf_raft_event *e, const struc
 void sim_node_start(struct sim *s, struct node *n);
 void sim_node_crash(struct sim *s, struct node *n);
 void sim_node_wipe(struct sim *s, struct node *n);
+void sim_node_rot(struct sim *s, struct node *n);
 void sim_deliver(struct sim *s, struct packet *p);
 void sim_opened(struct sim *s, struct node *n, uint32_t peer, uint32_t serial);
 struct node *sim_leader(struct sim *s);
