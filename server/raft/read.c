@@ -20,8 +20,7 @@ static void begin_round(struct hf_raft *r)
         r->round++;
     }
     r->reading.round = r->round;
-    r->broadcast = true;
-    r->heartbeat_at_ns = r->now_ns + r->options.heartbeat_ns;
+    r->broadcast = true; /* beside the heartbeats: those also look at the disk and the quorum */
 }
 
 static bool confirmed(const struct hf_raft *r)

@@ -228,6 +228,19 @@ static void reads_wait_for_an_entry_of_the_leaders_term(void **state)
     assert_non_null(fx_act(&fx, HF_RAFT_ACT_READ_READY, 0));
 }
 
+/* Or a steady stream of reads would keep a leader whose disk stalls. */
+static void reads_do_not_put_off_the_leaders_clock(void **state)
+{
+    uint64_t due;
+
+    (void)state;
+    lead();
+    due = hf_raft_deadline_ns(fx.r);
+    fx.now += TIMEOUT / 10;
+    assert_int_equal(fx_read(&fx, 1), 0);
+    assert_true(hf_raft_deadline_ns(fx.r) == due);
+}
+
 static void reads_fail_with_the_leadership(void **state)
 {
     (void)state;
@@ -293,6 +306,7 @@ int main(void)
         T(a_leader_whose_append_fails_steps_down),
         T(reads_wait_for_a_round_that_began_after_them),
         T(reads_wait_for_an_entry_of_the_leaders_term),
+        T(reads_do_not_put_off_the_leaders_clock),
         T(reads_fail_with_the_leadership),
         T(a_peer_behind_the_trimmed_head_gets_a_snapshot),
     };
