@@ -55,8 +55,10 @@ static void print_status(const json_t *s)
                  cli_size((uint64_t)number(meta, "logical_bytes"), a),
                  (int64_t)number(meta, "objects"),
                  cli_size((uint64_t)number(meta, "inline_bytes"), b));
-    (void)printf("copies    %" PRId64 " missing, %" PRId64 " objects to delete\n",
-                 (int64_t)number(meta, "degraded"), (int64_t)number(meta, "dead"));
+    (void)printf("copies    %" PRId64 " missing, %" PRId64
+                 " made since the metadata started, %" PRId64 " objects to delete\n",
+                 (int64_t)number(meta, "degraded"), (int64_t)number(meta, "copied_objects"),
+                 (int64_t)number(meta, "dead"));
     json_array_foreach(list, i, o)
     {
         const json_t *stats = json_object_get(o, "stats");
