@@ -2,11 +2,12 @@
 /*
  * The side that asks: one peer, its connection, its calls.
  *
- *     IDLE --first call--> CONNECTING --HELLO--> UP --lost--> BACKOFF --timer--> CONNECTING
+ *     IDLE --request---> CONNECTING --HELLO--> UP --lost--> BACKOFF --timer--> CONNECTING
  *                              \------------failed-----------^
  *
  * A call waits while there is no connection. An attempt that fails ends the calls that waited
  * before it began, so that callers turn to another replica soon; later ones see the next attempt.
+ * One-way requests never wait and leave no trace here; their id is 0, which no call has.
  */
 #include "common/rpc/rpc.h"
 
@@ -330,7 +331,7 @@ static int on_reply(struct hf_rpc_peer *p, const struct hf_frame *frame, const u
     struct hf_rpc_call *call;
 
     if (!s || s->phase != CALL_SENT) {
-        return 0; /* its deadline passed, or it was cancelled */
+        return 0; /* its deadline passed, it was cancelled, or nobody asked */
     }
     p->refs++;
     call_detach(p, s);
@@ -599,4 +600,37 @@ void hf_rpc_cancel(struct hf_rpc_call *call)
     call_detach(p, s);
     call_finish_later(p, s, -ECANCELED);
     peer_unref(p);
+}
+
+int hf_rpc_send(struct hf_rpc_peer *p, uint16_t method, const void *msg, size_t msg_len,
+                const struct hf_rpc_bulk *bulk, size_t queue_max)
+{
+    const struct hf_frame frame = {
+        .kind = HF_FRAME_REQUEST,
+        .method = method,
+        .msg_len = (uint32_t)msg_len,
+        .flags = HF_FRAME_URGENT | HF_FRAME_ONEWAY,
+    };
+    struct hf_out *out = NULL;
+    int err = 0;
+
+    hf_assert_loop(p->env);
+    HF_ASSERT(msg_len <= HF_RPC_MSG_MAX);
+    if (p->state != PEER_UP || !hf_conn_is_open(p->conn)) {
+        err = -ENOTCONN;
+        if (p->state == PEER_IDLE) {
+            post(p, &p->connect_task);
+        }
+    } else if (hf_conn_urgent_bytes(p->conn) > queue_max) {
+        err = -EAGAIN;
+    } else {
+        out = hf_out_new(&frame, msg, bulk);
+        err = out ? 0 : -ENOMEM;
+    }
+    if (out) {
+        hf_conn_send(p->conn, out);
+    } else if (bulk && bulk->release) {
+        bulk->release(bulk->ctx);
+    }
+    return err; /* a release may have done anything: the peer is not touched any more */
 }

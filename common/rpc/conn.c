@@ -805,3 +805,8 @@ size_t hf_conn_queued_bytes(const struct hf_conn *c)
 {
     return c->outq.bytes;
 }
+
+size_t hf_conn_urgent_bytes(const struct hf_conn *c)
+{
+    return c->outq.urgent_bytes;
+}

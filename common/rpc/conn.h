@@ -67,6 +67,8 @@ void hf_conn_set_name(struct hf_conn *conn, const char *name);
 /** When bytes last came; now while reading is stopped by this side. */
 uint64_t hf_conn_heard_ns(const struct hf_conn *conn);
 size_t hf_conn_queued_bytes(const struct hf_conn *conn);
+/** Of urgent frames only. */
+size_t hf_conn_urgent_bytes(const struct hf_conn *conn);
 void hf_conn_ping(struct hf_conn *conn);
 
 /* Frames to send */

@@ -29,7 +29,9 @@ enum hf_frame_kind {
     HF_FRAME_GOODBYE = 6,
 };
 
-#define HF_FRAME_URGENT UINT32_C(0x1) /* flags: its reply overtakes bulk too */
+/* Flags. Unknown ones are not looked at. */
+#define HF_FRAME_URGENT UINT32_C(0x1) /* overtakes what waits to be sent; so does its reply */
+#define HF_FRAME_ONEWAY UINT32_C(0x2) /* REQUEST: not answered; its id and timeout are 0 */
 
 struct hf_frame_header_format {
     uint32_t magic;

@@ -88,6 +88,7 @@ void hf_outq_init(struct hf_outq *q)
 {
     q->begun = NULL;
     q->bytes = 0;
+    q->urgent_bytes = 0;
     TAILQ_INIT(&q->urgent);
     TAILQ_INIT(&q->normal);
 }
@@ -106,9 +107,15 @@ static struct hf_out *head(struct hf_outq *q)
     return TAILQ_FIRST(&q->urgent) ? TAILQ_FIRST(&q->urgent) : TAILQ_FIRST(&q->normal);
 }
 
+static void take_bytes(struct hf_outq *q, const struct hf_out *out, size_t bytes)
+{
+    q->bytes -= bytes;
+    q->urgent_bytes -= out->urgent ? bytes : 0;
+}
+
 static void unlink_out(struct hf_outq *q, struct hf_out *out)
 {
-    q->bytes -= hf_out_bytes(out);
+    take_bytes(q, out, hf_out_bytes(out));
     if (out == q->begun) {
         q->begun = NULL;
     } else {
@@ -135,6 +142,7 @@ void hf_outq_push(struct hf_outq *q, struct hf_out *out)
 {
     TAILQ_INSERT_TAIL(list_of(q, out), out, link);
     q->bytes += out->total_bytes;
+    q->urgent_bytes += out->urgent ? out->total_bytes : 0;
 }
 
 struct gather {
@@ -202,7 +210,7 @@ void hf_outq_advance(struct hf_outq *q, size_t bytes)
                 q->begun = out;
             }
             out->sent_bytes += bytes;
-            q->bytes -= bytes;
+            take_bytes(q, out, bytes);
             break;
         }
         bytes -= left;

@@ -31,7 +31,8 @@ struct hf_outq {
     struct hf_out *begun; /* partly sent */
     struct hf_out_list urgent;
     struct hf_out_list normal;
-    size_t bytes; /* not yet sent */
+    size_t bytes;        /* not yet sent */
+    size_t urgent_bytes; /* those of urgent frames */
 };
 
 void hf_outq_init(struct hf_outq *q);

@@ -11,8 +11,9 @@
  *
  * Every call has a deadline and exactly one outcome. A lost connection fails the calls in flight
  * with -HF_EDISCONNECTED; the peer object reconnects with backoff while it lives; retries are
- * the caller's, requests are idempotent. Bytes from a peer are never trusted: a malformed,
- * oversized or too slow one closes that connection with one logged reason.
+ * the caller's, requests are idempotent. One-way requests have no outcome at all: hf_rpc_send().
+ * Bytes from a peer are never trusted: a malformed, oversized or too slow one closes that
+ * connection with one logged reason.
  *
  * Threads: loop thread only.
  */
@@ -48,14 +49,15 @@ struct hf_rpc_request {
     const uint8_t *msg; /* borrowed until the handler returns */
     size_t msg_len;
     struct hf_buf *bulk;  /* borrowed until the reply; hf_buf_ref() to keep; NULL: none */
-    uint64_t deadline_ns; /* hf_env_mono_ns() */
+    uint64_t deadline_ns; /* hf_env_mono_ns(); one-way: none, UINT64_MAX */
+    bool oneway;          /* nobody waits: the reply goes nowhere */
     struct hf_rpc_conn *conn;
     const struct hf_rpc_identity *peer; /* borrowed until the reply */
     void *impl[8];
 };
 
 struct hf_rpc_service {
-    /** Must lead to exactly one hf_rpc_reply(req), now or later. */
+    /** Must lead to exactly one hf_rpc_reply(req), now or later; one-way requests too. */
     void (*request)(void *ctx, struct hf_rpc_request *req);
     /** The connection is gone; requests not yet answered still have to be (it goes nowhere). */
     void (*closed)(void *ctx, struct hf_rpc_conn *conn);
@@ -92,7 +94,7 @@ struct hf_rpc_bulk {
 
 /**
  * Answer. @err: 0 or a negative error of err.h; a reply with an error may carry a message too.
- * @msg is copied. @bulk may be NULL.
+ * @msg is copied. @bulk may be NULL. To a one-way request nothing is sent, bulk is released.
  */
 void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t msg_len,
                   const struct hf_rpc_bulk *bulk);
@@ -114,7 +116,7 @@ struct hf_rpc_peer_options {
     void *ctx;
 };
 
-/** Connects when the first call is made. Errors: -EINVAL (address), -ENOMEM. */
+/** Connects when the first request is made. Errors: -EINVAL (address), -ENOMEM. */
 int hf_rpc_peer_new(struct hf_env *env, const struct hf_rpc_peer_options *options,
                     struct hf_rpc_peer **ret);
 /** Calls in flight end with -ECANCELED (their done() runs before this returns). NULL: no-op. */
@@ -160,5 +162,21 @@ struct hf_rpc_call { /* embedded by the caller, alive until done */
 void hf_rpc_call(struct hf_rpc_peer *peer, struct hf_rpc_call *call);
 /** done runs soon with -ECANCELED unless it is on its way already. */
 void hf_rpc_cancel(struct hf_rpc_call *call);
+
+/**
+ * One-way: no answer, no deadline, no retry; it may be lost, also after 0 was returned. One-way
+ * requests are urgent: they overtake waiting bulk of calls, and of one connection arrive in order.
+ * A connection with one-way traffic alone is not pinged: options.state tells when it is lost.
+ *
+ * @msg        copied
+ * @bulk       may be NULL; release(ctx) runs exactly once, sent, lost or refused, perhaps before
+ *             this returns
+ * @queue_max  urgent bytes of the connection that may wait to be sent before this one
+ * Errors: -ENOTCONN  dropped; a connection is being made, or will be after the backoff
+ *         -EAGAIN    dropped: more than @queue_max wait
+ *         -ENOMEM    dropped
+ */
+int hf_rpc_send(struct hf_rpc_peer *peer, uint16_t method, const void *msg, size_t msg_len,
+                const struct hf_rpc_bulk *bulk, size_t queue_max);
 
 #endif

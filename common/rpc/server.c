@@ -123,6 +123,7 @@ static int on_request(struct hf_rpc_conn *c, const struct hf_frame *frame, const
 {
     struct hf_rpc_server *server = c->server;
     struct hf_rpc_request *req = malloc(sizeof(*req));
+    bool oneway = (frame->flags & HF_FRAME_ONEWAY) != 0;
 
     if (!req) {
         *ret_why = "out of memory";
@@ -134,7 +135,9 @@ static int on_request(struct hf_rpc_conn *c, const struct hf_frame *frame, const
         .msg = msg,
         .msg_len = frame->msg_len,
         .bulk = bulk ? hf_buf_ref(bulk) : NULL,
-        .deadline_ns = hf_env_mono_ns(server->env) + frame->timeout_ms * HF_NS_PER_MS,
+        .deadline_ns =
+            oneway ? UINT64_MAX : hf_env_mono_ns(server->env) + frame->timeout_ms * HF_NS_PER_MS,
+        .oneway = oneway,
         .conn = c,
         .peer = &c->peer,
         .impl[0] = (void *)(uintptr_t)(frame->flags & HF_FRAME_URGENT),
@@ -280,6 +283,7 @@ void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t m
         .error = hf_err_to_wire(err),
         .flags = (uint32_t)(uintptr_t)req->impl[0],
     };
+    bool answer = c->conn && !req->oneway;
     struct hf_out *out = NULL;
 
     HF_ASSERT(err <= 0 && msg_len <= HF_RPC_MSG_MAX);
@@ -287,7 +291,7 @@ void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t m
     hf_buf_unref(req->bulk);
     free(req);
     c->unanswered--;
-    if (c->conn) {
+    if (answer) {
         out = hf_out_new(&frame, msg, bulk);
         if (!out) {
             hf_conn_fail(c->conn, -ENOMEM, "out of memory");

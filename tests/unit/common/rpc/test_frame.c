@@ -55,6 +55,16 @@ static size_t make(size_t which, uint8_t *ret)
     case 4:
         frame = (struct hf_frame){.kind = HF_FRAME_GOODBYE, .error = 72};
         break;
+    case 5:
+        frame = (struct hf_frame){.kind = HF_FRAME_REQUEST,
+                                  .method = 36,
+                                  .msg_len = 7,
+                                  .bulk_len = 10,
+                                  .flags = HF_FRAME_URGENT | HF_FRAME_ONEWAY,
+                                  .bulk_sum = hf_frame_bulk_sum(&bulk, 1)};
+        memcpy(ret + len, "messagebulk bytes", 17);
+        len += 17;
+        break;
     default:
         return 0;
     }
@@ -208,12 +218,16 @@ static void urgent_frames_overtake_but_never_split(void **state)
             hf_outq_push(&q, new_out(id, false, iov, 2));
         }
         len = take(&q, sent, step); /* of the first (or the second) frame */
+        assert_int_equal(q.urgent_bytes, 0);
         hf_outq_push(&q, new_out(9, true, NULL, 0));
         hf_outq_push(&q, new_out(8, true, NULL, 0));
+        assert_int_equal(q.urgent_bytes, 2 * HF_FRAME_HEADER_BYTES);
         while (!hf_outq_empty(&q)) {
             len += take(&q, sent + len, step);
+            assert_true(q.urgent_bytes <= q.bytes);
         }
         assert_int_equal(q.bytes, 0);
+        assert_int_equal(q.urgent_bytes, 0);
         if (step < 1064) {
             expect_order(sent, len, (const uint64_t[]){1, 9, 8, 2, 3, 0});
         } else if (step > 1064) {

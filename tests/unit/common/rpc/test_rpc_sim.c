@@ -16,6 +16,8 @@
 #include "tests/lib/sim_env.h"
 
 #define CALLS     300u
+#define SENDS     300u
+#define CONNS_MAX 256u
 #define SEEDS     60u
 #define SLACK_NS  (50 * HF_NS_PER_MS)
 #define SERVER_AT "10.0.0.2:7000"
@@ -27,6 +29,16 @@ struct sim_call {
     uint64_t deadline_ns;
     bool begun, starting, released, done;
     int err;
+};
+
+struct sim_send { /* one-way */
+    struct iovec iov;
+    uint32_t released;
+};
+
+struct sim_conn { /* numbers of one-way requests rise along a connection */
+    const struct hf_rpc_conn *conn;
+    uint32_t last;
 };
 
 struct sim_answer { /* a reply that waits */
@@ -44,7 +56,10 @@ struct sim_world {
     struct hf_rpc_server *server;
     struct hf_rpc_peer *peer;
     struct sim_call calls[CALLS];
+    struct sim_send sends[SENDS + 1]; /* by number; [0] is not used */
+    struct sim_conn conns[CONNS_MAX];
     uint32_t begun, ended, good, requests, answers;
+    uint32_t sends_begun, sends_taken, sends_came;
 };
 
 static struct sim_world s;
@@ -84,6 +99,29 @@ static void answer_now(void *ctx)
     hf_rpc_reply(a->req, 0, msg, sizeof(msg), &bulk);
 }
 
+static void note_order(const struct hf_rpc_conn *conn, uint32_t number)
+{
+    struct sim_conn *at = s.conns;
+
+    while (at->conn && at->conn != conn) {
+        at++;
+        assert_true(at < s.conns + CONNS_MAX);
+    }
+    assert_true(number > at->last && number <= s.sends_begun);
+    *at = (struct sim_conn){conn, number};
+    s.sends_came++;
+}
+
+static void forget_order(void *ctx, struct hf_rpc_conn *conn)
+{
+    (void)ctx;
+    for (uint32_t i = 0; i < CONNS_MAX; i++) {
+        if (s.conns[i].conn == conn) {
+            s.conns[i].last = 0; /* its address may come again */
+        }
+    }
+}
+
 static void serve(void *ctx, struct hf_rpc_request *req)
 {
     struct sim_answer *a = calloc(1, sizeof(*a));
@@ -93,6 +131,12 @@ static void serve(void *ctx, struct hf_rpc_request *req)
     s.requests++;
     assert_int_equal(req->msg_len, sizeof(a->msg));
     memcpy(a->msg, req->msg, sizeof(a->msg));
+    if (req->oneway) {
+        uint32_t number;
+
+        memcpy(&number, req->msg, sizeof(number));
+        note_order(req->conn, number);
+    }
     a->req = req;
     if (req->bulk) {
         a->bulk = hf_buf_ref(req->bulk);
@@ -105,7 +149,7 @@ static void serve(void *ctx, struct hf_rpc_request *req)
 
 static void server_start(void)
 {
-    const struct hf_rpc_service service = {.request = serve};
+    const struct hf_rpc_service service = {.request = serve, .closed = forget_order};
     const struct hf_rpc_server_options options = {.addr = SERVER_AT,
                                                   .self = {.node = {1}, .name = "node 1"},
                                                   .pool = s.server_pool,
@@ -179,6 +223,28 @@ static void begin_call(void)
     c->starting = false;
 }
 
+static void send_released(void *ctx)
+{
+    struct sim_send *send = ctx;
+
+    send->released++;
+}
+
+static void begin_send(void)
+{
+    struct sim_send *send = &s.sends[++s.sends_begun];
+    const struct hf_rpc_bulk bulk = {
+        .iov = &send->iov, .iov_count = chance(2) != 0, .release = send_released, .ctx = send};
+    uint8_t msg[8] = {0};
+    int err;
+
+    memcpy(msg, &s.sends_begun, sizeof(s.sends_begun));
+    send->iov = (struct iovec){megabyte, chance(4) ? chance(5000) : chance(HF_FRAME_BULK_MAX + 1)};
+    err = hf_rpc_send(s.peer, 2, msg, sizeof(msg), &bulk, chance(1u << 20));
+    assert_true(err == 0 || (send->released == 1 && (err == -ENOTCONN || err == -EAGAIN)));
+    s.sends_taken += err == 0;
+}
+
 static void cancel_one(void)
 {
     struct sim_call *c = &s.calls[chance(CALLS)];
@@ -242,6 +308,9 @@ static void world_end(void)
     hf_rpc_peer_free(s.peer);
     hf_rpc_server_free(s.server);
     hf_sim_run_ns(s.sim, 10 * HF_NS_PER_SEC);
+    for (uint32_t i = 1; i <= s.sends_begun; i++) {
+        assert_int_equal(s.sends[i].released, 1);
+    }
     hf_bufpool_free(s.client_pool); /* asserts that every buffer came back */
     hf_bufpool_free(s.server_pool);
     hf_sim_free(s.sim);
@@ -249,13 +318,16 @@ static void world_end(void)
 
 static void every_call_ends_once_and_in_time(void **state)
 {
-    uint32_t good = 0;
+    uint32_t good = 0, came = 0, taken = 0;
 
     (void)state;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         world_start(seed);
         while (s.begun < CALLS) {
             begin_call();
+            if (s.sends_begun < SENDS && chance(4)) {
+                begin_send();
+            }
             if (chance(4) == 0) {
                 hf_sim_run_ns(s.sim, chance(20 * HF_NS_PER_MS));
             }
@@ -271,8 +343,11 @@ static void every_call_ends_once_and_in_time(void **state)
                      (unsigned long long)seed, s.ended, s.begun, s.answers, s.requests);
         }
         good += s.good;
+        came += s.sends_came;
+        taken += s.sends_taken;
         world_end();
     }
+    assert_true(came > SEEDS * SENDS / 10 && came <= taken);
     assert_true(good > SEEDS * CALLS / 10); /* it is not all faults */
 }
 
@@ -304,6 +379,22 @@ static void note_closed(void *ctx, struct hf_rpc_conn *conn)
     closed_count++;
 }
 
+static void without_faults_every_one_way_request_taken_arrives(void **state)
+{
+    (void)state;
+    world_start(8);
+    while (s.sends_begun < SENDS) {
+        begin_send();
+        if (chance(4) == 0) {
+            hf_sim_run_ns(s.sim, chance(20 * HF_NS_PER_MS));
+        }
+    }
+    hf_sim_run_ns(s.sim, 60 * HF_NS_PER_SEC);
+    assert_int_equal(s.sends_came, s.sends_taken);
+    assert_true(s.sends_taken > SENDS / 2);
+    world_end();
+}
+
 static void a_server_forgets_machines_that_went_silent(void **state)
 {
     const struct hf_rpc_service service = {.request = serve, .closed = note_closed};
@@ -330,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_faults_every_call_succeeds),
+        cmocka_unit_test(without_faults_every_one_way_request_taken_arrives),
         cmocka_unit_test(every_call_ends_once_and_in_time),
         cmocka_unit_test(a_server_forgets_machines_that_went_silent),
     };
