@@ -239,6 +239,34 @@ static void urgent_frames_overtake_but_never_split(void **state)
     assert_true(released > 0);
 }
 
+static uint64_t bulk_sum_of(uint32_t flags, size_t bulk_len)
+{
+    static uint8_t data[HF_FRAME_BULK_MAX];
+    const struct hf_frame frame = {.kind = HF_FRAME_REQUEST, .flags = flags};
+    const struct iovec iov = {data, bulk_len};
+    const struct hf_rpc_bulk bulk = {.iov = &iov, .iov_count = 1};
+    struct hf_out *out = hf_out_new(&frame, NULL, &bulk);
+    struct hf_frame got;
+    const char *why;
+
+    assert_non_null(out);
+    assert_int_equal(hf_frame_decode(out->iov[0].iov_base, &got, &why), 0);
+    hf_out_free(out);
+    assert_true(got.bulk_sum == 0 || got.bulk_sum == hf_frame_bulk_sum(&iov, 1));
+    return got.bulk_sum;
+}
+
+static void bulk_without_sums_of_its_own_is_covered(void **state)
+{
+    (void)state;
+    assert_true(bulk_sum_of(0, 0) == 0);
+    assert_true(bulk_sum_of(0, 64u << 10) != 0);
+    assert_true(bulk_sum_of(HF_FRAME_URGENT, (64u << 10) + 1) == 0); /* object data */
+    assert_true(bulk_sum_of(HF_FRAME_ONEWAY, (64u << 10) + 1) != 0);
+    assert_true(bulk_sum_of(HF_FRAME_ONEWAY, HF_FRAME_BULK_MAX) != 0);
+    assert_true(bulk_sum_of(HF_FRAME_ONEWAY, 0) == 0);
+}
+
 static void withdrawn_bulk_is_not_touched_again(void **state)
 {
     static uint8_t data[1000], sent[8192];
@@ -314,6 +342,7 @@ int main(void)
         cmocka_unit_test(every_changed_byte_is_noticed),
         cmocka_unit_test(hello_round_trips_and_is_checked),
         cmocka_unit_test(urgent_frames_overtake_but_never_split),
+        cmocka_unit_test(bulk_without_sums_of_its_own_is_covered),
         cmocka_unit_test(withdrawn_bulk_is_not_touched_again),
         cmocka_unit_test(calls_come_out_by_deadline_and_are_found_by_id),
     };
