@@ -23,6 +23,10 @@ enum hf_method {
     HF_M_MAP = 34,       /* MetaRead.if_version = epoch held -> MapReply, or "not modified" */
     HF_M_HEARTBEAT = 35, /* Heartbeat -> HeartbeatReply */
 
+    /* consensus, every metadata node */
+    HF_M_RAFT = 36,       /* RaftMsg [+ bulk: entries, or a chunk of a snapshot]; one-way */
+    HF_M_RAFT_FOUND = 37, /* RaftFound -> RaftFound */
+
     /* administration: any node; also the mount's own socket */
     HF_M_ADMIN = 64, /* AdminRequest -> bulk: JSON text */
 };
