@@ -10,6 +10,7 @@
 #include "common/base/bytes.h"
 #include "common/table/base.h"
 #include "common/table/lmdb_file.h"
+#include "common/table/lmdb_snapshot.h"
 #include "common/table/table_format.h"
 
 #define CURSORS  8u
@@ -326,6 +327,15 @@ static void lmdb_renew(struct hf_table_base *base)
     (void)reader_ready(lb); /* else every read tries again, and says -EIO meanwhile */
 }
 
+static int lmdb_export(struct hf_table_base *base, struct hf_env *env, const char *path,
+                       const atomic_bool *stop, struct hf_table_snapshot *ret)
+{
+    struct lmdb_base *lb = lmdb_of(base);
+
+    /* Stays open: only renew() after a failed merge closes it, and that waits for us. */
+    return lb->mdb ? hf_lmdb_snapshot_write(env, lb->mdb, lb->dbi, path, stop, ret) : -EIO;
+}
+
 static void lmdb_close(struct hf_table_base *base)
 {
     struct lmdb_base *lb = lmdb_of(base);
@@ -342,6 +352,7 @@ static const struct hf_table_base_ops lmdb_ops = {
     .mark = lmdb_mark,
     .merge = lmdb_merge,
     .renew = lmdb_renew,
+    .export = lmdb_export,
     .close = lmdb_close,
 };
 
