@@ -6,15 +6,18 @@
  * hand out is borrowed until the next renew(). Checksums are stored and handed out by the base,
  * checked by the table.
  *
- * Threads: merge() on a worker, the rest on the loop; one merge at a time.
+ * Threads: merge() and export() on workers, the rest on the loop; one merge and one export at a
+ * time, which may run together.
  */
 #ifndef HF_TABLE_BASE_H
 #define HF_TABLE_BASE_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/table/memtable.h"
+#include "common/table/snapshot.h"
 #include "common/table/table.h"
 
 /* A row of the base, and the place it was found at. */
@@ -51,8 +54,14 @@ struct hf_table_base_ops {
      */
     int (*merge)(struct hf_table_base *base, const struct hf_memtable *rows,
                  const struct hf_table_base_mark *mark);
-    /** Let reads see what the last merge left. When that fails, so do they, until it succeeds. */
+    /**
+     * Let reads see what the last merge left. When that fails, so do they, until it succeeds. Not
+     * after a failed merge while an export runs: the base may have to be opened anew.
+     */
     void (*renew)(struct hf_table_base *base);
+    /** As hf_table_export(); @ret is set on success. */
+    int (*export)(struct hf_table_base *base, struct hf_env *env, const char *path,
+                  const atomic_bool *stop, struct hf_table_snapshot *ret);
     void (*close)(struct hf_table_base *base);
 };
 

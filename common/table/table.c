@@ -9,6 +9,7 @@
 #include "common/base/assert.h"
 #include "common/table/base.h"
 #include "common/table/memtable.h"
+#include "common/table/snapshot.h"
 
 #define FREEZE_BYTES_DEFAULT   ((size_t)32 << 20)
 #define MERGE_DELAY_NS_DEFAULT (5 * HF_NS_PER_SEC)
@@ -42,6 +43,8 @@ struct hf_table {
     uint32_t generation;            /* of the contents, for cursors */
     struct hf_table_base_mark mark; /* of the newest finished checkpoint */
     struct checkpoint checkpoint;
+    struct hf_table_export *export; /* NULL: none runs */
+    int export_lost; /* a checkpoint failed with this meanwhile: renew the base after the export */
 };
 
 /* What a cursor's impl holds. Each layer stands at its first row >= the cursor's key. */
@@ -105,7 +108,7 @@ void hf_table_close(struct hf_table *table)
     if (!table) {
         return;
     }
-    HF_ASSERT(!table->checkpoint.running);
+    HF_ASSERT(!table->checkpoint.running && !table->export);
     hf_memtable_free(table->active);
     hf_memtable_free(table->frozen);
     hf_mempool_fini(&table->pool);
@@ -444,7 +447,13 @@ static void checkpoint_done(struct hf_job *job)
     struct checkpoint *cp = hf_container_of(job, struct checkpoint, job);
     struct hf_table *table = hf_container_of(cp, struct hf_table, checkpoint);
 
-    table->base->ops->renew(table->base);
+    if (cp->err && table->export) {
+        /* The base reads on as before that checkpoint, whose layer stays. */
+        table->export_lost = cp->err;
+        atomic_store(&table->export->stop, true);
+    } else {
+        table->base->ops->renew(table->base);
+    }
     table->generation++;
     cp->running = false;
     cp->failed = cp->err != 0;
@@ -499,9 +508,55 @@ void hf_table_checkpoint(struct hf_table *table, const void *mark, size_t mark_l
         memcpy(cp->mark.bytes, mark, mark_len);
     }
     cp->err = freeze(table);
+    if (!cp->err && table->export_lost) {
+        cp->err = -EIO; /* the base is not fit to be merged into before it was renewed */
+    }
     table->generation++;
     cp->job = (struct hf_job){.run = checkpoint_run, .done = checkpoint_done};
     hf_env_submit(table->env, HF_POOL_DISK, &cp->job);
+}
+
+/* Exports */
+
+static void export_run(struct hf_job *job)
+{
+    struct hf_table_export *op = hf_container_of(job, struct hf_table_export, job);
+    struct hf_table *table = op->table;
+
+    hf_assert_worker(table->env);
+    op->err = table->base->ops->export(table->base, table->env, op->path, &op->stop, &op->snapshot);
+}
+
+static void export_done(struct hf_job *job)
+{
+    struct hf_table_export *op = hf_container_of(job, struct hf_table_export, job);
+    struct hf_table *table = op->table;
+
+    table->export = NULL;
+    if (table->export_lost) {
+        if (op->err == -ECANCELED) {
+            op->err = table->export_lost;
+        }
+        table->export_lost = 0;
+        table->base->ops->renew(table->base);
+        table->generation++;
+    }
+    op->done(op->ctx, op->err);
+}
+
+void hf_table_export(struct hf_table *table, struct hf_table_export *op)
+{
+    hf_assert_loop(table->env);
+    HF_ASSERT(!table->export && op->path[0] == '/');
+    table->export = op;
+    op->table = table;
+    op->job = (struct hf_job){.run = export_run, .done = export_done};
+    hf_env_submit(table->env, HF_POOL_DISK, &op->job);
+}
+
+bool hf_table_export_running(const struct hf_table *table)
+{
+    return table->export != NULL;
 }
 
 void hf_table_check_invariants(const struct hf_table *table)
@@ -511,6 +566,7 @@ void hf_table_check_invariants(const struct hf_table *table)
     HF_ASSERT(table->active);
     HF_ASSERT(!cp->running || cp->err == -ENOMEM || table->frozen);
     HF_ASSERT(cp->running || cp->failed || !table->frozen);
+    HF_ASSERT(!table->export_lost || (table->export && cp->failed));
     HF_ASSERT(table->mark.len <= HF_TABLE_MARK_MAX);
     HF_ASSERT(hf_memtable_tombstones(table->active) <= hf_memtable_count(table->active));
 }

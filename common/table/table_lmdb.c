@@ -9,14 +9,12 @@
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
 #include "common/table/base.h"
+#include "common/table/lmdb_file.h"
+#include "common/table/lmdb_snapshot.h"
 #include "common/table/table_format.h"
 
-#define MAP_BYTES_MAX   (sizeof(size_t) > 4 ? (size_t)1 << 39 << 1 : (size_t)1 << 30)
-#define MAP_BYTES_MIN   ((size_t)1 << 28)
-#define DISK_FULL_BYTES ((size_t)1 << 20)
-#define CURSORS         8u
-#define ROW_HEAD        sizeof(struct hf_table_row_disk)
-#define MARK_HEAD       sizeof(struct hf_table_mark_disk)
+#define CURSORS  8u
+#define ROW_HEAD sizeof(struct hf_table_row_disk)
 
 /* Rows know no "close", so the cursors are few, taken in turn, and found again by key. */
 struct slot {
@@ -42,93 +40,7 @@ static struct lmdb_base *lmdb_of(struct hf_table_base *base)
     return hf_container_of(base, struct lmdb_base, base);
 }
 
-static int map_err(int rc)
-{
-    switch (rc) {
-    case 0:
-        return 0;
-    case MDB_NOTFOUND:
-        return -ENOENT;
-    case MDB_INVALID:
-    case MDB_CORRUPTED:
-    case MDB_VERSION_MISMATCH:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INCOMPATIBLE:
-        return -EBADMSG;
-    case MDB_MAP_FULL:
-    case MDB_TXN_FULL:
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-        return -ENOSPC;
-    case ENOMEM:
-        return -ENOMEM;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return -EACCES;
-    default:
-        return -EIO;
-    }
-}
-
 /* Opening */
-
-/* 1 TiB of address space costs nothing; where so much is refused, less has to do. */
-static int open_mdb(const char *path, MDB_env **ret)
-{
-    size_t map_bytes = MAP_BYTES_MAX;
-    MDB_env *mdb;
-    int rc;
-
-    for (;;) {
-        rc = mdb_env_create(&mdb);
-        if (rc) {
-            return map_err(rc);
-        }
-        rc = mdb_env_set_mapsize(mdb, map_bytes);
-        if (!rc) {
-            rc = mdb_env_open(mdb, path, MDB_NOTLS | MDB_NORDAHEAD, 0600);
-        }
-        if (!rc) {
-            *ret = mdb;
-            return 0;
-        }
-        mdb_env_close(mdb);
-        if (rc != ENOMEM || map_bytes <= MAP_BYTES_MIN) {
-            return map_err(rc);
-        }
-        map_bytes /= 2;
-    }
-}
-
-/* Pages past the end of a file that was cut short would kill the process when touched. */
-static int check_file_size(struct hf_env *env, MDB_env *mdb, const char *path)
-{
-    struct hf_file *file;
-    uint64_t bytes = 0;
-    char name[4096];
-    MDB_envinfo info;
-    MDB_stat stat;
-    int err;
-
-    if (mdb_env_info(mdb, &info) || mdb_env_stat(mdb, &stat)) {
-        return -EIO;
-    }
-    if ((size_t)snprintf(name, sizeof(name), "%s/data.mdb", path) >= sizeof(name)) {
-        return -ENAMETOOLONG;
-    }
-    err = hf_disk_open(hf_env_disk(env), name, HF_FILE_READ_ONLY, &file);
-    if (err) {
-        return err;
-    }
-    err = hf_file_size(file, &bytes);
-    hf_file_close(file);
-    if (!err && bytes / stat.ms_psize <= info.me_last_pgno) {
-        err = -EBADMSG;
-    }
-    return err;
-}
 
 static void close_mdb(struct lmdb_base *lb)
 {
@@ -149,9 +61,21 @@ static void close_mdb(struct lmdb_base *lb)
     }
 }
 
+static int check_size(struct lmdb_base *lb)
+{
+    char *file = NULL;
+    int err = -ENOMEM;
+
+    if (asprintf(&file, "%s/data.mdb", lb->path) >= 0) {
+        err = hf_lmdb_check_size(lb->env, lb->mdb, file);
+        free(file);
+    }
+    return err;
+}
+
 static int open_base(struct lmdb_base *lb)
 {
-    int err = open_mdb(lb->path, &lb->mdb);
+    int err = hf_lmdb_open(lb->path, MDB_NORDAHEAD, HF_LMDB_MAP_MAX, &lb->mdb);
     int dead = 0;
 
     if (err) {
@@ -159,17 +83,17 @@ static int open_base(struct lmdb_base *lb)
         return err;
     }
     (void)mdb_reader_check(lb->mdb, &dead); /* a slot left behind only keeps pages from reuse */
-    err = check_file_size(lb->env, lb->mdb, lb->path);
+    err = check_size(lb);
     if (!err) {
         /* LMDB syncs its files, not the directory that names them. */
         err = hf_disk_sync_dir(hf_env_disk(lb->env), lb->path);
     }
     if (!err) {
-        err = map_err(mdb_txn_begin(lb->mdb, NULL, MDB_RDONLY, &lb->reader));
+        err = hf_lmdb_err(mdb_txn_begin(lb->mdb, NULL, MDB_RDONLY, &lb->reader));
     }
     if (!err) {
         lb->reader_live = true;
-        err = map_err(mdb_dbi_open(lb->reader, NULL, 0, &lb->dbi));
+        err = hf_lmdb_err(mdb_dbi_open(lb->reader, NULL, 0, &lb->dbi));
     }
     if (err) {
         close_mdb(lb);
@@ -200,17 +124,6 @@ static int reader_ready(struct lmdb_base *lb)
     return 0;
 }
 
-static int row_value(const MDB_val *val, struct hf_table_base_row *row)
-{
-    if (val->mv_size < ROW_HEAD || val->mv_size - ROW_HEAD > HF_TABLE_VALUE_MAX) {
-        return -EBADMSG;
-    }
-    row->hash = hf_get_le64(val->mv_data);
-    row->value = (const uint8_t *)val->mv_data + ROW_HEAD;
-    row->value_len = (uint32_t)(val->mv_size - ROW_HEAD);
-    return 0;
-}
-
 static int lmdb_get(struct hf_table_base *base, const void *key, size_t key_len,
                     struct hf_table_base_row *ret)
 {
@@ -220,9 +133,9 @@ static int lmdb_get(struct hf_table_base *base, const void *key, size_t key_len,
     int err = reader_ready(lb);
 
     if (!err) {
-        err = map_err(mdb_get(lb->reader, lb->dbi, &k, &v));
+        err = hf_lmdb_err(mdb_get(lb->reader, lb->dbi, &k, &v));
     }
-    return err ? err : row_value(&v, ret);
+    return err ? err : hf_lmdb_row_decode(&v, ret);
 }
 
 static int slot_move(struct slot *slot, MDB_val *k, MDB_cursor_op op, struct hf_table_base_row *row)
@@ -235,12 +148,12 @@ static int slot_move(struct slot *slot, MDB_val *k, MDB_cursor_op op, struct hf_
         return 0;
     }
     if (rc) {
-        return map_err(rc);
+        return hf_lmdb_err(rc);
     }
     row->key = k->mv_data;
     row->key_len = (uint32_t)k->mv_size;
     row->cookie = slot->cookie;
-    return row_value(&v, row);
+    return hf_lmdb_row_decode(&v, row);
 }
 
 static int slot_take(struct lmdb_base *lb, struct slot **ret)
@@ -250,7 +163,7 @@ static int slot_take(struct lmdb_base *lb, struct slot **ret)
     int err = reader_ready(lb);
 
     if (!err && !slot->cursor) {
-        err = map_err(mdb_cursor_open(lb->reader, lb->dbi, &slot->cursor));
+        err = hf_lmdb_err(mdb_cursor_open(lb->reader, lb->dbi, &slot->cursor));
     }
     if (err) {
         return err;
@@ -283,7 +196,7 @@ static int lmdb_next(struct hf_table_base *base, struct hf_table_base_row *row)
 
         err = slot_take(lb, &slot);
         if (!err) {
-            err = map_err(mdb_cursor_get(slot->cursor, &k, &v, MDB_SET));
+            err = hf_lmdb_err(mdb_cursor_get(slot->cursor, &k, &v, MDB_SET));
         }
         if (err) {
             return err == -ENOENT ? -EBADMSG : err; /* it was there a moment ago */
@@ -294,55 +207,6 @@ static int lmdb_next(struct hf_table_base *base, struct hf_table_base_row *row)
 
 /* The mark */
 
-static void mark_key(uint8_t buf[HF_TABLE_MARK_KEY_BYTES], MDB_val *ret)
-{
-    memset(buf, HF_TABLE_MARK_KEY_FILL, HF_TABLE_MARK_KEY_BYTES);
-    *ret = (MDB_val){.mv_size = HF_TABLE_MARK_KEY_BYTES, .mv_data = buf};
-}
-
-static size_t mark_encode(const struct hf_table_base_mark *mark,
-                          uint8_t ret[MARK_HEAD + HF_TABLE_MARK_MAX])
-{
-    struct hf_writer w = hf_writer_init(ret + 8, MARK_HEAD - 8 + HF_TABLE_MARK_MAX);
-    size_t len;
-
-    hf_write_le32(&w, HF_TABLE_MARK_MAGIC);
-    hf_write_le32(&w, HF_TABLE_FORMAT_VERSION);
-    hf_write_le64(&w, mark->digest);
-    hf_write_le32(&w, (uint32_t)mark->len);
-    hf_write_le32(&w, 0);
-    hf_write_bytes(&w, mark->bytes, mark->len);
-    HF_ASSERT(!w.bad);
-    len = (size_t)(w.at - ret);
-    hf_put_le64(ret, hf_hash64(ret + 8, len - 8, HF_TABLE_MARK_HASH_SEED));
-    return len;
-}
-
-static int mark_decode(const MDB_val *val, struct hf_table_base_mark *ret)
-{
-    struct hf_reader r = hf_reader_init(val->mv_data, val->mv_size);
-    uint64_t checksum = hf_read_le64(&r);
-    uint64_t digest;
-    const uint8_t *bytes;
-    uint32_t len;
-
-    if (r.bad || checksum != hf_hash64(r.at, hf_reader_left(&r), HF_TABLE_MARK_HASH_SEED) ||
-        hf_read_le32(&r) != HF_TABLE_MARK_MAGIC || hf_read_le32(&r) != HF_TABLE_FORMAT_VERSION) {
-        return -EBADMSG;
-    }
-    digest = hf_read_le64(&r);
-    len = hf_read_le32(&r);
-    (void)hf_read_le32(&r); /* reserved */
-    bytes = hf_read_bytes(&r, len);
-    if (!bytes || len > HF_TABLE_MARK_MAX || hf_reader_left(&r)) {
-        return -EBADMSG;
-    }
-    memcpy(ret->bytes, bytes, len);
-    ret->len = len;
-    ret->digest = digest;
-    return 0;
-}
-
 static int lmdb_mark(struct hf_table_base *base, struct hf_table_base_mark *ret)
 {
     struct lmdb_base *lb = lmdb_of(base);
@@ -350,9 +214,9 @@ static int lmdb_mark(struct hf_table_base *base, struct hf_table_base_mark *ret)
     MDB_val k, v;
     int err = reader_ready(lb);
 
-    mark_key(buf, &k);
+    hf_lmdb_mark_key(buf, &k);
     if (!err) {
-        err = map_err(mdb_get(lb->reader, lb->dbi, &k, &v));
+        err = hf_lmdb_err(mdb_get(lb->reader, lb->dbi, &k, &v));
     }
     if (err == -ENOENT) {
         MDB_stat stat;
@@ -364,7 +228,7 @@ static int lmdb_mark(struct hf_table_base *base, struct hf_table_base_mark *ret)
         *ret = (struct hf_table_base_mark){0};
         return 0;
     }
-    return err ? err : mark_decode(&v, ret);
+    return err ? err : hf_lmdb_mark_decode(&v, ret);
 }
 
 /* Merging */
@@ -389,11 +253,11 @@ static int merge_row(MDB_txn *txn, MDB_dbi dbi, MDB_cursor *cursor, const struct
 
 static int merge_mark(MDB_txn *txn, MDB_dbi dbi, const struct hf_table_base_mark *mark)
 {
-    uint8_t key[HF_TABLE_MARK_KEY_BYTES], record[MARK_HEAD + HF_TABLE_MARK_MAX];
+    uint8_t key[HF_TABLE_MARK_KEY_BYTES], record[HF_LMDB_MARK_MAX];
     MDB_val k;
-    MDB_val v = {.mv_size = mark_encode(mark, record), .mv_data = record};
+    MDB_val v = {.mv_size = hf_lmdb_mark_encode(mark, record), .mv_data = record};
 
-    mark_key(key, &k);
+    hf_lmdb_mark_key(key, &k);
     return mdb_put(txn, dbi, &k, &v, 0);
 }
 
@@ -413,15 +277,6 @@ static int merge_into(MDB_txn *txn, MDB_dbi dbi, const struct hf_memtable *rows,
     }
     mdb_cursor_close(cursor);
     return rc ? rc : merge_mark(txn, dbi, mark);
-}
-
-/* A disk that fills up cuts a write short, which LMDB takes for an I/O error. */
-static bool disk_is_full(struct lmdb_base *lb, const struct hf_memtable *rows)
-{
-    struct hf_disk_space space;
-
-    return hf_disk_space(hf_env_disk(lb->env), lb->path, &space) == 0 &&
-           space.free_bytes < 2 * hf_memtable_bytes(rows) + DISK_FULL_BYTES;
 }
 
 /*
@@ -447,11 +302,12 @@ static int lmdb_merge(struct hf_table_base *base, const struct hf_memtable *rows
             rc = mdb_txn_commit(txn);
         }
     }
-    if (rc && map_err(rc) != -ENOSPC && map_err(rc) != -ENOMEM) {
+    if (rc && hf_lmdb_err(rc) != -ENOSPC && hf_lmdb_err(rc) != -ENOMEM) {
         lb->suspect = true;
-        return disk_is_full(lb, rows) ? -ENOSPC : -EIO;
+        /* LMDB takes the short write of a disk that is full for an I/O error. */
+        return hf_lmdb_disk_full(lb->env, lb->path, 2 * hf_memtable_bytes(rows)) ? -ENOSPC : -EIO;
     }
-    return map_err(rc);
+    return hf_lmdb_err(rc);
 }
 
 static void lmdb_renew(struct hf_table_base *base)
@@ -471,6 +327,15 @@ static void lmdb_renew(struct hf_table_base *base)
     (void)reader_ready(lb); /* else every read tries again, and says -EIO meanwhile */
 }
 
+static int lmdb_export(struct hf_table_base *base, struct hf_env *env, const char *path,
+                       const atomic_bool *stop, struct hf_table_snapshot *ret)
+{
+    struct lmdb_base *lb = lmdb_of(base);
+
+    /* Stays open: only renew() after a failed merge closes it, and that waits for us. */
+    return lb->mdb ? hf_lmdb_snapshot_write(env, lb->mdb, lb->dbi, path, stop, ret) : -EIO;
+}
+
 static void lmdb_close(struct hf_table_base *base)
 {
     struct lmdb_base *lb = lmdb_of(base);
@@ -487,6 +352,7 @@ static const struct hf_table_base_ops lmdb_ops = {
     .mark = lmdb_mark,
     .merge = lmdb_merge,
     .renew = lmdb_renew,
+    .export = lmdb_export,
     .close = lmdb_close,
 };
 

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/assert.h"
 #include "common/table/base.h"
+#include "common/table/model_snapshot.h"
+#include "common/table/snapshot.h"
 
 #define TOMBSTONES_MIN 1024u /* fewer are not worth a rebuild */
 
@@ -18,9 +21,10 @@ struct merged {
 };
 
 struct hf_table_model {
-    struct hf_memtable *rows; /* what reads see; loop thread */
+    struct hf_memtable *rows; /* what reads see; changed by the loop thread, under the lock */
     struct hf_table_base_mark mark;
-    pthread_mutex_t lock; /* of the rest */
+    bool marked;          /* there was a merge */
+    pthread_mutex_t lock; /* of the rest; an export reads the above under it */
     struct merged *oldest;
     struct merged **newest;
     int fail_err;
@@ -84,13 +88,13 @@ static void show_merged(struct hf_table_model *model)
     merged = model->oldest;
     model->oldest = NULL;
     model->newest = &model->oldest;
-    pthread_mutex_unlock(&model->lock);
 
     while (merged) {
         struct merged *next = merged->next;
 
         HF_ASSERT(hf_memtable_absorb(model->rows, merged->rows) == 0);
         model->mark = merged->mark;
+        model->marked = true;
         merged_free(merged);
         merged = next;
     }
@@ -98,6 +102,7 @@ static void show_merged(struct hf_table_model *model)
     if (tombstones >= TOMBSTONES_MIN && tombstones > hf_memtable_count(model->rows) / 2) {
         drop_tombstones(model);
     }
+    pthread_mutex_unlock(&model->lock);
 }
 
 static void row_out(const struct hf_memrow *row, struct hf_table_base_row *ret)
@@ -210,6 +215,86 @@ static void model_renew(struct hf_table_base *base)
     show_merged(model_of(base));
 }
 
+/* Snapshots */
+
+static int write_body(void *ctx, struct hf_file *file, const char *path, const atomic_bool *stop,
+                      struct hf_table_snapshot *ret)
+{
+    struct hf_table_model *model = ctx;
+    uint8_t *body = NULL;
+    struct iovec iov = {0};
+    int err = -ENOENT;
+
+    (void)path;
+    pthread_mutex_lock(&model->lock);
+    if (model->marked) {
+        err = hf_model_body_encode(model->rows, &model->mark, stop, ret, &body, &iov.iov_len);
+    }
+    pthread_mutex_unlock(&model->lock);
+    if (!err) {
+        iov.iov_base = body;
+        err = hf_file_write_full(file, &iov, 1, 0);
+    }
+    free(body);
+    return err;
+}
+
+static int model_export(struct hf_table_base *base, struct hf_env *env, const char *path,
+                        const atomic_bool *stop, struct hf_table_snapshot *ret)
+{
+    const struct hf_snapshot_source source = {
+        .kind = HF_SNAPSHOT_MODEL, .write_body = write_body, .ctx = model_of(base)};
+
+    return hf_snapshot_write(env, path, &source, stop, ret);
+}
+
+static void install(struct hf_table_model *model, struct hf_memtable *rows,
+                    const struct hf_table_snapshot *snapshot)
+{
+    show_merged(model); /* and what it showed goes with the rest */
+    pthread_mutex_lock(&model->lock);
+    hf_memtable_free(model->rows);
+    model->rows = rows;
+    model->mark =
+        (struct hf_table_base_mark){.len = snapshot->mark_len, .digest = snapshot->digest};
+    memcpy(model->mark.bytes, snapshot->mark, snapshot->mark_len);
+    model->marked = true;
+    pthread_mutex_unlock(&model->lock);
+}
+
+int hf_table_install_model(struct hf_env *env, const char *file_path, struct hf_table_model *model)
+{
+    struct hf_disk *disk = hf_env_disk(env);
+    atomic_bool never = false;
+    struct hf_table_snapshot snapshot;
+    struct hf_snapshot_tail tail;
+    struct hf_memtable *rows;
+    struct hf_file *file;
+    int err;
+
+    hf_assert_worker(env);
+    err = hf_disk_open(disk, file_path, HF_FILE_READ_ONLY, &file);
+    if (err) {
+        return err;
+    }
+    rows = hf_memtable_new(NULL, 0);
+    err = rows ? hf_snapshot_read_tail(file, &tail) : -ENOMEM;
+    if (!err && tail.kind != HF_SNAPSHOT_MODEL) {
+        err = -EBADMSG;
+    }
+    if (!err) {
+        err = hf_model_snapshot_scan(file, tail.body_bytes, &never, &snapshot, rows);
+    }
+    hf_file_close(file);
+    if (err) {
+        hf_memtable_free(rows);
+        return err;
+    }
+    install(model, rows, &snapshot);
+    (void)hf_disk_unlink(disk, file_path); /* installing it again would change nothing */
+    return 0;
+}
+
 static void model_close(struct hf_table_base *base)
 {
     free(hf_container_of(base, struct model_base, base));
@@ -222,6 +307,7 @@ static const struct hf_table_base_ops model_ops = {
     .mark = model_mark,
     .merge = model_merge,
     .renew = model_renew,
+    .export = model_export,
     .close = model_close,
 };
 
@@ -290,10 +376,12 @@ int hf_table_model_rot(struct hf_table_model *model, const void *key, size_t key
     if (!row || row->deleted) {
         return -ENOENT;
     }
+    pthread_mutex_lock(&model->lock);
     if (row->value_len) {
         row->value[row->value_len / 2] ^= 0x10;
     } else {
         row->hash ^= 0x10;
     }
+    pthread_mutex_unlock(&model->lock);
     return 0;
 }
