@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * arena_wire.h - protobuf bytes to and from structs: a bounded arena for unpacking, and the little
- * rules that every *_wire.c shares. For common/wire only.
+ * rules that all of them share. For protobuf encoders only: *_wire.c, server/raft/wire.c.
  *
  * An unpacked message and what a decoder makes of it live in one arena: one malloc for a small
  * message. It refuses to grow past ARENA_BYTES_MAX, so no message makes a decoder allocate more.

@@ -24,7 +24,7 @@
 
 /** Only what belongs to the message's type is sent. Errors: -EMSGSIZE. */
 int hf_raft_msg_encode(const struct hf_raft_msg *msg, uint8_t ret[HF_RPC_MSG_MAX], size_t *ret_len);
-/** Fields of other types than the message's are ignored. Errors: -EBADMSG, -ENOMEM. */
+/** Fields of other types than the message's are dropped. Errors: -EBADMSG, -ENOMEM. */
 int hf_raft_msg_decode(const void *bytes, size_t len, struct hf_raft_msg *ret);
 
 /* Configurations */
