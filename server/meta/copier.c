@@ -361,3 +361,9 @@ void hf_copier_stop(struct hf_leader *leader)
     hf_timer_disarm(&leader->copier.timer);
     hf_timer_disarm(&leader->copier.clear_timer);
 }
+
+void hf_copier_fini(struct hf_leader *leader)
+{
+    hf_timer_fini(&leader->copier.timer);
+    hf_timer_fini(&leader->copier.clear_timer);
+}

@@ -35,6 +35,7 @@ struct hf_copier {
 void hf_copier_init(struct hf_leader *leader);
 void hf_copier_start(struct hf_leader *leader);
 void hf_copier_stop(struct hf_leader *leader);
+void hf_copier_fini(struct hf_leader *leader);
 /** There may be rows, or a node that was away. */
 void hf_copier_kick(struct hf_leader *leader);
 /** The node's copy turned out bad: a copy just made or under way says nothing about it. */

@@ -2,7 +2,7 @@
 /*
  * leader_impl.h - what the parts of the leader share: the struct, and each part's door.
  *
- *     leader.c    lifecycle, format, checkpoints, status
+ *     leader.c    lifecycle, format, status
  *     ops.c       mutations: admission, order, proposal, apply, what follows an apply
  *     reads.c     looks, OPEN, RELEASE, RENEW
  *     sessions.c  what the leader knows of each session; eviction
@@ -21,12 +21,11 @@
 #include "server/meta/hmap.h"
 #include "server/meta/inflight.h"
 #include "server/meta/inventory.h"
-#include "server/meta/journal.h"
-#include "server/meta/leader.h"
 #include "server/meta/nodes.h"
 #include "server/meta/opens.h"
 #include "server/meta/purger.h"
 #include "server/meta/reaper.h"
+#include "server/meta/replica_impl.h"
 #include "server/meta/sessions.h"
 #include "server/meta/space.h"
 #include "server/meta/waiters.h"
@@ -38,9 +37,10 @@
 #define HF_LEADER_QUEUE_BYTES_MAX    (UINT64_C(64) << 20) /* of mutations not yet answered */
 #define HF_LEADER_READS_MAX          65536u
 #define HF_LEADER_OIDS_PER_ENTRY     512u
+#define HF_LEADER_BULK_MAX           (512u << 10) /* of a mutation: an entry travels as one frame */
 
 enum hf_leader_state {
-    HF_LEADER_OPENED,   /* replayed; not started */
+    HF_LEADER_OPENED,
     HF_LEADER_STARTING, /* format and new nodes are on their way through the log */
     HF_LEADER_READY,
     HF_LEADER_FAILED,
@@ -50,7 +50,7 @@ enum hf_leader_state {
 
 /** One mutation, from its arrival to its answer. */
 struct hf_lop {
-    struct hf_journal_entry entry;
+    struct hf_mlog_proposal proposal;
     struct hf_lop *next; /* in the session's queue, or among those refused */
     struct hf_leader *leader;
     struct hf_meta_op op; /* as it is logged */
@@ -80,13 +80,13 @@ struct hf_lread_list {
 
 struct hf_leader {
     struct hf_env *env;
-    struct hf_journal *journal;
-    struct hf_table *table;
-    struct hf_meta *meta;
+    struct hf_replica *replica;
+    struct hf_leader *next; /* of the replica's leaders */
+    struct hf_meta *meta;   /* the replica's */
+    const struct hf_mlog *log;
     struct hf_bufpool *pool;
     struct hf_leader_stores stores;
     enum hf_leader_state state;
-    int failed;
     uint64_t session_ttl_ns, node_timeout_ns, reserve_bytes;
     uint64_t started_ns;
 
@@ -101,7 +101,10 @@ struct hf_leader {
     struct hf_task map_task;
 
     /* looks */
-    struct hf_lread_list reads;   /* answered by read_task */
+    struct hf_lread_list reads;   /* the next round asks for them */
+    struct hf_lread_list round;   /* wait for the log to say that the state is current */
+    struct hf_mlog_read barrier;
+    bool asking;                  /* barrier is with the log */
     struct hf_lread_list guarded; /* OPENs of an inode that an entry in flight unlinks */
     struct hf_task read_task;
     struct hf_buf *scratch; /* bulk of the answer being made */
@@ -114,24 +117,8 @@ struct hf_leader {
     struct hf_reaper reaper;
     struct hf_purger purger;
 
-    /* checkpoints */
-    struct hf_timer checkpoint_timer;
-    uint64_t checkpoint_index;    /* newest one synced */
-    uint64_t checkpoint_position; /* of the log, for it; the next one trims to here */
-    uint64_t running_index, running_position;
-    uint64_t checkpoint_retry_ns;
-
-    /* format */
-    struct hf_leader_node *new_nodes; /* owned, with their strings */
-    uint32_t new_node_count;
-    uint32_t copies, min_copies, groups;
-    struct hf_uuid cluster;
     uint32_t starting_left; /* entries of the start that are not applied yet */
 
-    /* closing */
-    void (*close_done)(void *ctx);
-    void *close_ctx;
-    bool journal_closed, closing_checkpointed;
     struct hf_timer close_timer;
 
     uint32_t store_calls; /* deletes, copies, lists under way */
@@ -146,13 +133,29 @@ static inline bool hf_leader_serving(const struct hf_leader *leader)
 }
 /** What a request gets while the leader does not serve. */
 int hf_leader_unready_error(const struct hf_leader *leader);
-/** The log or the table failed: serve nothing any more. */
-void hf_leader_fail(struct hf_leader *leader, int err, const char *what);
-void hf_leader_maybe_checkpoint(struct hf_leader *leader);
+/** NULL: out of memory. */
+struct hf_leader *hf_leader_new(struct hf_replica *replica);
+void hf_leader_start(struct hf_leader *leader);
+/** It serves nothing any more: @err for everything that waits. */
+void hf_leader_stop(struct hf_leader *leader, int err);
+/** Stop, wait for the calls to the stores, free; then hf_replica_leader_gone(). */
+void hf_leader_close(struct hf_leader *leader, int err);
+/** The replica failed. */
+void hf_leader_failed(struct hf_leader *leader);
+
+/* nodes.c */
+/** A store's heartbeat; tells it its state. */
+void hf_leader_heartbeat(struct hf_leader *leader, const struct hf_msg_heartbeat *beat,
+                         struct hf_msg_heartbeat_reply *ret);
+uint32_t hf_leader_nodes(struct hf_leader *leader, struct hf_leader_node_info *ret, uint32_t max);
 
 /* ops.c */
 int hf_leader_ops_init(struct hf_leader *leader);
 void hf_leader_ops_fini(struct hf_leader *leader);
+void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, const void *bulk,
+                  size_t bulk_len, hf_leader_done_fn done, void *ctx);
+/** One of its proposals is committed: apply, answer. Errors: the replica cannot go on. */
+int hf_leader_committed(const struct hf_mlog_entry *entry, struct hf_mlog_proposal *proposal);
 /**
  * Propose an entry of the leader's own. @op and its pointers are borrowed for the call.
  * @done  may be NULL; reply->err is the outcome
@@ -170,6 +173,8 @@ void hf_leader_propose_oids(struct hf_leader *leader, enum hf_op op, struct hf_n
 /* reads.c */
 int hf_leader_reads_init(struct hf_leader *leader);
 void hf_leader_reads_fini(struct hf_leader *leader);
+void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
+                    void *ctx);
 /** Look at OPENs that waited for an unlink again. */
 void hf_leader_reads_unguard(struct hf_leader *leader);
 /** Answer everything that waits with @err, now. */

@@ -322,3 +322,8 @@ void hf_nodes_stop(struct hf_leader *leader)
         hf_inventory_cancel(leader, &leader->nodes.nodes[i]);
     }
 }
+
+void hf_nodes_fini(struct hf_leader *leader)
+{
+    hf_timer_fini(&leader->nodes.timer);
+}

@@ -55,6 +55,7 @@ struct hf_nodes {
 void hf_nodes_init(struct hf_leader *leader);
 void hf_nodes_start(struct hf_leader *leader);
 void hf_nodes_stop(struct hf_leader *leader);
+void hf_nodes_fini(struct hf_leader *leader);
 
 struct hf_lnode *hf_nodes_mut(struct hf_leader *leader, struct hf_node_id id);
 const struct hf_lnode *hf_nodes_get(const struct hf_leader *leader, struct hf_node_id id);

@@ -2,7 +2,7 @@
 /*
  * ops.c - mutations: admission, order, proposal, apply, and what follows an apply.
  *
- *     hf_leader_op ──► admit ──► session's queue ──► propose ──► journal ──► apply ──► done
+ *     hf_leader_op ──► admit ──► session's queue ──► propose ──► log ──► apply ──► done
  *                        └─refused─► refuse_task ──► done
  *
  * A session's mutations are proposed in the order they came, so that its stream has no gaps; the
@@ -183,8 +183,8 @@ static int recode(struct hf_lop *lop)
         return err;
     }
     lop->recoded = msg;
-    lop->entry.msg = msg;
-    lop->entry.msg_len = (uint32_t)len;
+    lop->proposal.msg = msg;
+    lop->proposal.msg_len = (uint32_t)len;
     return 0;
 }
 
@@ -271,7 +271,7 @@ static void unmark(struct hf_leader *leader, struct hf_lop *lop)
     }
 }
 
-static void lop_committed(struct hf_journal_entry *entry, int err);
+static void lop_failed(struct hf_mlog_proposal *proposal, int err);
 
 static void propose(struct hf_leader *leader, struct hf_lop *lop)
 {
@@ -283,8 +283,8 @@ static void propose(struct hf_leader *leader, struct hf_lop *lop)
         return;
     }
     mark_names(leader, lop);
-    lop->entry.done = lop_committed;
-    hf_journal_propose(leader->journal, &lop->entry);
+    lop->proposal.failed = lop_failed;
+    leader->log->propose(leader->log->ctx, &lop->proposal);
 }
 
 static void pump_session(struct hf_leader *leader, struct hf_lsession *session)
@@ -330,10 +330,10 @@ static struct hf_lop *lop_new(struct hf_leader *leader, const void *msg, size_t 
     if (bulk_len) {
         memcpy(lop->data + msg_len, bulk, bulk_len);
     }
-    lop->entry.msg = lop->data;
-    lop->entry.msg_len = (uint32_t)msg_len;
-    lop->entry.bulk = bulk_len ? lop->data + msg_len : NULL;
-    lop->entry.bulk_len = (uint32_t)bulk_len;
+    lop->proposal.msg = lop->data;
+    lop->proposal.msg_len = (uint32_t)msg_len;
+    lop->proposal.bulk = bulk_len ? lop->data + msg_len : NULL;
+    lop->proposal.bulk_len = (uint32_t)bulk_len;
     return lop;
 }
 
@@ -349,11 +349,11 @@ static int admit(struct hf_leader *leader, struct hf_lop *lop, struct hf_lsessio
     if (leader->queue_bytes > HF_LEADER_QUEUE_BYTES_MAX) {
         return -HF_ENOTREADY;
     }
-    if (lop->entry.msg_len == 0) {
+    if (lop->proposal.msg_len == 0) {
         return -EBADMSG;
     }
-    err = hf_meta_op_decode(lop->entry.msg, lop->entry.msg_len, lop->entry.bulk,
-                            lop->entry.bulk_len, &lop->op, &lop->op_mem);
+    err = hf_meta_op_decode(lop->proposal.msg, lop->proposal.msg_len, lop->proposal.bulk,
+                            lop->proposal.bulk_len, &lop->op, &lop->op_mem);
     if (!err) {
         err = admissible(&lop->op);
     }
@@ -375,7 +375,7 @@ static int admit(struct hf_leader *leader, struct hf_lop *lop, struct hf_lsessio
 void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, const void *bulk,
                   size_t bulk_len, hf_leader_done_fn done, void *ctx)
 {
-    bool fits = msg_len <= HF_RPC_MSG_MAX && bulk_len <= HF_FRAME_BULK_MAX &&
+    bool fits = msg_len <= HF_RPC_MSG_MAX && bulk_len <= HF_LEADER_BULK_MAX &&
                 leader->queue_bytes <= HF_LEADER_QUEUE_BYTES_MAX;
     struct hf_lsession *session = NULL;
     struct hf_lop *lop;
@@ -417,7 +417,7 @@ void hf_leader_propose(struct hf_leader *leader, const struct hf_meta_op *op,
     free(msg);
     if (!err) {
         err =
-            hf_meta_op_decode(lop->entry.msg, lop->entry.msg_len, NULL, 0, &lop->op, &lop->op_mem);
+            hf_meta_op_decode(lop->proposal.msg, lop->proposal.msg_len, NULL, 0, &lop->op, &lop->op_mem);
     }
     if (!err && (leader->state == HF_LEADER_FAILED || leader->state == HF_LEADER_CLOSING)) {
         err = hf_leader_unready_error(leader);
@@ -426,8 +426,8 @@ void hf_leader_propose(struct hf_leader *leader, const struct hf_meta_op *op,
         refuse(leader, lop, err);
         return;
     }
-    lop->entry.done = lop_committed;
-    hf_journal_propose(leader->journal, &lop->entry);
+    lop->proposal.failed = lop_failed;
+    leader->log->propose(leader->log->ctx, &lop->proposal);
 }
 
 void hf_leader_propose_oids(struct hf_leader *leader, enum hf_op op, struct hf_node_id node,
@@ -573,8 +573,10 @@ static void after_apply(struct hf_leader *leader, const struct hf_meta_op *op, s
     }
 }
 
-static void apply_failed(struct hf_leader *leader, struct hf_lop *lop, int err)
+static void lop_failed(struct hf_mlog_proposal *proposal, int err)
 {
+    struct hf_lop *lop = hf_container_of(proposal, struct hf_lop, proposal);
+    struct hf_leader *leader = lop->leader;
     struct hf_meta_reply reply = {.err = err};
 
     unmark(leader, lop);
@@ -583,25 +585,20 @@ static void apply_failed(struct hf_leader *leader, struct hf_lop *lop, int err)
     hf_leader_reads_unguard(leader);
 }
 
-static void lop_committed(struct hf_journal_entry *entry, int err)
+int hf_leader_committed(const struct hf_mlog_entry *entry, struct hf_mlog_proposal *proposal)
 {
-    struct hf_lop *lop = hf_container_of(entry, struct hf_lop, entry);
+    struct hf_lop *lop = hf_container_of(proposal, struct hf_lop, proposal);
     struct hf_leader *leader = lop->leader;
     uint64_t map_epoch = hf_meta_map(leader->meta)->epoch.v;
     struct hf_meta_entry committed = {
         .index = entry->index, .term = entry->term, .time_ns = entry->time_ns, .op = &lop->op};
     struct hf_meta_reply reply = {0};
     struct hf_ino victim;
+    int err = hf_meta_apply(leader->meta, &committed, &reply);
 
-    if (err || leader->failed) {
-        apply_failed(leader, lop, err ? err : leader->failed);
-        return;
-    }
-    err = hf_meta_apply(leader->meta, &committed, &reply);
     if (err) {
-        hf_leader_fail(leader, err, "an entry could not be applied to the table");
-        apply_failed(leader, lop, -EIO);
-        return;
+        lop_failed(proposal, -EIO);
+        return err;
     }
     leader->ops++;
     victim = lop->victim.ino;
@@ -613,7 +610,7 @@ static void lop_committed(struct hf_journal_entry *entry, int err)
     lop_answer(lop, &reply);
     hf_leader_pump(leader);
     hf_leader_reads_unguard(leader);
-    hf_leader_maybe_checkpoint(leader);
+    return 0;
 }
 
 int hf_leader_ops_init(struct hf_leader *leader)

@@ -208,3 +208,9 @@ void hf_purger_stop(struct hf_leader *leader)
     hf_timer_disarm(&leader->purger.timer);
     hf_timer_disarm(&leader->purger.sweep);
 }
+
+void hf_purger_fini(struct hf_leader *leader)
+{
+    hf_timer_fini(&leader->purger.timer);
+    hf_timer_fini(&leader->purger.sweep);
+}

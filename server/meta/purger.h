@@ -28,6 +28,7 @@ struct hf_purger {
 void hf_purger_init(struct hf_leader *leader);
 void hf_purger_start(struct hf_leader *leader);
 void hf_purger_stop(struct hf_leader *leader);
+void hf_purger_fini(struct hf_leader *leader);
 /** There may be something to purge. */
 void hf_purger_kick(struct hf_leader *leader);
 /** @session closed @ino. */

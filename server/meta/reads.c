@@ -2,14 +2,16 @@
 /*
  * reads.c - looks: answered one after the other, each from the state as it is when its turn comes.
  *
- * With a single voter everything acknowledged is applied, so the applied state is current. An OPEN
- * waits while an entry in flight unlinks its inode.
+ * Before that the log must have said that this node still leads and that the state holds all that
+ * was committed before the look came: one question for all looks that came while the last was
+ * asked. An OPEN waits while an entry in flight unlinks its inode.
  */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
@@ -221,16 +223,53 @@ static void run(struct hf_leader *leader, struct hf_lread *read)
     answer(read, &reply);
 }
 
-static void run_all(struct hf_task *task)
+static void answer_list(struct hf_lread_list *list, int err)
 {
-    struct hf_leader *leader = hf_container_of(task, struct hf_leader, read_task);
-    struct hf_lread_list list = leader->reads; /* what done() adds has its own turn */
+    struct hf_meta_reply reply = {.err = err};
+    struct hf_lread_list all = *list;
     struct hf_lread *read;
 
-    leader->reads = (struct hf_lread_list){0};
+    *list = (struct hf_lread_list){0};
+    while ((read = list_pop(&all))) {
+        answer(read, &reply);
+    }
+}
+
+static void current(struct hf_mlog_read *barrier, int err)
+{
+    struct hf_leader *leader = hf_container_of(barrier, struct hf_leader, barrier);
+    struct hf_lread_list list = leader->round; /* what done() adds has its own turn */
+    struct hf_lread *read;
+
+    leader->asking = false;
+    leader->round = (struct hf_lread_list){0};
+    if (err) {
+        answer_list(&list, err);
+    }
     while ((read = list_pop(&list))) {
         run(leader, read);
     }
+    if (leader->reads.head) {
+        hf_env_post(leader->env, &leader->read_task);
+    }
+}
+
+static void ask(struct hf_task *task)
+{
+    struct hf_leader *leader = hf_container_of(task, struct hf_leader, read_task);
+
+    if (leader->asking || !leader->reads.head) {
+        return;
+    }
+    if (!hf_leader_serving(leader)) {
+        answer_list(&leader->reads, hf_leader_unready_error(leader));
+        return;
+    }
+    leader->round = leader->reads;
+    leader->reads = (struct hf_lread_list){0};
+    leader->asking = true;
+    leader->barrier.done = current;
+    leader->log->read(leader->log->ctx, &leader->barrier);
 }
 
 void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
@@ -256,7 +295,7 @@ void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_
         memcpy(read->data + inos_bytes, rd->name, name_bytes);
         read->rd.name = (const char *)(read->data + inos_bytes);
     }
-    if (leader->reads.count + leader->guarded.count >= HF_LEADER_READS_MAX) {
+    if (leader->reads.count + leader->round.count + leader->guarded.count >= HF_LEADER_READS_MAX) {
         read->err = -HF_ENOTREADY;
     }
     list_push(&leader->reads, read);
@@ -279,21 +318,13 @@ void hf_leader_reads_unguard(struct hf_leader *leader)
 
 void hf_leader_reads_fail(struct hf_leader *leader, int err)
 {
-    struct hf_lread_list lists[2] = {leader->reads, leader->guarded};
-    struct hf_meta_reply reply = {.err = err};
-    struct hf_lread *read;
-
-    leader->reads = leader->guarded = (struct hf_lread_list){0};
-    for (uint32_t i = 0; i < HF_ARRAY_LEN(lists); i++) {
-        while ((read = list_pop(&lists[i]))) {
-            answer(read, &reply);
-        }
-    }
+    answer_list(&leader->reads, err); /* those of the round are with the log, which fails them */
+    answer_list(&leader->guarded, err);
 }
 
 int hf_leader_reads_init(struct hf_leader *leader)
 {
-    leader->read_task.fn = run_all;
+    leader->read_task.fn = ask;
     leader->scratch = hf_buf_get(leader->pool, HF_FRAME_BULK_MAX);
     return leader->scratch ? 0 : -ENOMEM;
 }

@@ -70,7 +70,7 @@ enum hf_row {
 #define HF_CLONE_BYTES_MAX        (UINT64_C(4) << 30)
 #define HF_SESSION_INOS           4096u /* granted when a session opens */
 #define HF_SESSION_INOS_GRANT_MAX 65536u
-#define HF_META_MARK_BYTES        160u
+#define HF_META_MARK_BYTES        192u
 
 static_assert(HF_ROW_WINDOW_HEAD + HF_WINDOW_EXTENTS_MAX * HF_ROW_WINDOW_EXTENT +
                       HF_WINDOW_INLINE_MAX <=

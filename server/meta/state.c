@@ -21,12 +21,18 @@
 /* A client's clock may be ahead of the leader's by this much, no more. */
 #define CLIENT_AHEAD_NS_MAX (10 * HF_NS_PER_SEC)
 
-/* The mark */
+/* The mark: version, counters, length of the members, members */
+
+#define MARK_FIELDS       14u
+#define MARK_FIELDS_BYTES (MARK_FIELDS * sizeof(uint64_t))
+
+static_assert(HF_META_MARK_BYTES == 2 * sizeof(uint64_t) + MARK_FIELDS_BYTES + HF_MLOG_MEMBERS_MAX,
+              "the mark is full");
 
 size_t hf_meta_mark(const struct hf_meta *meta, uint8_t ret[HF_TABLE_MARK_MAX])
 {
     const struct hf_meta_usage *u = &meta->c.usage;
-    const uint64_t fields[] = {
+    const uint64_t fields[MARK_FIELDS] = {
         meta->c.applied,  meta->c.term, meta->c.next_session, meta->c.next_ino, u->inodes,
         u->logical_bytes, u->objects,   u->object_bytes,      u->inline_bytes,  u->degraded,
         u->dead,          u->orphans,   u->purging,           u->sessions,
@@ -38,19 +44,49 @@ size_t hf_meta_mark(const struct hf_meta *meta, uint8_t ret[HF_TABLE_MARK_MAX])
     for (size_t i = 0; i < HF_ARRAY_LEN(fields); i++) {
         hf_write_le64(&w, fields[i]);
     }
+    hf_write_le64(&w, meta->members_len);
+    hf_write_bytes(&w, meta->members, meta->members_len);
     HF_ASSERT(!w.bad);
     return HF_META_MARK_BYTES;
+}
+
+int hf_meta_mark_position(const void *mark, size_t len, struct hf_mlog_position *ret)
+{
+    struct hf_reader r = hf_reader_init(mark, len);
+    const uint8_t *members;
+    uint64_t version;
+
+    *ret = (struct hf_mlog_position){0};
+    if (len == 0) {
+        return 0;
+    }
+    version = hf_read_le64(&r);
+    ret->index = hf_read_le64(&r);
+    ret->term = hf_read_le64(&r);
+    (void)hf_read_bytes(&r, MARK_FIELDS_BYTES - 2 * sizeof(uint64_t));
+    ret->members_len = hf_read_le64(&r);
+    if (r.bad || len != HF_META_MARK_BYTES || version != HF_ROW_VERSION ||
+        ret->members_len > sizeof(ret->members)) {
+        return -EBADMSG;
+    }
+    members = hf_read_bytes(&r, ret->members_len);
+    if (r.bad) {
+        return -EBADMSG;
+    }
+    memcpy(ret->members, members, ret->members_len);
+    return 0;
 }
 
 static int mark_read(struct hf_meta *meta)
 {
     struct hf_meta_usage *u = &meta->c.usage;
-    uint64_t *const fields[] = {
+    uint64_t *const fields[MARK_FIELDS] = {
         &meta->c.applied,  &meta->c.term, &meta->c.next_session, &meta->c.next_ino, &u->inodes,
         &u->logical_bytes, &u->objects,   &u->object_bytes,      &u->inline_bytes,  &u->degraded,
         &u->dead,          &u->orphans,   &u->purging,           &u->sessions,
     };
     uint8_t mark[HF_TABLE_MARK_MAX];
+    struct hf_mlog_position position;
     struct hf_table_cursor cursor;
     struct hf_reader r;
     size_t len;
@@ -64,10 +100,14 @@ static int mark_read(struct hf_meta *meta)
         err = hf_table_seek(meta->table, NULL, 0, &cursor);
         return err == -ENOENT ? 0 : err ? err : -EBADMSG;
     }
-    r = hf_reader_init(mark, len);
-    if (len != HF_META_MARK_BYTES || hf_read_le64(&r) != HF_ROW_VERSION) {
-        return -EBADMSG;
+    err = hf_meta_mark_position(mark, len, &position);
+    if (err) {
+        return err;
     }
+    memcpy(meta->members, position.members, position.members_len);
+    meta->members_len = position.members_len;
+    r = hf_reader_init(mark, len);
+    (void)hf_read_le64(&r);
     for (size_t i = 0; i < HF_ARRAY_LEN(fields); i++) {
         *fields[i] = hf_read_le64(&r);
     }
@@ -239,6 +279,20 @@ int hf_meta_apply(struct hf_meta *meta, const struct hf_meta_entry *entry,
     meta->c.applied = entry->index;
     meta->c.term = entry->term;
     return 0;
+}
+
+void hf_meta_skip(struct hf_meta *meta, uint64_t index, uint64_t term)
+{
+    HF_ASSERT(index == meta->c.applied + 1);
+    meta->c.applied = index;
+    meta->c.term = term;
+}
+
+void hf_meta_set_members(struct hf_meta *meta, const void *members, size_t len)
+{
+    HF_ASSERT(len <= sizeof(meta->members));
+    memcpy(meta->members, members, len);
+    meta->members_len = len;
 }
 
 uint64_t hf_meta_applied(const struct hf_meta *meta)

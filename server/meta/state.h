@@ -22,6 +22,7 @@
 #include "common/placement/map.h"
 #include "common/table/table.h"
 #include "common/wire/meta_op.h"
+#include "server/meta/mlog.h"
 
 struct hf_meta;
 
@@ -53,7 +54,12 @@ void hf_meta_close(struct hf_meta *meta);
 int hf_meta_apply(struct hf_meta *meta, const struct hf_meta_entry *entry,
                   struct hf_meta_reply *reply);
 
-/** Index and term of the last entry applied. */
+/** An entry that counts but changes no row. */
+void hf_meta_skip(struct hf_meta *meta, uint64_t index, uint64_t term);
+/** The log's configuration from here on: kept in the mark, not looked at. */
+void hf_meta_set_members(struct hf_meta *meta, const void *members, size_t len);
+
+/** Index of the last entry applied. */
 uint64_t hf_meta_applied(const struct hf_meta *meta);
 
 /**
@@ -65,6 +71,9 @@ void hf_meta_read(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf
 
 /** Mark for a checkpoint of the table: applied index, term. Put back by hf_meta_open(). */
 size_t hf_meta_mark(const struct hf_meta *meta, uint8_t ret[HF_TABLE_MARK_MAX]);
+
+/** What a mark says. Errors: -EBADMSG. */
+int hf_meta_mark_position(const void *mark, size_t len, struct hf_mlog_position *ret);
 
 /** The map as of the last entry; borrowed until the next apply. Group count 0: not formatted. */
 const struct hf_map *hf_meta_map(const struct hf_meta *meta);

@@ -63,6 +63,8 @@ struct hf_meta {
     struct hf_table *table;
     int failed; /* sticky */
     struct hf_meta_counters c;
+    uint8_t members[HF_MLOG_MEMBERS_MAX]; /* of the log; opaque */
+    size_t members_len;
     struct hf_row_format format; /* group_count 0: not formatted */
     struct hf_map map;
     bool map_changed;        /* by this operation */

@@ -13,11 +13,12 @@
 
 #include "common/env/env.h"
 #include "server/meta/hmap.h"
-#include "server/meta/leader.h"
+#include "server/meta/replica.h"
 
 #define HF_WAITERS_MAX     65536u
 #define HF_WAITERS_TIME_NS (20 * HF_NS_PER_SEC)
 
+struct hf_leader;
 struct hf_waiter;
 
 struct hf_waiters {

@@ -2,21 +2,20 @@
 /*
  * admin_service.c - ADMIN: what a node tells people and tools, as JSON.
  *
- *     status            of the cluster on the node that holds the metadata, of the node elsewhere
+ *     status            of the cluster on the metadata leader, of the node elsewhere
  *     sessions          open sessions
  *     fsck              recount the metadata
  *     compact           compact segments now
+ *     meta-*            of the metadata nodes (admin_meta.c)
  */
-#include "server/node/node_impl.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "common/wire/method.h"
+#include "server/node/admin.h"
 
 #define SESSIONS_MAX 256u
 
@@ -54,11 +53,13 @@ static json_t *nodes_json(struct hf_node *node)
 {
     static const struct hf_leader_node_info none;
     struct hf_leader_node_info infos[HF_NODES_MAX];
-    uint32_t count = hf_leader_nodes(node->leader, infos, HF_NODES_MAX);
-    const struct hf_map *map = hf_leader_map(node->leader);
+    uint32_t count = hf_replica_nodes(node->replica, infos, HF_NODES_MAX);
+    const struct hf_map *map = hf_replica_map(node->replica);
     uint64_t now = hf_env_mono_ns(node->env);
     json_t *list = json_array();
+    struct hf_raft_driver_status log;
 
+    hf_raft_driver_status(hf_meta_log_driver(node->log), &log);
     for (uint32_t i = 0; i < map->node_count; i++) {
         const struct hf_map_node *n = &map->nodes[i];
         const struct hf_leader_node_info *info = &none;
@@ -75,7 +76,7 @@ static json_t *nodes_json(struct hf_node *node)
         (void)json_object_set_new(o, "domain", json_string(n->domain));
         (void)json_object_set_new(o, "state", json_string(hf_node_state_name(n->state)));
         (void)json_object_set_new(o, "store", json_string(hf_uuid_str(&n->uuid, uuid)));
-        (void)json_object_set_new(o, "metadata", json_boolean(n->id.v == node->meta_node->id.v));
+        (void)json_object_set_new(o, "metadata", json_boolean(admin_meta_member(&log, n->id)));
         (void)json_object_set_new(o, "lacking", number(info->lacking));
         if (info->heard) {
             (void)json_object_set_new(o, "heard_ms_ago",
@@ -90,7 +91,7 @@ static json_t *nodes_json(struct hf_node *node)
 static json_t *sessions_json(struct hf_node *node)
 {
     struct hf_leader_session_info *infos = calloc(SESSIONS_MAX, sizeof(*infos));
-    uint32_t count = infos ? hf_leader_sessions(node->leader, infos, SESSIONS_MAX) : 0;
+    uint32_t count = infos ? hf_replica_sessions(node->replica, infos, SESSIONS_MAX) : 0;
     json_t *list = json_array();
 
     for (uint32_t i = 0; i < count; i++) {
@@ -111,20 +112,22 @@ static json_t *sessions_json(struct hf_node *node)
 
 static json_t *metadata_json(struct hf_node *node)
 {
-    struct hf_leader_status s;
+    struct hf_replica_status s;
+    struct hf_raft_driver_status log;
     struct hf_meta_usage u;
     json_t *o = json_object();
 
-    hf_leader_status(node->leader, &s);
-    hf_meta_usage(hf_leader_meta(node->leader), &u);
-    (void)json_object_set_new(o, "leader", number(node->meta_node->id.v));
+    hf_replica_status(node->replica, &s);
+    hf_raft_driver_status(hf_meta_log_driver(node->log), &log);
+    hf_meta_usage(hf_replica_meta(node->replica), &u);
+    (void)json_object_set_new(o, "leader", number(node->self->id.v));
     (void)json_object_set_new(o, "ready", json_boolean(s.ready && !s.failed));
     (void)json_object_set_new(o, "applied_index", number(s.applied_index));
     (void)json_object_set_new(o, "checkpoint_index", number(s.checkpoint_index));
-    (void)json_object_set_new(o, "log_bytes", number(s.log_bytes));
+    (void)json_object_set_new(o, "log_bytes", number(log.log_bytes));
     (void)json_object_set_new(o, "ops", number(s.ops));
     (void)json_object_set_new(o, "reads", number(s.reads));
-    (void)json_object_set_new(o, "log_syncs", number(s.log_syncs));
+    (void)json_object_set_new(o, "log_syncs", number(log.syncs));
     (void)json_object_set_new(o, "inodes", number(u.inodes));
     (void)json_object_set_new(o, "logical_bytes", number(u.logical_bytes));
     (void)json_object_set_new(o, "inline_bytes", number(u.inline_bytes));
@@ -142,7 +145,7 @@ static json_t *metadata_json(struct hf_node *node)
     return o;
 }
 
-static void warn(json_t *list, const char *what, const char *fix)
+void admin_warn(json_t *list, const char *what, const char *fix)
 {
     json_t *o = json_object();
 
@@ -154,17 +157,17 @@ static void warn(json_t *list, const char *what, const char *fix)
 static json_t *warnings_json(struct hf_node *node)
 {
     struct hf_leader_node_info infos[HF_NODES_MAX];
-    uint32_t count = hf_leader_nodes(node->leader, infos, HF_NODES_MAX);
-    const struct hf_map *map = hf_leader_map(node->leader);
-    struct hf_leader_status status;
+    uint32_t count = hf_replica_nodes(node->replica, infos, HF_NODES_MAX);
+    const struct hf_map *map = hf_replica_map(node->replica);
+    struct hf_replica_status status;
     struct hf_meta_usage usage;
     json_t *list = json_array();
     char what[256], fix[256];
 
-    hf_leader_status(node->leader, &status);
-    hf_meta_usage(hf_leader_meta(node->leader), &usage);
+    hf_replica_status(node->replica, &status);
+    hf_meta_usage(hf_replica_meta(node->replica), &usage);
     if (status.failed) {
-        warn(list, "the metadata log or table failed; this node serves no metadata",
+        admin_warn(list, "the metadata log or table failed; this node serves no metadata",
              "look at its log, free or replace the disk, start holdfastd again");
     }
     for (uint32_t i = 0; i < map->node_count; i++) {
@@ -173,11 +176,11 @@ static json_t *warnings_json(struct hf_node *node)
         if (n->state == HF_NODE_DOWN) {
             (void)snprintf(what, sizeof(what), "node %u (%s) is down", n->id.v, n->addr);
             (void)snprintf(fix, sizeof(fix), "start holdfastd on it; it catches up by itself");
-            warn(list, what, fix);
+            admin_warn(list, what, fix);
         } else if (n->state == HF_NODE_NONE) {
             (void)snprintf(what, sizeof(what), "node %u (%s) was never heard of", n->id.v, n->addr);
             (void)snprintf(fix, sizeof(fix), "start holdfastd on it with this cluster's file");
-            warn(list, what, fix);
+            admin_warn(list, what, fix);
         }
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -185,27 +188,28 @@ static json_t *warnings_json(struct hf_node *node)
 
         if (infos[i].refused) {
             (void)snprintf(what, sizeof(what), "another store claims to be node %u", infos[i].id.v);
-            warn(list, what,
+            admin_warn(list, what,
                  "put the node's own data directory back, or give the new store a number of its "
                  "own");
         }
         if (infos[i].heard && s->quarantined) {
             (void)snprintf(what, sizeof(what), "node %u has set aside %" PRIu64 " bad copies",
                            infos[i].id.v, s->quarantined);
-            warn(list, what, "they are replaced by themselves; check the disk if it goes on");
+            admin_warn(list, what, "they are replaced by themselves; check the disk if it goes on");
         }
         if (infos[i].heard && s->state != 0) {
             (void)snprintf(what, sizeof(what), "the store of node %u is %s", infos[i].id.v,
                            s->state < 3 ? state_names[s->state] : "unknown");
-            warn(list, what,
+            admin_warn(list, what,
                  s->state == 1 ? "remove files or add space; deletes still work"
                                : "its disk fails writes: replace it");
         }
     }
+    admin_meta_warnings(node, list);
     if (usage.degraded) {
         (void)snprintf(what, sizeof(what), "%" PRIu64 " copies are missing, %" PRIu64 " B/s copied",
                        usage.degraded, status.copy_rate_bytes);
-        warn(list, what, "they are made by themselves once the nodes that lack them are up");
+        admin_warn(list, what, "they are made by themselves once the nodes that lack them are up");
     }
     return list;
 }
@@ -217,9 +221,9 @@ static json_t *status_json(struct hf_node *node)
 
     (void)json_object_set_new(o, "cluster", json_string(hf_uuid_str(&node->config->cluster, uuid)));
     (void)json_object_set_new(o, "node", number(node->self->id.v));
-    if (node->leader) {
+    if (node->replica && hf_replica_leads(node->replica)) {
         json_t *warnings = warnings_json(node);
-        const struct hf_map *map = hf_leader_map(node->leader);
+        const struct hf_map *map = hf_replica_map(node->replica);
 
         (void)json_object_set_new(o, "health",
                                   json_string(json_array_size(warnings) ? "warn" : "ok"));
@@ -235,7 +239,12 @@ static json_t *status_json(struct hf_node *node)
         struct hf_msg_store_stats s;
 
         store_stats_msg(node, &s);
-        (void)json_object_set_new(o, "metadata_at", json_string(node->meta_node->address));
+        const char *addr = node_addr(node, node_leader(node));
+
+        (void)json_object_set_new(o, "metadata_at", json_string(addr ? addr : ""));
+        if (node->log) {
+            (void)json_object_set_new(o, "role", json_string(admin_meta_role(node)));
+        }
         (void)json_object_set_new(o, "map_epoch", number(node->map.epoch.v));
         (void)json_object_set_new(o, "stats", stats_json(&s));
     }
@@ -247,9 +256,9 @@ static json_t *fsck_json(struct hf_node *node, int *ret_err)
     json_t *o = json_object();
     char *text = NULL;
 
-    *ret_err = node->leader ? 0 : -HF_ENOTLEADER;
+    *ret_err = node->replica && hf_replica_leads(node->replica) ? 0 : -HF_ENOTLEADER;
     if (*ret_err == 0) {
-        int err = hf_meta_fsck(hf_leader_meta(node->leader), &text);
+        int err = hf_meta_fsck(hf_replica_meta(node->replica), &text);
 
         (void)json_object_set_new(o, "clean", json_boolean(err == 0));
         (void)json_object_set_new(o, "text", json_string(text ? text : ""));
@@ -279,13 +288,18 @@ void admin_service_request(struct hf_node *node, struct hf_rpc_request *req)
         hf_store_compact_now(node->store);
         o = json_object();
     } else if (!err) {
-        err = -ENOSYS;
+        err = admin_meta(node, &m, &o);
     }
     hf_msg_release(mem);
     text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (!err && !text) {
         err = -ENOMEM;
+    }
+    if (err == -HF_ENOTLEADER) {
+        free(text);
+        meta_service_not_leader(node, req);
+        return;
     }
     if (!err) {
         struct iovec iov = {.iov_base = text, .iov_len = strlen(text)};

@@ -183,7 +183,7 @@ void copy_service_request(struct hf_node *node, struct hf_rpc_request *req)
     struct copy_run *run = NULL;
     int err = 0;
 
-    if (req->peer->node.v != node->meta_node->id.v) {
+    if (!node_may_lead(node, req->peer->node)) {
         err = -EPERM;
     }
     if (!err) {

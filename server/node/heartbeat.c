@@ -14,6 +14,7 @@
 #include "common/wire/method.h"
 
 #define BEAT_EVERY_NS   (400 * HF_NS_PER_MS)
+#define BEAT_AGAIN_NS   (100 * HF_NS_PER_MS) /* another node is asked */
 #define BEAT_TIMEOUT_NS (1500 * HF_NS_PER_MS)
 
 static void ask_map(struct hf_node *node);
@@ -35,7 +36,7 @@ static void map_got(struct hf_rpc_call *call, int err, const struct hf_rpc_reply
 static void ask_map(struct hf_node *node)
 {
     struct hf_meta_read rd = {.if_version = node->map.epoch.v};
-    struct hf_rpc_peer *peer = node_peer(node, node->meta_node->id);
+    struct hf_rpc_peer *peer = node_peer(node, node_leader(node));
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len;
 
@@ -51,6 +52,44 @@ static void ask_map(struct hf_node *node)
     node->map_call.ctx = node;
     node->map_running = true;
     hf_rpc_call(peer, &node->map_call);
+}
+
+/* A node that does not lead may say who does. */
+static struct hf_node_id hinted(struct hf_node *node, const struct hf_rpc_reply *reply)
+{
+    struct hf_meta_reply r = {0};
+
+    if (reply->msg_len == 0 || hf_meta_reply_decode(reply->msg, reply->msg_len, &r) != 0) {
+        return (struct hf_node_id){0};
+    }
+    for (uint32_t i = 0; i < node->config->node_count && r.leader[0]; i++) {
+        if (strcmp(node->config->nodes[i].address, r.leader) == 0) {
+            return node->config->nodes[i].id;
+        }
+    }
+    for (uint32_t i = 0; i < node->map.node_count && r.leader[0]; i++) {
+        if (strcmp(node->map.nodes[i].addr, r.leader) == 0) {
+            return node->map.nodes[i].id;
+        }
+    }
+    return (struct hf_node_id){0};
+}
+
+/* Where the next heartbeat goes after this one failed. */
+static void look_elsewhere(struct hf_node *node, int err, const struct hf_rpc_reply *reply)
+{
+    struct hf_node_id hint = {0};
+    uint32_t i = 0;
+
+    if (err == -HF_ENOTLEADER) {
+        hint = hinted(node, reply);
+    }
+    while (i < node->meta_node_count && node->meta_nodes[i]->id.v <= node->beat_to.v) {
+        i++;
+    }
+    node->leader = hint.v && hint.v != node->beat_to.v
+                       ? hint
+                       : node->meta_nodes[i % node->meta_node_count]->id;
 }
 
 static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc_reply *reply)
@@ -70,27 +109,33 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
             ask_map(node);
         }
     }
-    if ((err == 0) != node->beat_heard) {
+    node->beat_failed = err ? node->beat_failed + 1 : 0;
+    if (err) {
+        look_elsewhere(node, err, reply);
+    } else {
+        node->leader = node->beat_to;
+    }
+    if (err ? node->beat_heard && node->beat_failed > node->meta_node_count : !node->beat_heard) {
         node->beat_heard = err == 0;
         if (err) {
-            hf_log(HF_LOG_WARN, "node", "leader-unheard", "leader=%s error=\"%s\"",
-                   node->meta_node->address, hf_err_name(err));
+            hf_log(HF_LOG_WARN, "node", "leader-unheard", "last=%u error=\"%s\"",
+                   node->beat_to.v, hf_err_name(err));
         } else {
-            hf_log(HF_LOG_INFO, "node", "leader-heard", "leader=%s state=%s map=%llu",
-                   node->meta_node->address, hf_node_state_name(r.state),
-                   (unsigned long long)r.map_epoch);
+            hf_log(HF_LOG_INFO, "node", "leader-heard", "leader=%u state=%s map=%llu",
+                   node->beat_to.v, hf_node_state_name(r.state), (unsigned long long)r.map_epoch);
         }
     }
     node->bad_told = 0;
     if (!node->stopping) {
-        hf_timer_arm(&node->beat_timer, node->bad_count ? 1 : BEAT_EVERY_NS);
+        hf_timer_arm(&node->beat_timer, err ? BEAT_AGAIN_NS : node->bad_count ? 1 : BEAT_EVERY_NS);
     }
 }
 
 static void beat(void *ctx)
 {
     struct hf_node *node = ctx;
-    struct hf_rpc_peer *peer = node_peer(node, node->meta_node->id);
+    const struct hf_node_id to = node_leader(node);
+    struct hf_rpc_peer *peer = node_peer(node, to);
     struct hf_msg_heartbeat m = {
         .node = node->self->id,
         .store = hf_store_identity(node->store)->store,
@@ -101,7 +146,11 @@ static void beat(void *ctx)
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len;
 
-    if (node->beat_running || !peer) {
+    if (node->beat_running) {
+        return;
+    }
+    if (!peer) {
+        hf_timer_arm(&node->beat_timer, BEAT_EVERY_NS);
         return;
     }
     (void)snprintf(m.addr, sizeof(m.addr), "%s", node->self->address);
@@ -110,6 +159,7 @@ static void beat(void *ctx)
         return;
     }
     node->bad_told = node->bad_count;
+    node->beat_to = to;
     memset(&node->beat_call, 0, sizeof(node->beat_call));
     node->beat_call.method = HF_M_HEARTBEAT;
     node->beat_call.msg = msg;

@@ -117,7 +117,7 @@ static void copy_object(void *ctx, struct hf_node_id to, const struct hf_meta_ob
                         uint64_t sources, plain_done done, void *arg)
 {
     struct hf_node *node = ctx;
-    const struct hf_map *map = hf_leader_map(node->leader);
+    const struct hf_map *map = hf_replica_map(node->replica);
     struct hf_msg_copy m = {
         .oid = object->oid, .len_bytes = object->len_bytes, .digest = object->digest};
     uint8_t msg[HF_RPC_MSG_MAX];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * meta_service.c - metadata calls, handed to the leader; other nodes say who leads.
+ * meta_service.c - metadata calls, handed to the leader; other nodes say who leads, if they know.
  */
 #include "server/node/node_impl.h"
 
@@ -17,13 +17,18 @@ struct meta_run {
     void *mem;
 };
 
-static void not_leader(struct hf_node *node, struct hf_rpc_request *req)
+void meta_service_not_leader(struct hf_node *node, struct hf_rpc_request *req)
 {
+    const struct hf_node_id leader = node_leader(node);
+    const char *addr =
+        leader.v && leader.v != node->self->id.v ? node_addr(node, leader) : NULL;
     struct hf_meta_reply reply = {0};
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len = 0;
 
-    (void)snprintf(reply.leader, sizeof(reply.leader), "%s", node->meta_node->address);
+    if (addr) {
+        (void)snprintf(reply.leader, sizeof(reply.leader), "%s", addr);
+    }
     if (hf_meta_reply_encode(&reply, msg, &len) != 0) {
         len = 0;
     }
@@ -43,6 +48,12 @@ static void meta_done(void *ctx, const struct hf_meta_reply *reply)
     int err = hf_meta_reply_encode(reply, msg, &len);
     void *copy = NULL;
 
+    if (reply->err == -HF_ENOTLEADER) {
+        meta_service_not_leader(run->node, run->req);
+        hf_meta_op_release(run->mem);
+        free(run);
+        return;
+    }
     if (!err && reply->bulk_len > 0) {
         copy = malloc(reply->bulk_len);
         if (copy) {
@@ -79,7 +90,7 @@ static void read_or_op(struct hf_node *node, struct hf_rpc_request *req)
     run->node = node;
     run->req = req;
     if (req->method == HF_M_META_OP) {
-        hf_leader_op(node->leader, req->msg, req->msg_len, req->bulk ? req->bulk->data : NULL,
+        hf_replica_op(node->replica, req->msg, req->msg_len, req->bulk ? req->bulk->data : NULL,
                      req->bulk ? req->bulk->len_bytes : 0, meta_done, run);
         return;
     }
@@ -89,12 +100,12 @@ static void read_or_op(struct hf_node *node, struct hf_rpc_request *req)
         free(run);
         return;
     }
-    hf_leader_read(node->leader, &rd, meta_done, run);
+    hf_replica_read(node->replica, &rd, meta_done, run);
 }
 
 static void map_request(struct hf_node *node, struct hf_rpc_request *req)
 {
-    const struct hf_map *map = hf_leader_map(node->leader);
+    const struct hf_map *map = hf_replica_map(node->replica);
     uint8_t msg[HF_RPC_MSG_MAX];
     struct hf_meta_read rd;
     size_t len = 0;
@@ -121,8 +132,8 @@ static void heartbeat_request(struct hf_node *node, struct hf_rpc_request *req)
     int err = hf_msg_heartbeat_decode(req->msg, req->msg_len, &beat, &mem);
 
     if (!err) {
-        hf_leader_heartbeat(node->leader, &beat, &reply);
-        err = hf_msg_heartbeat_reply_encode(&reply, msg, &len);
+        err = hf_replica_heartbeat(node->replica, &beat, &reply);
+        err = err ? err : hf_msg_heartbeat_reply_encode(&reply, msg, &len);
     }
     hf_msg_release(mem);
     hf_rpc_reply(req, err, msg, err ? 0 : len, NULL);
@@ -130,8 +141,8 @@ static void heartbeat_request(struct hf_node *node, struct hf_rpc_request *req)
 
 void meta_service_request(struct hf_node *node, struct hf_rpc_request *req)
 {
-    if (!node->leader) {
-        not_leader(node, req);
+    if (!node->replica || !hf_replica_leads(node->replica)) {
+        meta_service_not_leader(node, req);
         return;
     }
     switch (req->method) {

@@ -40,12 +40,38 @@ void node_set_map(struct hf_node *node, struct hf_map *map)
     node->map = *map;
 }
 
-/* Addresses come from the configuration until the map is known, then from the map. */
-struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id)
+/* The configuration first: it is this machine's own view. */
+const char *node_addr(struct hf_node *node, struct hf_node_id id)
 {
     const struct hf_map_node *known = hf_map_node(&node->map, id);
     const struct hf_config_node *configured = hf_config_node(node->config, id);
-    const char *addr = configured ? configured->address : known ? known->addr : NULL;
+
+    return configured ? configured->address : known ? known->addr : NULL;
+}
+
+struct hf_node_id node_leader(const struct hf_node *node)
+{
+    struct hf_node_id leader = {0};
+
+    if (node->log) {
+        leader = hf_raft_driver_leader(hf_meta_log_driver(node->log));
+    }
+    return leader.v ? leader : node->leader;
+}
+
+bool node_may_lead(const struct hf_node *node, struct hf_node_id id)
+{
+    for (uint32_t i = 0; i < node->meta_node_count; i++) {
+        if (node->meta_nodes[i]->id.v == id.v) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id)
+{
+    const char *addr = node_addr(node, id);
     struct hf_rpc_peer_options options = {
         .addr = addr,
         .self = node->identity,
@@ -65,7 +91,7 @@ struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id)
 static void map_told(struct hf_node *node, struct hf_rpc_request *req)
 {
     struct hf_map map;
-    int err = req->peer->node.v == node->meta_node->id.v ? 0 : -EPERM;
+    int err = node_may_lead(node, req->peer->node) ? 0 : -EPERM;
 
     if (!err) {
         err = hf_msg_map_decode(req->msg, req->msg_len, &map);
@@ -86,6 +112,8 @@ static void on_request(void *ctx, struct hf_rpc_request *req)
         copy_service_request(node, req);
     } else if (req->method == HF_M_NODE_MAP) {
         map_told(node, req);
+    } else if (req->method == HF_M_RAFT || req->method == HF_M_RAFT_FOUND) {
+        raft_net_request(node, req);
     } else if (req->method >= HF_M_ADMIN) {
         admin_service_request(node, req);
     } else if (req->method >= HF_M_META_OP) {
@@ -119,11 +147,10 @@ static int start_store(struct hf_node *node, char **ret_error)
     return hf_store_open(node->env, &options, &node->store, ret_error);
 }
 
-static int start_leader(struct hf_node *node, char **ret_error)
+static int open_replica(struct hf_node *node, const char *dir, char **ret_error)
 {
     struct hf_leader_node nodes[HF_NODES_MAX];
-    char dir[4200];
-    struct hf_leader_options options = {
+    struct hf_replica_options options = {
         .dir = dir,
         .cluster = node->config->cluster,
         .pool = node->pool,
@@ -132,12 +159,11 @@ static int start_leader(struct hf_node *node, char **ret_error)
         .copies = node->config->copies,
         .min_copies = node->config->min_copies,
         .groups = node->config->groups,
+        .alone = node->meta_node_count == 1,
         .session_ttl_ns = node->config->session_ttl_ns,
         .node_timeout_ns = node->config->node_timeout_ns,
     };
     struct hf_store_stats stats;
-    struct hf_map copy;
-    int err;
 
     hf_store_stats(node->store, &stats);
     options.objects_here = stats.objects > 0;
@@ -148,9 +174,41 @@ static int start_leader(struct hf_node *node, char **ret_error)
             .id = n->id, .weight = n->weight, .addr = n->address, .domain = n->domain};
     }
     leader_stores_init(node, &options.stores);
+    return hf_replica_open(node->env, &options, &node->replica, ret_error);
+}
+
+static int open_log(struct hf_node *node, const char *dir, char **ret_error)
+{
+    struct hf_node_id members[HF_RAFT_MEMBERS_MAX];
+    struct hf_meta_log_options options = {
+        .dir = dir,
+        .cluster = node->config->cluster,
+        .self = node->self->id,
+        .members = members,
+        .member_count = node->meta_node_count,
+        .pool = node->pool,
+    };
+    struct hf_store_stats stats;
+
+    hf_store_stats(node->store, &stats);
+    options.must_join = stats.objects > 0;
+    for (uint32_t i = 0; i < node->meta_node_count; i++) {
+        members[i] = node->meta_nodes[i]->id;
+    }
+    raft_net_init(node, &options.net);
+    return hf_meta_log_open(node->env, node->replica, &options, &node->log, ret_error);
+}
+
+static int start_replica(struct hf_node *node, char **ret_error)
+{
+    char dir[4200];
+    struct hf_map copy;
+    int err;
+
     (void)snprintf(dir, sizeof(dir), "%s/meta", node->self->data);
-    err = hf_leader_open(node->env, &options, &node->leader, ret_error);
-    if (!err && hf_map_dup(hf_leader_map(node->leader), &copy) == 0) {
+    err = open_replica(node, dir, ret_error);
+    err = err ? err : open_log(node, dir, ret_error);
+    if (!err && hf_map_dup(hf_replica_map(node->replica), &copy) == 0) {
         node_set_map(node, &copy);
     }
     return err;
@@ -183,6 +241,9 @@ static void node_free(struct hf_node *node)
     for (uint32_t i = 0; i <= HF_NODES_MAX; i++) {
         hf_rpc_peer_free(node->peers[i]);
     }
+    raft_net_free(node);
+    hf_meta_log_abandon(node->log);
+    hf_replica_abandon(node->replica);
     hf_rpc_server_free(node->server);
     hf_store_close(node->store, NULL, NULL); /* after a failed start: it has no work yet */
     hf_map_fini(&node->map);
@@ -206,9 +267,10 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     HF_ASSERT(node->self != NULL);
     for (uint32_t i = 0; i < config->node_count; i++) {
         if (config->nodes[i].metadata) {
-            node->meta_node = &config->nodes[i];
+            node->meta_nodes[node->meta_node_count++] = &config->nodes[i];
         }
     }
+    node->leader = node->meta_nodes[0]->id;
     TAILQ_INIT(&node->partials);
     node->identity.cluster = config->cluster;
     node->identity.node = id;
@@ -227,19 +289,19 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     if (!err) {
         err = start_store(node, ret_error);
     }
-    if (!err && node->meta_node == node->self) {
-        err = start_leader(node, ret_error);
+    if (!err && node->self->metadata) {
+        err = start_replica(node, ret_error);
     }
     if (err) {
         node_free(node);
         return err;
     }
-    if (node->leader) {
-        hf_leader_start(node->leader);
+    if (node->log) {
+        hf_meta_log_start(node->log);
     }
     heartbeat_start(node);
     hf_log(HF_LOG_INFO, "node", "started", "node=%u address=%s data=%s metadata=%s", id.v,
-           node->self->address, node->self->data, node->leader ? "yes" : "no");
+           node->self->address, node->self->data, node->replica ? "yes" : "no");
     *ret = node;
     return 0;
 }
@@ -278,14 +340,23 @@ static void free_peers(struct hf_node *node)
     }
 }
 
-static void leader_closed(void *ctx)
+static void replica_closed(void *ctx)
 {
     struct hf_node *node = ctx;
 
-    node->leader = NULL;
+    node->replica = NULL;
     free_peers(node);
     hf_timer_init(&node->stop_timer, node->env, stop_wait, node);
     hf_timer_arm(&node->stop_timer, 1);
+}
+
+static void log_closed(void *ctx)
+{
+    struct hf_node *node = ctx;
+
+    node->log = NULL;
+    hf_replica_close(node->replica, replica_closed, node);
+    free_peers(node); /* it waits for its calls to the stores: they end now */
 }
 
 void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx)
@@ -294,10 +365,10 @@ void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx)
     node->stopped = done;
     node->stopped_ctx = ctx;
     heartbeat_stop(node);
-    if (node->leader) {
-        hf_leader_close(node->leader, leader_closed, node);
-        free_peers(node); /* it waits for its calls to the stores: they end now */
+    if (node->log) {
+        hf_meta_log_close(node->log, log_closed, node);
+        raft_net_free(node); /* questions and messages end now */
     } else {
-        leader_closed(node);
+        replica_closed(node);
     }
 }

@@ -10,7 +10,7 @@
 #include "common/base/err.h"
 #include "common/rpc/rpc.h"
 #include "common/wire/store_msg.h"
-#include "server/meta/leader.h"
+#include "server/node/meta_log.h"
 #include "server/node/node.h"
 #include "server/store/store.h"
 
@@ -21,15 +21,19 @@ struct hf_node {
     struct hf_env *env;
     const struct hf_config *config;
     const struct hf_config_node *self;
-    const struct hf_config_node *meta_node;
+    const struct hf_config_node *meta_nodes[HF_NODES_MAX]; /* of the configuration */
+    uint32_t meta_node_count;
+    struct hf_node_id leader; /* where heartbeats go; 0: whoever the log says */
     struct hf_rpc_identity identity;
     struct hf_bufpool *pool;
     struct hf_store *store;
-    struct hf_leader *leader; /* NULL: this node holds no metadata */
+    struct hf_replica *replica; /* NULL: this node holds no metadata */
+    struct hf_meta_log *log;    /* of the replica */
     struct hf_rpc_server *server;
 
     struct hf_map map;                           /* newest known; group_count 0: none yet */
     struct hf_rpc_peer *peers[HF_NODES_MAX + 1]; /* by node id; made on first use */
+    struct raft_link *links[HF_NODES_MAX + 1];   /* the same, for the log: nothing waits before it */
 
     struct put_partials partials; /* objects whose last frame has not come */
     uint32_t partial_count;
@@ -39,6 +43,8 @@ struct hf_node {
     struct hf_rpc_call beat_call;
     bool beat_running;
     bool beat_heard; /* the last one was answered */
+    uint32_t beat_failed;      /* in a row */
+    struct hf_node_id beat_to; /* of the one under way */
     struct hf_rpc_call map_call;
     bool map_running;
 
@@ -55,6 +61,12 @@ struct hf_node {
 
 /* A newer map was learned. @map is taken. */
 void node_set_map(struct hf_node *node, struct hf_map *map);
+/** Who leads, as far as this node knows; 0: nobody is known. */
+struct hf_node_id node_leader(const struct hf_node *node);
+/** Is that a node whose word on objects counts, when it leads? */
+bool node_may_lead(const struct hf_node *node, struct hf_node_id id);
+/** NULL: none is known. */
+const char *node_addr(struct hf_node *node, struct hf_node_id id);
 /** NULL: no address for that node. */
 struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id);
 
@@ -68,9 +80,16 @@ void copy_service_request(struct hf_node *node, struct hf_rpc_request *req);
 
 /* meta_service.c */
 void meta_service_request(struct hf_node *node, struct hf_rpc_request *req);
+/** Answer "not the leader", naming it where it is known. */
+void meta_service_not_leader(struct hf_node *node, struct hf_rpc_request *req);
 
 /* leader_stores.c */
 void leader_stores_init(struct hf_node *node, struct hf_leader_stores *ret);
+
+/* raft_net.c: the log's messages */
+void raft_net_init(struct hf_node *node, struct hf_raft_net *ret);
+void raft_net_request(struct hf_node *node, struct hf_rpc_request *req);
+void raft_net_free(struct hf_node *node);
 
 /* heartbeat.c */
 void heartbeat_start(struct hf_node *node);

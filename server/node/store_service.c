@@ -307,7 +307,7 @@ static void delete_request(struct hf_node *node, struct hf_rpc_request *req)
     void *mem;
     int err;
 
-    if (req->peer->node.v != node->meta_node->id.v) {
+    if (!node_may_lead(node, req->peer->node)) {
         hf_rpc_reply(req, -EPERM, NULL, 0, NULL); /* clients never delete objects */
         return;
     }
