@@ -1159,6 +1159,26 @@ static void one_way_requests_overtake_waiting_bulk(void **state)
     }
 }
 
+struct raw_want {
+    const struct raw *raw;
+    size_t bytes;
+};
+
+static bool raw_has(void *ctx)
+{
+    const struct raw_want *want = ctx;
+
+    return want->raw->in_bytes >= want->bytes;
+}
+
+static void wait_raw(const struct raw *r, size_t bytes)
+{
+    struct raw_want want = {r, bytes};
+
+    assert_true(wait_for(raw_has, &want, 20 * HF_NS_PER_SEC));
+    assert_int_equal(r->in_bytes, bytes);
+}
+
 static void one_way_requests_are_not_answered(void **state)
 {
     struct raw r = {0};
@@ -1176,10 +1196,9 @@ static void one_way_requests_are_not_answered(void **state)
     }
     raw_frame(&r, (struct hf_frame){.kind = HF_FRAME_REQUEST, .method = M_FAIL, .id = 9}, NULL);
     assert_int_equal(hf_net_connect(w.env, w.addr, &raw_events, &r, &r.stream), 0);
-    assert_true(wait_count(&w.note_count, 3));
-    spin(20);
+    wait_raw(&r, 2 * HF_FRAME_HEADER_BYTES + HF_HELLO_BYTES); /* M_FAIL's alone, and it is last */
+    assert_int_equal(w.note_count, 3);
     assert_int_equal(w.answers_released, 3);
-    assert_int_equal(r.in_bytes, 2 * HF_FRAME_HEADER_BYTES + HF_HELLO_BYTES); /* M_FAIL's alone */
     assert_false(r.ended);
     hf_stream_close(r.stream);
 }
@@ -1293,8 +1312,8 @@ static void one_way_traffic_alone_is_not_pinged(void **state)
         assert_int_equal(hf_rpc_send(w.peer, M_NOTE, "note", 4, NULL, SIZE_MAX), 0);
         spin(5);
     }
+    wait_raw(&r, bytes);
     assert_int_equal(w.down_count, 0);
-    assert_int_equal(r.in_bytes, bytes);
     assert_int_equal(call(M_ECHO, 20000), -HF_EDISCONNECTED); /* a call asks whether it is there */
     assert_int_equal(w.down_err, -ETIMEDOUT);
     hf_listener_close(r.listener);
