@@ -151,12 +151,6 @@ static int check_cluster(struct hf_replica *replica, const struct hf_replica_opt
         return say(ret_error, -HF_EWRONGCLUSTER, options->dir,
                    "it belongs to another cluster; set the cluster's id or another directory");
     }
-    if (map->group_count == 0 && options->objects_here && options->alone) {
-        return say(ret_error, -ENOENT, options->dir,
-                   "the cluster's metadata are missing, but this node's store holds objects that "
-                   "they named; put the directory back, or, to begin with nothing, remove the data "
-                   "directories of all nodes");
-    }
     return 0;
 }
 

@@ -67,9 +67,7 @@ struct hf_replica_options {
     const struct hf_leader_node *nodes; /* copied */
     uint32_t node_count;
     uint32_t copies, min_copies, groups;
-    bool alone;        /* no other node has metadata: what is missing here is gone */
-    bool objects_here; /* this node's store holds objects: metadata that name them are gone rather
-                          than new, and are not made anew */
+    bool alone;               /* no other node has metadata: what is missing here is gone */
     uint64_t session_ttl_ns;  /* 0: 30 s */
     uint64_t node_timeout_ns; /* a node unheard for this long is down; 0: 3 s */
     uint64_t reserve_bytes;   /* of the stores' space not promised to sessions; 0: 256 MiB */

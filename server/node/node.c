@@ -163,10 +163,7 @@ static int open_replica(struct hf_node *node, const char *dir, char **ret_error)
         .session_ttl_ns = node->config->session_ttl_ns,
         .node_timeout_ns = node->config->node_timeout_ns,
     };
-    struct hf_store_stats stats;
 
-    hf_store_stats(node->store, &stats);
-    options.objects_here = stats.objects > 0;
     for (uint32_t i = 0; i < node->config->node_count; i++) {
         const struct hf_config_node *n = &node->config->nodes[i];
 

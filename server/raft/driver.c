@@ -229,7 +229,13 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
     if (err) {
         return err;
     }
-    if (!d->known && d->options.member_count == 1 && !d->options.must_join) {
+    if (!d->known && d->options.member_count == 1) {
+        if (d->options.must_join) {
+            return say(ret_error, -ENOENT, d->dir,
+                       "the cluster's metadata are missing, but this node's store holds objects "
+                       "that they named; put the directory back, or, to begin with nothing, remove "
+                       "the data directories of all nodes");
+        }
         found_alone(d);
     }
     for (uint64_t i = 0; i < d->items.count; i++) {

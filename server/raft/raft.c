@@ -402,6 +402,9 @@ int hf_raft_step(struct hf_raft *r, const struct hf_raft_event *ev, struct hf_ra
     r->now_ns = raft_max(r->now_ns, ev->now_ns);
     if (r->election_ns == 0) { /* the first event says what time it is */
         hf_raft_election_rearm(r);
+        if (hf_raft_self_votes(r) && hf_raft_quorum(r) == 1) {
+            r->election_ns = r->now_ns; /* nobody else to wait for */
+        }
     }
     r->out = ret;
     err = dispatch(r, ev);
