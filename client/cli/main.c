@@ -112,7 +112,7 @@ const struct cli_command cli_commands[] = {
      cmd_config_check,
      {{NULL, NULL, NULL}}},
     {"dev up",
-     "--dir DIR [--nodes 3] [--loopback 127.0.0.11]",
+     "--dir DIR [--nodes 3] [--metadata 3] [--loopback 127.0.0.11]",
      "start a cluster on this machine below DIR",
      "Writes DIR/cluster.conf; node N has DIR/nN (data), DIR/nN.log, DIR/nN.pid. Nodes that run\n"
      "already are left alone.",
@@ -121,6 +121,8 @@ const struct cli_command cli_commands[] = {
      cmd_dev_up,
      {OPT_DIR,
       {"nodes", "N", "how many (default 3)"},
+      {"metadata", "N",
+       "how many of them hold the metadata: 1, 3 or 5 (default 3 where there are)"},
       {"loopback", "ADDRESS", "of the first node; the others follow it (default 127.0.0.11)"},
       {"port", "PORT", "of every node (default 7400)"}}},
     {"dev down", "--dir DIR", "stop that cluster's nodes", NULL, 0, 0, cmd_dev_down, {OPT_DIR}},

@@ -36,6 +36,8 @@ def test_help_of_every_command_exits_0():
     ["info"], ["verify"], ["flush"], ["set", "/"], ["set", "/", "nonsense"], ["dev"],
     ["dev", "up"], ["dev", "up", "--dir", "/var/tmp/x-hf", "--nodes", "0"],
     ["dev", "up", "--dir", "/var/tmp/x-hf", "--nodes", "three"],
+    ["dev", "up", "--dir", "/var/tmp/x-hf", "--metadata", "2"],
+    ["dev", "up", "--dir", "/var/tmp/x-hf", "--nodes", "1", "--metadata", "3"],
     ["dev", "up", "--dir", "/var/tmp/x-hf", "--loopback", "10.0.0.1"], ["dev", "kill"],
     ["config", "check"], ["completion", "fish"], ["help", "nonsense"], ["umount", "/a", "/b"],
 ])
