@@ -43,6 +43,8 @@ struct cli_command {
 extern const struct cli_command cli_commands[];
 extern const size_t cli_command_count;
 
+/** Where the command's option is in options[] and values[]; -1: it has no such option. */
+int cli_option_index(const struct cli_command *command, const char *name, size_t name_len);
 /** Value of an option, "" for a switch that was given, NULL when it was not. */
 const char *cli_option(const struct cli_args *args, const char *name);
 bool cli_flag(const struct cli_args *args, const char *name);
