@@ -24,6 +24,7 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/cluster.h"
+#include "client/cli/leader.h"
 #include "common/base/err.h"
 
 #define UP_SECONDS   30
@@ -314,17 +315,12 @@ static int start_node(const struct dev *dev, unsigned id)
 /* How many nodes the metadata says are up; -1: no answer. */
 static int count_up(struct cli_cluster *cluster)
 {
+    const struct cli_leader_ask ask = {.command = "status", .timeout_ns = HF_NS_PER_SEC};
     json_t *json, *nodes, *node;
     size_t i;
     int up = 0;
-    const char *addr = NULL;
 
-    for (uint32_t n = 0; n < cluster->config->node_count; n++) {
-        if (cluster->config->nodes[n].metadata) {
-            addr = cluster->config->nodes[n].address;
-        }
-    }
-    if (!addr || cli_admin(cluster, addr, "status", NULL, 0, HF_NS_PER_SEC, &json) != 0) {
+    if (cli_leader_admin(cluster, &ask, &json, NULL, NULL) != 0) {
         return -1;
     }
     nodes = json_object_get(json, "nodes");
