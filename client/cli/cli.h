@@ -73,5 +73,10 @@ int cmd_dirty(const struct cli_args *args);
 int cmd_flush(const struct cli_args *args);
 int cmd_fsck(const struct cli_args *args);
 int cmd_set(const struct cli_args *args);
+int cmd_node_ls(const struct cli_args *args);
+int cmd_meta_status(const struct cli_args *args);
+int cmd_meta_transfer(const struct cli_args *args);
+int cmd_meta_add_voter(const struct cli_args *args);
+int cmd_meta_remove_voter(const struct cli_args *args);
 
 #endif

@@ -288,6 +288,18 @@ int cli_call(struct cli_cluster *cluster, struct hf_rpc_peer *peer, uint16_t met
     return c.err;
 }
 
+int cli_peer_new(struct cli_cluster *cluster, const char *addr, struct hf_rpc_peer **ret)
+{
+    struct hf_rpc_peer_options options = {
+        .addr = addr,
+        .self = {.cluster = cluster->config->cluster, .name = "holdfast command"},
+        .expect_cluster = cluster->config->cluster,
+        .pool = cluster->pool,
+    };
+
+    return hf_rpc_peer_new(cluster->env, &options, ret);
+}
+
 /* "not the leader" comes with a message that may name who is. */
 static void take_hint(const uint8_t *msg, size_t len, char ret_leader[HF_ADDR_BYTES_MAX])
 {
@@ -303,12 +315,6 @@ int cli_admin_hint(struct cli_cluster *cluster, const char *addr, const char *co
                    const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret,
                    char ret_leader[HF_ADDR_BYTES_MAX])
 {
-    struct hf_rpc_peer_options options = {
-        .addr = addr,
-        .self = {.cluster = cluster->config->cluster, .name = "holdfast command"},
-        .expect_cluster = cluster->config->cluster,
-        .pool = cluster->pool,
-    };
     struct hf_msg_admin m = {.command = command, .arg_count = word_count};
     struct hf_rpc_peer *peer = NULL;
     struct hf_buf *bulk = NULL;
@@ -320,7 +326,7 @@ int cli_admin_hint(struct cli_cluster *cluster, const char *addr, const char *co
         m.args[i] = words[i];
     }
     if (!err) {
-        err = hf_rpc_peer_new(cluster->env, &options, &peer);
+        err = cli_peer_new(cluster, addr, &peer);
     }
     if (!err) {
         err = hf_msg_admin_encode(&m, msg, &len);

@@ -51,6 +51,8 @@ int cli_cluster_open(struct cli_cluster *cluster, struct hf_config *config);
 int cli_cluster_connect(struct cli_cluster *cluster);
 void cli_cluster_close(struct cli_cluster *cluster);
 
+/** A peer that must be of this cluster; hf_rpc_peer_free() before cli_cluster_close(). */
+int cli_peer_new(struct cli_cluster *cluster, const char *addr, struct hf_rpc_peer **ret);
 /** One ADMIN call to @addr ("HOST:PORT" or "unix:PATH"). Returns 0 or a negative error. */
 int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command,
               const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret);

@@ -60,13 +60,31 @@ static enum verdict judge(int err)
     }
 }
 
-/* A node without the lead may answer "status" about itself, and say where the metadata is. */
-static bool about_itself(const struct cli_leader_ask *ask, const json_t *json,
+/* Any metadata node answers "meta-status" about itself, and knows who leads. */
+static bool follows(const struct hf_config *config, const json_t *json,
+                    char ret_hint[HF_ADDR_BYTES_MAX])
+{
+    const char *role = json_string_value(json_object_get(json, "role"));
+    json_int_t leader = json_integer_value(json_object_get(json, "leader"));
+    const struct hf_config_node *n =
+        leader > 0 && leader <= HF_NODES_MAX
+            ? hf_config_node(config, (struct hf_node_id){(uint16_t)leader})
+            : NULL;
+
+    (void)snprintf(ret_hint, HF_ADDR_BYTES_MAX, "%s", n ? n->address : "");
+    return !role || strcmp(role, "leader") != 0;
+}
+
+/* What a node says about itself is not the leader's answer. */
+static bool about_itself(const struct search *s, const json_t *json,
                          char ret_hint[HF_ADDR_BYTES_MAX])
 {
     const char *at = json_string_value(json_object_get(json, "metadata_at"));
 
-    if (strcmp(ask->command, "status") != 0 || json_object_get(json, "metadata")) {
+    if (strcmp(s->ask->command, "meta-status") == 0) {
+        return follows(s->cluster->config, json, ret_hint);
+    }
+    if (strcmp(s->ask->command, "status") != 0 || json_object_get(json, "metadata")) {
         return false;
     }
     (void)snprintf(ret_hint, HF_ADDR_BYTES_MAX, "%s", at ? at : "");
@@ -81,7 +99,7 @@ static enum verdict ask_one(struct search *s, struct tried *t, json_t **ret)
     t->hint[0] = '\0';
     t->err = cli_admin_hint(s->cluster, t->addr, s->ask->command, s->ask->words, s->ask->word_count,
                             s->ask->timeout_ns, &json, t->hint);
-    if (!t->err && about_itself(s->ask, json, t->hint)) {
+    if (!t->err && about_itself(s, json, t->hint)) {
         json_decref(json);
         t->err = -HF_ENOTLEADER;
     } else if (!t->err) {

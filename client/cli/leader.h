@@ -7,8 +7,9 @@
  *        └── a short wait at the round's end, while a node lives and time is left
  *
  * A round in which no node lived (none answered in any way) is the last: there is nothing to wait
- * for. A node that fails while it works on the call is passed over like any other, so what is asked
- * must be right to do twice.
+ * for. "status" and "meta-status" that a node answers about itself are not the leader's answer. A
+ * node that fails while it works on the call is passed over like any other, so what is asked must
+ * be right to do twice.
  */
 #ifndef HF_CLI_LEADER_H
 #define HF_CLI_LEADER_H

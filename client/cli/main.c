@@ -102,6 +102,52 @@ const struct cli_command cli_commands[] = {
      0,
      cmd_fsck,
      {OPT_CONFIG, OPT_JSON}},
+    {"node ls",
+     "[--config FILE] [--json]",
+     "the nodes: state, part in the metadata, space",
+     "metadata: leader, voter, learner (it catches up, and does not vote yet), - (it holds none).\n"
+     "lacking: copies that are to be made on the node. heard: since its last heartbeat.",
+     0,
+     0,
+     cmd_node_ls,
+     {OPT_CONFIG, OPT_JSON}},
+    {"meta status",
+     "[--config FILE] [--node N] [--json]",
+     "who holds the metadata, who leads, how far each is",
+     "Asks every metadata node about itself, so it tells something without a leader, too.\n"
+     "match: the last entry of the log that a node is known to have; lag: entries behind the\n"
+     "leader. Exit status 1: no node leads.",
+     0,
+     0,
+     cmd_meta_status,
+     {OPT_CONFIG, {"node", "N", "only this node, about itself"}, OPT_JSON}},
+    {"meta transfer",
+     "[NODE] [--config FILE]",
+     "hand the lead to another voter, without a pause",
+     "Without NODE, to the one that is furthest. As before a planned restart of the leader.",
+     0,
+     1,
+     cmd_meta_transfer,
+     {OPT_CONFIG}},
+    {"meta add-voter",
+     "NODE [--config FILE]",
+     "have a node hold the metadata and vote",
+     "The node must run with the cluster's file. It is sent the metadata while the cluster "
+     "serves,\n"
+     "and votes once it has caught up; an interrupted command leaves it to go on.\n"
+     "Use 3 or 5 voters: an even number survives no more failures than one less.",
+     1,
+     1,
+     cmd_meta_add_voter,
+     {OPT_CONFIG}},
+    {"meta remove-voter",
+     "NODE [--config FILE]",
+     "have a node hold the metadata no longer",
+     "Refused where the voters that are left, and up, would be no majority.",
+     1,
+     1,
+     cmd_meta_remove_voter,
+     {OPT_CONFIG}},
     {"config check",
      "FILE",
      "check a configuration and show every value in force",
@@ -179,7 +225,7 @@ static void print_commands(FILE *out)
 {
     (void)fputs("usage: holdfast COMMAND [OPTIONS]\n\n", out);
     for (size_t i = 0; i < cli_command_count; i++) {
-        (void)fprintf(out, "  %-14s %s\n", cli_commands[i].name, cli_commands[i].summary);
+        (void)fprintf(out, "  %-18s %s\n", cli_commands[i].name, cli_commands[i].summary);
     }
     (void)fputs(
         "\n'holdfast COMMAND --help' tells more. Exit status: 0 done, 1 failed, 2 misused.\n", out);
@@ -223,15 +269,54 @@ int cmd_help(const struct cli_args *args)
     return CLI_DONE;
 }
 
+/* The first command of those that share a first word: "dev up". */
+static bool starts_group(size_t i)
+{
+    size_t len = strcspn(cli_commands[i].name, " ");
+
+    return cli_commands[i].name[len] &&
+           (i == 0 || strncmp(cli_commands[i - 1].name, cli_commands[i].name, len + 1) != 0);
+}
+
+static void print_groups(const char *between)
+{
+    bool first = true;
+
+    for (size_t i = 0; i < cli_command_count; i++) {
+        if (starts_group(i)) {
+            (void)printf("%s%.*s", first ? "" : between, (int)strcspn(cli_commands[i].name, " "),
+                         cli_commands[i].name);
+            first = false;
+        }
+    }
+}
+
+/* The second words of a first one. */
+static void print_group(const char *name)
+{
+    size_t len = strcspn(name, " ");
+
+    (void)printf("        \"%.*s \"*) words=\"", (int)len, name);
+    for (size_t i = 0; i < cli_command_count; i++) {
+        if (strncmp(cli_commands[i].name, name, len + 1) == 0) {
+            (void)printf("%s ", cli_commands[i].name + len + 1);
+        }
+    }
+    (void)puts("\" ;;");
+}
+
 int cmd_completion(const struct cli_args *args)
 {
     if (strcmp(args->rest[0], "bash") != 0) {
         return cli_misuse(args, "completion for '%s' is not there; bash is", args->rest[0]);
     }
-    (void)puts("# bash completion of holdfast: source it, or put it into bash_completion.d\n"
-               "_holdfast() {\n"
-               "    local cur=${COMP_WORDS[COMP_CWORD]} words=\"\" key=${COMP_WORDS[1]}\n"
-               "    case \"$key\" in dev|config) key=\"$key ${COMP_WORDS[2]}\" ;; esac\n"
+    (void)fputs("# bash completion of holdfast: source it, or put it into bash_completion.d\n"
+                "_holdfast() {\n"
+                "    local cur=${COMP_WORDS[COMP_CWORD]} words=\"\" key=${COMP_WORDS[1]}\n"
+                "    case \"$key\" in ",
+                stdout);
+    print_groups("|");
+    (void)puts(") key=\"$key ${COMP_WORDS[2]}\" ;; esac\n"
                "    if ((COMP_CWORD == 1)); then");
     (void)fputs("        words=\"", stdout);
     for (size_t i = 0; i < cli_command_count; i++) {
@@ -251,13 +336,12 @@ int cmd_completion(const struct cli_args *args)
         }
         (void)puts("\" ;;");
     }
-    (void)fputs("        dev*) words=\"", stdout);
     for (size_t i = 0; i < cli_command_count; i++) {
-        if (strncmp(cli_commands[i].name, "dev ", 4) == 0) {
-            (void)printf("%s ", cli_commands[i].name + 4);
+        if (starts_group(i)) {
+            print_group(cli_commands[i].name);
         }
     }
-    (void)puts("\" ;;\n        config*) words=check ;;\n    esac; fi\n"
+    (void)puts("    esac; fi\n"
                "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
                "    [[ $cur == -* ]] || mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY"
                " < <(compgen -f -- \"$cur\")\n"

@@ -221,6 +221,9 @@ static void status_of_a_node_about_itself_is_not_the_clusters(void **state)
     w->fakes[0].answer = text;
     w->fakes[1].answer = "{\"node\":2,\"metadata\":{\"leader\":2}}";
     answered_by(w, 1, "status");
+    w->fakes[0].answer = "{\"node\":1,\"role\":\"follower\",\"leader\":2}";
+    w->fakes[1].answer = "{\"node\":2,\"role\":\"leader\",\"leader\":2}";
+    answered_by(w, 1, "meta-status");
     assert_int_equal(w->fakes[2].asked, 0);
 }
 
