@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verifying workload itself: it finds no error where there is none, and finds what is planted."""
+"""The verifying workload itself: no error where there is none, and what is planted is found."""
 import json
 import os
 import signal

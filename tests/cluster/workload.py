@@ -7,15 +7,15 @@ mount, of what was acknowledged.
 
 The list has one JSON object a line. {"begin": N, "op", "args", "at"} is written before a call,
 {"ok": N, "ms": {step: time}} after it has returned (files: after fsync and close), {"failed": N,
-"errno"} after an error, which leaves open whether it was applied. Times are of the system's monotonic
-clock. Content follows from seed, the path a file was born under, and its generation.
+"errno"} after an error, which leaves open whether it was applied. Times are of the system's
+monotonic clock. Content follows from seed, the path a file was born under, and its generation.
 
 Each worker has a directory of its own, so its operations have one order; what an open operation
 touched is never touched again, so that at the end each path is in one state, or in one of the two
 around the one operation that is open.
 
-"pulse" makes, renames and removes empty files without a rest, and "reader" reads files that it holds
-open (past the kernel's cache): they show how long the cluster pauses.
+"pulse" makes, renames and removes empty files without a rest, and "reader" reads files that it
+holds open (past the kernel's cache): they show how long the cluster pauses.
 """
 import argparse
 import errno
@@ -303,7 +303,7 @@ class Reader(Worker):
                 self.run.list.wrong(f"read {name} at {offset}: {e}")
         else:
             if data != bytes_of(self.files[name][0], offset, length):
-                self.run.list.wrong(f"read {name} at {offset}: {len(data)} bytes, not those written")
+                self.run.list.wrong(f"read {name} at {offset}: {len(data)} wrong bytes")
         self.run.list.timed("read", at, clock.ms.get("read", 0))
 
 
@@ -462,7 +462,7 @@ def tree(top):
 
 
 def verify(top, list_path):
-    """Returns (problems, figures): every acknowledged file has its content, nothing else is there."""
+    """(problems, figures): every acknowledged file has its content, and nothing else is there."""
     model = Model(list_path)
     there = tree(top)
     problems = [f"during the run: {w}" for w in model.wrong]
