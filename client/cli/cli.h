@@ -43,6 +43,8 @@ struct cli_command {
 extern const struct cli_command cli_commands[];
 extern const size_t cli_command_count;
 
+/** Where the command's option is in options[] and values[]; -1: it has no such option. */
+int cli_option_index(const struct cli_command *command, const char *name, size_t name_len);
 /** Value of an option, "" for a switch that was given, NULL when it was not. */
 const char *cli_option(const struct cli_args *args, const char *name);
 bool cli_flag(const struct cli_args *args, const char *name);
@@ -71,5 +73,10 @@ int cmd_dirty(const struct cli_args *args);
 int cmd_flush(const struct cli_args *args);
 int cmd_fsck(const struct cli_args *args);
 int cmd_set(const struct cli_args *args);
+int cmd_node_ls(const struct cli_args *args);
+int cmd_meta_status(const struct cli_args *args);
+int cmd_meta_transfer(const struct cli_args *args);
+int cmd_meta_add_voter(const struct cli_args *args);
+int cmd_meta_remove_voter(const struct cli_args *args);
 
 #endif

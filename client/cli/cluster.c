@@ -197,6 +197,7 @@ static void on_opened(void *ctx, int err)
 int cli_cluster_connect(struct cli_cluster *cluster)
 {
     const struct hf_config *config = cluster->config;
+    const struct hf_config_node *nodes[HF_NODES_MAX];
     const char *addrs[HF_NODES_MAX];
     struct hf_session_options options = {
         .addrs = addrs,
@@ -212,10 +213,9 @@ int cli_cluster_connect(struct cli_cluster *cluster)
     struct opened o = {.env = cluster->env, .err = -EIO};
     int err;
 
-    for (uint32_t i = 0; i < config->node_count; i++) {
-        if (config->nodes[i].metadata) {
-            addrs[options.addr_count++] = config->nodes[i].address;
-        }
+    options.addr_count = hf_config_meta_nodes(config, nodes);
+    for (uint32_t i = 0; i < options.addr_count; i++) {
+        addrs[i] = nodes[i]->address;
     }
     err = hf_session_new(cluster->env, &options, &cluster->session);
     if (!err) {
@@ -236,6 +236,7 @@ int cli_cluster_connect(struct cli_cluster *cluster)
 struct called {
     struct hf_rpc_call call;
     struct hf_env *env;
+    bool over;
     int err;
     uint8_t *msg;
     size_t len;
@@ -246,6 +247,7 @@ static void on_called(struct hf_rpc_call *call, int err, const struct hf_rpc_rep
 {
     struct called *c = call->ctx;
 
+    c->over = true;
     c->err = err;
     if (reply->msg_len > 0 && reply->msg_len <= HF_RPC_MSG_MAX) {
         memcpy(c->msg, reply->msg, reply->msg_len);
@@ -270,8 +272,10 @@ int cli_call(struct cli_cluster *cluster, struct hf_rpc_peer *peer, uint16_t met
     c.call.done = on_called;
     c.call.ctx = &c;
     hf_rpc_call(peer, &c.call);
-    if (hf_env_real_run(cluster->env) != 0) {
-        return -EIO;
+    while (!c.over) { /* another call's answer may have stopped the loop */
+        if (hf_env_real_run(cluster->env) != 0) {
+            return -EIO;
+        }
     }
     if (ret_len) {
         *ret_len = c.len;
@@ -284,8 +288,7 @@ int cli_call(struct cli_cluster *cluster, struct hf_rpc_peer *peer, uint16_t met
     return c.err;
 }
 
-int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command,
-              const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret)
+int cli_peer_new(struct cli_cluster *cluster, const char *addr, struct hf_rpc_peer **ret)
 {
     struct hf_rpc_peer_options options = {
         .addr = addr,
@@ -293,6 +296,25 @@ int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command
         .expect_cluster = cluster->config->cluster,
         .pool = cluster->pool,
     };
+
+    return hf_rpc_peer_new(cluster->env, &options, ret);
+}
+
+/* "not the leader" comes with a message that may name who is. */
+static void take_hint(const uint8_t *msg, size_t len, char ret_leader[HF_ADDR_BYTES_MAX])
+{
+    struct hf_meta_reply reply = {0};
+
+    ret_leader[0] = '\0';
+    if (len > 0 && hf_meta_reply_decode(msg, len, &reply) == 0) {
+        (void)snprintf(ret_leader, HF_ADDR_BYTES_MAX, "%s", reply.leader);
+    }
+}
+
+int cli_admin_hint(struct cli_cluster *cluster, const char *addr, const char *command,
+                   const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret,
+                   char ret_leader[HF_ADDR_BYTES_MAX])
+{
     struct hf_msg_admin m = {.command = command, .arg_count = word_count};
     struct hf_rpc_peer *peer = NULL;
     struct hf_buf *bulk = NULL;
@@ -304,13 +326,16 @@ int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command
         m.args[i] = words[i];
     }
     if (!err) {
-        err = hf_rpc_peer_new(cluster->env, &options, &peer);
+        err = cli_peer_new(cluster, addr, &peer);
     }
     if (!err) {
         err = hf_msg_admin_encode(&m, msg, &len);
     }
     if (!err) {
         err = cli_call(cluster, peer, HF_M_ADMIN, msg, len, timeout_ns, msg, &len, &bulk);
+        if (err == -HF_ENOTLEADER) {
+            take_hint(msg, len, ret_leader);
+        }
     }
     if (!err) {
         *ret = bulk ? json_loadb((const char *)bulk->data, bulk->len_bytes, 0, NULL) : NULL;
@@ -320,6 +345,14 @@ int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command
     hf_rpc_peer_free(peer);
     free(msg);
     return err;
+}
+
+int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command,
+              const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret)
+{
+    char leader[HF_ADDR_BYTES_MAX];
+
+    return cli_admin_hint(cluster, addr, command, words, word_count, timeout_ns, ret, leader);
 }
 
 struct looked {

@@ -51,9 +51,16 @@ int cli_cluster_open(struct cli_cluster *cluster, struct hf_config *config);
 int cli_cluster_connect(struct cli_cluster *cluster);
 void cli_cluster_close(struct cli_cluster *cluster);
 
+/** A peer that must be of this cluster; hf_rpc_peer_free() before cli_cluster_close(). */
+int cli_peer_new(struct cli_cluster *cluster, const char *addr, struct hf_rpc_peer **ret);
 /** One ADMIN call to @addr ("HOST:PORT" or "unix:PATH"). Returns 0 or a negative error. */
 int cli_admin(struct cli_cluster *cluster, const char *addr, const char *command,
               const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret);
+/** The same; with -HF_ENOTLEADER, @ret_leader is the address of who leads, as far as that node
+ * knows, or "". */
+int cli_admin_hint(struct cli_cluster *cluster, const char *addr, const char *command,
+                   const char *const *words, uint32_t word_count, uint64_t timeout_ns, json_t **ret,
+                   char ret_leader[HF_ADDR_BYTES_MAX]);
 /** One call on a peer; the reply is copied out. @ret_bulk may be NULL. */
 int cli_call(struct cli_cluster *cluster, struct hf_rpc_peer *peer, uint16_t method,
              const void *msg, size_t msg_len, uint64_t timeout_ns, uint8_t ret_msg[HF_RPC_MSG_MAX],

@@ -24,6 +24,7 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/cluster.h"
+#include "client/cli/leader.h"
 #include "common/base/err.h"
 
 #define UP_SECONDS   30
@@ -147,6 +148,23 @@ static int new_uuid(char ret[HF_UUID_STR_MAX])
     return CLI_DONE;
 }
 
+/* How many of the nodes hold the metadata; -1: --metadata says what cannot be. */
+static long metadata_count(const struct cli_args *args, long nodes)
+{
+    const char *text = cli_option(args, "metadata");
+    char *end;
+    long count;
+
+    if (!text) {
+        return nodes >= 3 ? 3 : 1;
+    }
+    count = strtol(text, &end, 10);
+    return *end || end == text || count > nodes || count > (long)HF_CONFIG_META_MAX || count < 1 ||
+                   count % 2 == 0
+               ? -1
+               : count;
+}
+
 static int write_config(const struct cli_args *args, const struct dev *dev)
 {
     const char *nodes_text = cli_option(args, "nodes") ? cli_option(args, "nodes") : "3";
@@ -156,6 +174,7 @@ static int write_config(const struct cli_args *args, const struct dev *dev)
     char path[PATH_BYTES], uuid[HF_UUID_STR_MAX], *text = NULL, *end;
     long nodes = strtol(nodes_text, &end, 10);
     long port = *end ? 0 : strtol(port_text, &end, 10);
+    long metadata = metadata_count(args, nodes);
     struct in_addr base;
     size_t size;
     FILE *f;
@@ -166,6 +185,10 @@ static int write_config(const struct cli_args *args, const struct dev *dev)
     }
     if (*end || port < 1 || port > 65535) {
         return cli_misuse(args, "--port %s: a number from 1 to 65535", port_text);
+    }
+    if (metadata < 0) {
+        return cli_misuse(args, "--metadata %s: 1, 3 or 5, and not more than there are nodes",
+                          cli_option(args, "metadata"));
     }
     if (inet_pton(AF_INET, loopback, &base) != 1 || (ntohl(base.s_addr) >> 24) != 127) {
         return cli_misuse(args, "--loopback %s: an address like 127.0.0.11", loopback);
@@ -185,7 +208,7 @@ static int write_config(const struct cli_args *args, const struct dev *dev)
 
         (void)inet_ntop(AF_INET, &addr, host, sizeof(host));
         (void)fprintf(f, "node \"%ld\" {\n    address = \"%s:%ld\"\n    data = \"%s/n%ld\"\n%s}\n",
-                      i, host, port, dev->dir, i, i == 1 ? "    metadata = true\n" : "");
+                      i, host, port, dev->dir, i, i <= metadata ? "    metadata = true\n" : "");
     }
     (void)fclose(f);
     for (long i = 1; i <= nodes; i++) {
@@ -292,17 +315,12 @@ static int start_node(const struct dev *dev, unsigned id)
 /* How many nodes the metadata says are up; -1: no answer. */
 static int count_up(struct cli_cluster *cluster)
 {
+    const struct cli_leader_ask ask = {.command = "status", .timeout_ns = HF_NS_PER_SEC};
     json_t *json, *nodes, *node;
     size_t i;
     int up = 0;
-    const char *addr = NULL;
 
-    for (uint32_t n = 0; n < cluster->config->node_count; n++) {
-        if (cluster->config->nodes[n].metadata) {
-            addr = cluster->config->nodes[n].address;
-        }
-    }
-    if (!addr || cli_admin(cluster, addr, "status", NULL, 0, HF_NS_PER_SEC, &json) != 0) {
+    if (cli_leader_admin(cluster, &ask, &json, NULL, NULL) != 0) {
         return -1;
     }
     nodes = json_object_get(json, "nodes");
@@ -361,10 +379,10 @@ int cmd_dev_up(const struct cli_args *args)
     if (access(path, F_OK) != 0) {
         status = write_config(args, &dev);
     } else if (cli_option(args, "nodes") || cli_option(args, "loopback") ||
-               cli_option(args, "port")) {
+               cli_option(args, "port") || cli_option(args, "metadata")) {
         (void)fprintf(stderr,
-                      "%s is kept as it is; --nodes, --loopback and --port count for a "
-                      "new one\n",
+                      "%s is kept as it is; --nodes, --metadata, --loopback and --port count "
+                      "for a new one\n",
                       path);
     }
     if (status == CLI_DONE) {

@@ -14,6 +14,7 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/cluster.h"
+#include "client/cli/leader.h"
 #include "common/base/err.h"
 #include "common/wire/method.h"
 #include "common/wire/store_msg.h"
@@ -87,27 +88,7 @@ static void print_status(const json_t *s)
     }
 }
 
-/* Ask the metadata node; on failure *tried lists what was tried. */
-static int ask_leader(struct cli_cluster *cluster, const char *command, uint64_t timeout_ns,
-                      json_t **ret)
-{
-    int err = -ENXIO;
-
-    for (uint32_t i = 0; i < cluster->config->node_count; i++) {
-        const struct hf_config_node *n = &cluster->config->nodes[i];
-
-        if (!n->metadata) {
-            continue;
-        }
-        err = cli_admin(cluster, n->address, command, NULL, 0, timeout_ns, ret);
-        if (err) {
-            (void)cli_fail("the metadata node %s does not answer: %s (from %s)", n->address,
-                           hf_err_text(err), cluster->config->path);
-        }
-    }
-    return err;
-}
-
+/* Whether the nodes without metadata answer, when those with it do not. */
 static void other_nodes(struct cli_cluster *cluster)
 {
     for (uint32_t i = 0; i < cluster->config->node_count; i++) {
@@ -159,6 +140,10 @@ static int status_of_node(const struct cli_args *args, struct cli_cluster *clust
         return cli_misuse(args, "--node %s: %s lists no such node", name, cluster->config->path);
     }
     err = cli_admin(cluster, n->address, "status", NULL, 0, ADMIN_TIMEOUT_NS, &json);
+    if (err ==
+        -HF_ENOTLEADER) { /* of a metadata node that keeps the cluster's status to its leader */
+        err = cli_admin(cluster, n->address, "meta-status", NULL, 0, ADMIN_TIMEOUT_NS, &json);
+    }
     if (err) {
         return cli_fail("node %u at %s does not answer: %s (from %s)", n->id.v, n->address,
                         hf_err_text(err), cluster->config->path);
@@ -178,7 +163,6 @@ int cmd_status(const struct cli_args *args)
     struct cli_cluster cluster;
     json_t *json = NULL;
     int status = open_from(args, &cluster);
-    int err;
 
     if (status != CLI_DONE) {
         return status;
@@ -188,10 +172,9 @@ int cmd_status(const struct cli_args *args)
         cli_cluster_close(&cluster);
         return status;
     }
-    err = ask_leader(&cluster, "status", ADMIN_TIMEOUT_NS, &json);
-    if (err) {
+    status = cli_ask_leader(&cluster, "status", NULL, 0, ADMIN_TIMEOUT_NS, &json);
+    if (status != CLI_DONE) {
         other_nodes(&cluster);
-        status = CLI_FAILED;
     } else if (cli_flag(args, "json")) {
         cli_print_json(json);
     } else {
@@ -211,9 +194,8 @@ int cmd_fsck(const struct cli_args *args)
     if (status != CLI_DONE) {
         return status;
     }
-    if (ask_leader(&cluster, "fsck", FSCK_TIMEOUT_NS, &json) != 0) {
-        status = CLI_FAILED;
-    } else {
+    status = cli_ask_leader(&cluster, "fsck", NULL, 0, FSCK_TIMEOUT_NS, &json);
+    if (status == CLI_DONE) {
         bool clean = json_is_true(json_object_get(json, "clean"));
 
         if (cli_flag(args, "json")) {

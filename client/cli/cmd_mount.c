@@ -139,6 +139,7 @@ static int parse_options(struct mount_plan *plan, const char *text)
 static int make_plan(const struct cli_args *args, struct mount_plan *plan)
 {
     struct hf_config *c;
+    const struct hf_config_node *nodes[HF_NODES_MAX];
     struct stat st;
     int status;
 
@@ -158,10 +159,9 @@ static int make_plan(const struct cli_args *args, struct mount_plan *plan)
         return cli_fail("%s is not a directory", args->rest[0]);
     }
     hf_mount_defaults(&plan->options);
-    for (uint32_t i = 0; i < c->node_count; i++) {
-        if (c->nodes[i].metadata) {
-            plan->addrs[plan->options.addr_count++] = c->nodes[i].address;
-        }
+    plan->options.addr_count = hf_config_meta_nodes(c, nodes);
+    for (uint32_t i = 0; i < plan->options.addr_count; i++) {
+        plan->addrs[i] = nodes[i]->address;
     }
     plan->options.addrs = plan->addrs;
     plan->options.cluster = c->cluster;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -103,6 +102,52 @@ const struct cli_command cli_commands[] = {
      0,
      cmd_fsck,
      {OPT_CONFIG, OPT_JSON}},
+    {"node ls",
+     "[--config FILE] [--json]",
+     "the nodes: state, part in the metadata, space",
+     "metadata: leader, voter, learner (it catches up, and does not vote yet), - (it holds none).\n"
+     "lacking: copies that are to be made on the node. heard: since its last heartbeat.",
+     0,
+     0,
+     cmd_node_ls,
+     {OPT_CONFIG, OPT_JSON}},
+    {"meta status",
+     "[--config FILE] [--node N] [--json]",
+     "who holds the metadata, who leads, how far each is",
+     "Asks every metadata node about itself, so it tells something without a leader, too.\n"
+     "match: the last entry of the log that a node is known to have; lag: entries behind the\n"
+     "leader. Exit status 1: no node leads.",
+     0,
+     0,
+     cmd_meta_status,
+     {OPT_CONFIG, {"node", "N", "only this node, about itself"}, OPT_JSON}},
+    {"meta transfer",
+     "[NODE] [--config FILE]",
+     "hand the lead to another voter, without a pause",
+     "Without NODE, to the one that is furthest. As before a planned restart of the leader.",
+     0,
+     1,
+     cmd_meta_transfer,
+     {OPT_CONFIG}},
+    {"meta add-voter",
+     "NODE [--config FILE]",
+     "have a node hold the metadata and vote",
+     "The node must run with the cluster's file. It is sent the metadata while the cluster "
+     "serves,\n"
+     "and votes once it has caught up; an interrupted command leaves it to go on.\n"
+     "Use 3 or 5 voters: an even number survives no more failures than one less.",
+     1,
+     1,
+     cmd_meta_add_voter,
+     {OPT_CONFIG}},
+    {"meta remove-voter",
+     "NODE [--config FILE]",
+     "have a node hold the metadata no longer",
+     "Refused where the voters that are left, and up, would be no majority.",
+     1,
+     1,
+     cmd_meta_remove_voter,
+     {OPT_CONFIG}},
     {"config check",
      "FILE",
      "check a configuration and show every value in force",
@@ -112,7 +157,7 @@ const struct cli_command cli_commands[] = {
      cmd_config_check,
      {{NULL, NULL, NULL}}},
     {"dev up",
-     "--dir DIR [--nodes 3] [--loopback 127.0.0.11]",
+     "--dir DIR [--nodes 3] [--metadata 3] [--loopback 127.0.0.11]",
      "start a cluster on this machine below DIR",
      "Writes DIR/cluster.conf; node N has DIR/nN (data), DIR/nN.log, DIR/nN.pid. Nodes that run\n"
      "already are left alone.",
@@ -121,6 +166,8 @@ const struct cli_command cli_commands[] = {
      cmd_dev_up,
      {OPT_DIR,
       {"nodes", "N", "how many (default 3)"},
+      {"metadata", "N",
+       "how many of them hold the metadata: 1, 3 or 5 (default 3 where there are)"},
       {"loopback", "ADDRESS", "of the first node; the others follow it (default 127.0.0.11)"},
       {"port", "PORT", "of every node (default 7400)"}}},
     {"dev down", "--dir DIR", "stop that cluster's nodes", NULL, 0, 0, cmd_dev_down, {OPT_DIR}},
@@ -156,72 +203,6 @@ const struct cli_command cli_commands[] = {
 
 const size_t cli_command_count = sizeof(cli_commands) / sizeof(cli_commands[0]);
 
-int cli_fail(const char *fmt, ...)
-{
-    va_list ap;
-
-    (void)fputs("holdfast: ", stderr);
-    va_start(ap, fmt);
-    (void)vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    (void)fputc('\n', stderr);
-    return CLI_FAILED;
-}
-
-int cli_misuse(const struct cli_args *args, const char *fmt, ...)
-{
-    va_list ap;
-
-    (void)fputs("holdfast: ", stderr);
-    va_start(ap, fmt);
-    (void)vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    if (args && args->command) {
-        (void)fprintf(stderr, "\nusage: holdfast %s %s\n", args->command->name,
-                      args->command->usage);
-    } else {
-        (void)fputs("\n'holdfast help' lists the commands\n", stderr);
-    }
-    return CLI_MISUSED;
-}
-
-const char *cli_size(uint64_t bytes, char ret[32])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double v = (double)bytes;
-    size_t unit = 0;
-
-    while (v >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
-        v /= 1024;
-        unit++;
-    }
-    (void)snprintf(ret, 32, unit && v < 100 ? "%.1f %s" : "%.0f %s", v, units[unit]);
-    return ret;
-}
-
-static int option_index(const struct cli_command *command, const char *name, size_t len)
-{
-    for (int i = 0; i < CLI_OPTIONS_MAX && command->options[i].name; i++) {
-        if (strlen(command->options[i].name) == len &&
-            strncmp(command->options[i].name, name, len) == 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-const char *cli_option(const struct cli_args *args, const char *name)
-{
-    int i = option_index(args->command, name, strlen(name));
-
-    return i < 0 ? NULL : args->values[i];
-}
-
-bool cli_flag(const struct cli_args *args, const char *name)
-{
-    return cli_option(args, name) != NULL;
-}
-
 static void print_help(const struct cli_command *c, FILE *out)
 {
     (void)fprintf(out, "usage: holdfast %s %s\n\n%s\n", c->name, c->usage, c->summary);
@@ -244,7 +225,7 @@ static void print_commands(FILE *out)
 {
     (void)fputs("usage: holdfast COMMAND [OPTIONS]\n\n", out);
     for (size_t i = 0; i < cli_command_count; i++) {
-        (void)fprintf(out, "  %-14s %s\n", cli_commands[i].name, cli_commands[i].summary);
+        (void)fprintf(out, "  %-18s %s\n", cli_commands[i].name, cli_commands[i].summary);
     }
     (void)fputs(
         "\n'holdfast COMMAND --help' tells more. Exit status: 0 done, 1 failed, 2 misused.\n", out);
@@ -288,15 +269,54 @@ int cmd_help(const struct cli_args *args)
     return CLI_DONE;
 }
 
+/* The first command of those that share a first word: "dev up". */
+static bool starts_group(size_t i)
+{
+    size_t len = strcspn(cli_commands[i].name, " ");
+
+    return cli_commands[i].name[len] &&
+           (i == 0 || strncmp(cli_commands[i - 1].name, cli_commands[i].name, len + 1) != 0);
+}
+
+static void print_groups(const char *between)
+{
+    bool first = true;
+
+    for (size_t i = 0; i < cli_command_count; i++) {
+        if (starts_group(i)) {
+            (void)printf("%s%.*s", first ? "" : between, (int)strcspn(cli_commands[i].name, " "),
+                         cli_commands[i].name);
+            first = false;
+        }
+    }
+}
+
+/* The second words of a first one. */
+static void print_group(const char *name)
+{
+    size_t len = strcspn(name, " ");
+
+    (void)printf("        \"%.*s \"*) words=\"", (int)len, name);
+    for (size_t i = 0; i < cli_command_count; i++) {
+        if (strncmp(cli_commands[i].name, name, len + 1) == 0) {
+            (void)printf("%s ", cli_commands[i].name + len + 1);
+        }
+    }
+    (void)puts("\" ;;");
+}
+
 int cmd_completion(const struct cli_args *args)
 {
     if (strcmp(args->rest[0], "bash") != 0) {
         return cli_misuse(args, "completion for '%s' is not there; bash is", args->rest[0]);
     }
-    (void)puts("# bash completion of holdfast: source it, or put it into bash_completion.d\n"
-               "_holdfast() {\n"
-               "    local cur=${COMP_WORDS[COMP_CWORD]} words=\"\" key=${COMP_WORDS[1]}\n"
-               "    case \"$key\" in dev|config) key=\"$key ${COMP_WORDS[2]}\" ;; esac\n"
+    (void)fputs("# bash completion of holdfast: source it, or put it into bash_completion.d\n"
+                "_holdfast() {\n"
+                "    local cur=${COMP_WORDS[COMP_CWORD]} words=\"\" key=${COMP_WORDS[1]}\n"
+                "    case \"$key\" in ",
+                stdout);
+    print_groups("|");
+    (void)puts(") key=\"$key ${COMP_WORDS[2]}\" ;; esac\n"
                "    if ((COMP_CWORD == 1)); then");
     (void)fputs("        words=\"", stdout);
     for (size_t i = 0; i < cli_command_count; i++) {
@@ -316,13 +336,12 @@ int cmd_completion(const struct cli_args *args)
         }
         (void)puts("\" ;;");
     }
-    (void)fputs("        dev*) words=\"", stdout);
     for (size_t i = 0; i < cli_command_count; i++) {
-        if (strncmp(cli_commands[i].name, "dev ", 4) == 0) {
-            (void)printf("%s ", cli_commands[i].name + 4);
+        if (starts_group(i)) {
+            print_group(cli_commands[i].name);
         }
     }
-    (void)puts("\" ;;\n        config*) words=check ;;\n    esac; fi\n"
+    (void)puts("    esac; fi\n"
                "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
                "    [[ $cur == -* ]] || mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY"
                " < <(compgen -f -- \"$cur\")\n"
@@ -357,7 +376,7 @@ static int parse(struct cli_args *args, int argc, char **argv)
         name = word[1] == '-' ? word + 2 : word + 1;
         equals = word[1] == '-' ? strchr(name, '=') : NULL;
         len = equals ? (size_t)(equals - name) : strlen(name);
-        at = option_index(args->command, name, len);
+        at = cli_option_index(args->command, name, len);
         if (at < 0) {
             return cli_misuse(args, "'%s' is not an option of %s", word, args->command->name);
         }

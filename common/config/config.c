@@ -133,7 +133,7 @@ static cfg_opt_t *options(void)
         CFG_STR("address", NULL, CFGF_NONE),
         CFG_STR("data", "", CFGF_NONE),
         CFG_STR("domain", "", CFGF_NONE),
-        CFG_BOOL("metadata", cfg_false, CFGF_NONE),
+        CFG_BOOL("metadata", cfg_false, CFGF_NODEFAULT), /* size 0: not said */
         CFG_INT("weight", 100, CFGF_NONE),
         CFG_STR("capacity", "0", CFGF_NONE),
         CFG_STR("segment_size", "256MiB", CFGF_NONE),
@@ -172,6 +172,7 @@ static cfg_opt_t *options(void)
 struct load {
     const char *path;
     char *error;
+    bool metadata_no[HF_NODES_MAX + 1]; /* by node number: it says metadata = false */
 };
 
 static void complain(struct load *l, char *text)
@@ -262,7 +263,10 @@ static void load_node(struct load *l, cfg_t *cfg, struct hf_config_node *node)
     if (!node->domain[0]) {
         (void)snprintf(node->domain, sizeof(node->domain), "node-%ld", id);
     }
-    node->metadata = cfg_getbool(cfg, "metadata");
+    if (cfg_size(cfg, "metadata") > 0) {
+        node->metadata = cfg_getbool(cfg, "metadata");
+        l->metadata_no[id] = !node->metadata;
+    }
     node->weight = get_number(l, cfg, "weight", 1, 100000);
     node->capacity_bytes = get_size(l, cfg, "capacity", 0, UINT64_C(1) << 50);
     node->segment_bytes = get_size(l, cfg, "segment_size", 16u << 20, UINT64_C(1) << 30);
@@ -276,10 +280,50 @@ static int by_id(const void *a, const void *b)
     return (int)x->id.v - (int)y->id.v;
 }
 
+/* Where no node is told to hold the metadata: three of those that may, or one. */
+static void default_metadata(struct load *l, struct hf_config *c)
+{
+    uint32_t may = 0, left;
+
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        may += !l->metadata_no[c->nodes[i].id.v];
+    }
+    if (may == 0) {
+        complain(l, format("every node says metadata = false; set it to true on 1, 3 or 5 nodes"));
+    }
+    left = may >= 3 ? 3 : 1;
+    for (uint32_t i = 0; i < c->node_count && left > 0; i++) {
+        if (!l->metadata_no[c->nodes[i].id.v]) {
+            c->nodes[i].metadata = true;
+            left--;
+        }
+    }
+}
+
+static void check_metadata(struct load *l, struct hf_config *c)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        count += c->nodes[i].metadata;
+    }
+    if (count == 0) {
+        default_metadata(l, c);
+    } else if (count > HF_CONFIG_META_MAX) {
+        complain(l,
+                 format("%u nodes have metadata = true; more than %u make every change slower and "
+                        "nothing safer: set it on 1, 3 or 5",
+                        count, HF_CONFIG_META_MAX));
+    } else if (count % 2 == 0) {
+        complain(l,
+                 format("%u nodes have metadata = true; %u survive no more failures than %u, since "
+                        "more than half must be up: set it on 1, 3 or 5",
+                        count, count, count - 1));
+    }
+}
+
 static void check_nodes(struct load *l, struct hf_config *c)
 {
-    uint32_t metadata = 0;
-
     qsort(c->nodes, c->node_count, sizeof(c->nodes[0]), by_id);
     if (c->node_count == 0) {
         complain(l,
@@ -287,7 +331,6 @@ static void check_nodes(struct load *l, struct hf_config *c)
         return;
     }
     for (uint32_t i = 0; i < c->node_count; i++) {
-        metadata += c->nodes[i].metadata;
         for (uint32_t j = 0; j < i; j++) {
             if (c->nodes[i].id.v == c->nodes[j].id.v) {
                 complain(l, format("two nodes have the number %u", c->nodes[i].id.v));
@@ -298,12 +341,7 @@ static void check_nodes(struct load *l, struct hf_config *c)
             }
         }
     }
-    if (metadata == 0) {
-        c->nodes[0].metadata = true;
-    } else if (metadata > 1) {
-        complain(l,
-                 format("%u nodes have metadata = true; this version takes exactly one", metadata));
-    }
+    check_metadata(l, c);
     if (c->min_copies > c->copies) {
         complain(l, format("min_copies = %u is more than copies = %u", c->min_copies, c->copies));
     }
@@ -411,6 +449,36 @@ const struct hf_config_node *hf_config_node(const struct hf_config *config, stru
     return NULL;
 }
 
+uint32_t hf_config_meta_nodes(const struct hf_config *config,
+                              const struct hf_config_node *ret[HF_NODES_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < config->node_count; i++) {
+        if (config->nodes[i].metadata) {
+            ret[count++] = &config->nodes[i];
+        }
+    }
+    return count;
+}
+
+/* What the choice of nodes means, as a comment. */
+static void print_metadata(const struct hf_config *c, FILE *out)
+{
+    const struct hf_config_node *nodes[HF_NODES_MAX];
+    uint32_t count = hf_config_meta_nodes(c, nodes);
+
+    (void)fprintf(out, "# metadata on node%s", count == 1 ? "" : "s");
+    for (uint32_t i = 0; i < count; i++) {
+        (void)fprintf(out, "%s %u", i ? "," : "", nodes[i]->id.v);
+    }
+    if (count < 3) {
+        (void)fprintf(out, ": while it is down, clients wait\n");
+    } else {
+        (void)fprintf(out, ": any %u of them may be down\n", (count - 1) / 2);
+    }
+}
+
 void hf_config_print(const struct hf_config *c, FILE *out)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
@@ -425,6 +493,7 @@ void hf_config_print(const struct hf_config *c, FILE *out)
     (void)fprintf(out, "node_timeout = \"%" PRIu64 "ms\"\nsession_ttl = \"%" PRIu64 "ms\"\n",
                   c->node_timeout_ns / 1000000, c->session_ttl_ns / 1000000);
     (void)fprintf(out, "log_level = \"%s\"\n", levels[c->log_level]);
+    print_metadata(c, out);
     for (uint32_t i = 0; i < c->node_count; i++) {
         const struct hf_config_node *n = &c->nodes[i];
 

@@ -22,12 +22,15 @@
 #include "common/base/limits.h"
 #include "common/log/log.h"
 
+#define HF_CONFIG_META_MAX 5u /* nodes that hold the metadata */
+
 struct hf_config_node {
     struct hf_node_id id;
     char address[HF_ADDR_BYTES_MAX]; /* "HOST:PORT", numeric */
     char data[4096];                 /* absolute directory; "" where only clients read the file */
     char domain[64];                 /* failure domain; default "node-N" */
-    bool metadata;                   /* holds the metadata; default: the first node */
+    bool metadata;                   /* holds the metadata: 1, 3 or 5 nodes. Where no node says
+                                        so: the first three that do not refuse, else the first */
     uint32_t weight;
     uint64_t capacity_bytes; /* 0: the whole disk */
     uint64_t segment_bytes;
@@ -58,6 +61,9 @@ int hf_config_load(const char *path, struct hf_config *ret, char **ret_error);
 /** All values in force, in the file's own syntax. */
 void hf_config_print(const struct hf_config *config, FILE *out);
 const struct hf_config_node *hf_config_node(const struct hf_config *config, struct hf_node_id id);
+/** The nodes that hold the metadata, ascending; borrowed from @config. Returns how many. */
+uint32_t hf_config_meta_nodes(const struct hf_config *config,
+                              const struct hf_config_node *ret[HF_NODES_MAX]);
 
 /** "4096", "64KiB", "128MiB", "1GiB", "2TiB" (also k, M, G, T). Errors: -EINVAL, -ERANGE. */
 int hf_parse_size(const char *text, uint64_t *ret_bytes);

@@ -88,8 +88,8 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"logs of {cluster.dir}", cluster.tails()))
 
 
-def _open(**options):
-    cluster = Cluster(**options)
+def _open(kind=Cluster, **options):
+    cluster = kind(**options)
     with open(f"{cluster.dir}/.run", "w") as f:
         f.write(str(os.getpid()))
     live.append(cluster)
@@ -114,7 +114,8 @@ def _close(cluster, strict):
 
 @pytest.fixture
 def make_cluster(request):
-    """make_cluster(nodes=3, config={}, node={}, client={}): not started yet."""
+    """make_cluster(nodes=3, config={}, node={}, client={}, metadata=1, kind=Cluster): not started
+    yet."""
     made = []
 
     def make(**options):

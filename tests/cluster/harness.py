@@ -96,7 +96,9 @@ def mounts_below(directory):
 
 def abort_mount(device):
     """Every request of a mount fails from here on: nobody hangs in it any more."""
-    minor = device.split(":")[1]
+    major, minor = device.split(":")
+    if major != "0":  # a disk of a node
+        return
     try:
         with open(f"/sys/fs/fuse/connections/{minor}/abort", "w") as f:
             f.write("1")
@@ -104,8 +106,26 @@ def abort_mount(device):
         pass
 
 
+def remember_namespaces(directory, names):
+    """Network namespaces of a cluster, noted before they are made: sweep() takes them away."""
+    with open(f"{directory}/.netns", "a") as f:
+        f.write("".join(name + "\n" for name in names))
+
+
+def forget_namespaces(directory):
+    try:
+        with open(f"{directory}/.netns") as f:
+            names = f.read().split()
+    except FileNotFoundError:
+        return
+    for name in names:
+        if os.path.exists(f"/run/netns/{name}"):
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
 def sweep(directory, grace=0.0):
-    """End the processes and mounts of a cluster directory. Returns what had to be killed."""
+    """End the processes, mounts and namespaces of a cluster directory. Returns what had to be
+    killed."""
     end = time.monotonic() + grace
     while processes_below(directory) and time.monotonic() < end:
         time.sleep(0.05)
@@ -121,6 +141,7 @@ def sweep(directory, grace=0.0):
     end = time.monotonic() + 10
     while processes_below(directory) and time.monotonic() < end:
         time.sleep(0.05)
+    forget_namespaces(directory)
     return killed
 
 
@@ -154,12 +175,16 @@ def wait_for(what, probe, timeout, step=0.05):
 
 
 class Cluster:
-    """`config`: top-level keys; `node`: keys of every node; `client`: keys of mounts."""
+    """`config`: top-level keys; `node`: keys of every node; `client`: keys of mounts; `metadata`: how
+    many nodes, from the first on, hold the metadata."""
 
-    def __init__(self, nodes=3, config=None, node=None, client=None, node_each=None):
+    enter = ()  # words before every command of a client
+
+    def __init__(self, nodes=3, config=None, node=None, client=None, node_each=None, metadata=1):
         self.dir = tempfile.mkdtemp(prefix="holdfast-test-", dir=WORK)
         os.chmod(self.dir, 0o755)
         self.node_count = nodes
+        self.metadata = metadata
         self.port = 7400
         self.base = free_range(nodes, self.port)
         self.conf = f"{self.dir}/cluster.conf"
@@ -197,7 +222,7 @@ class Cluster:
 
         text = f'cluster = "{self.uuid}"\n' + "".join(lines(self.config))
         for n in range(1, self.node_count + 1):
-            keys = {"address": self.address(n), "data": f"{self.dir}/n{n}", "metadata": n == 1,
+            keys = {"address": self.address(n), "data": f"{self.dir}/n{n}", "metadata": n <= self.metadata,
                     **self.node, **self.node_each.get(n, {})}
             text += f'node "{n}" {{\n' + "".join(lines(keys, "    ")) + "}\n"
             with open(f"{self.dir}/node{n}.conf", "w") as f:
@@ -209,9 +234,14 @@ class Cluster:
 
     # --- nodes
 
-    def dev(self, verb, *args, timeout=90, check=True):
-        return hf("dev", verb, *args, "--dir", self.dir, timeout=timeout, check=check,
-                  cwd=self.dir)
+    def hf(self, *args, timeout=60, check=True, enter=None, **more):
+        """The command, where this cluster's clients are."""
+        return run([*(self.enter if enter is None else enter), program("holdfast"), *args],
+                   timeout=timeout, check=check, **more)
+
+    def dev(self, verb, *args, timeout=90, check=True, enter=None):
+        return self.hf("dev", verb, *args, "--dir", self.dir, timeout=timeout, check=check,
+                       cwd=self.dir, enter=enter)
 
     def up(self):
         self.dev("up")
@@ -260,7 +290,7 @@ class Cluster:
     # --- looking
 
     def status(self, check=True):
-        p = hf("status", "--json", "--config", self.conf, check=check, timeout=30)
+        p = self.hf("status", "--json", "--config", self.conf, check=check, timeout=30)
         return json.loads(p.out) if p.returncode == 0 else None
 
     def node_status(self, n, status=None):
@@ -301,7 +331,7 @@ class Cluster:
             timeout)
 
     def verify(self, path, check=True):
-        p = hf("verify", path, "--json", check=False, timeout=600)
+        p = self.hf("verify", path, "--json", check=False, timeout=600)
         assert p.out, p.err
         report = json.loads(p.out)
         if check:
@@ -309,11 +339,68 @@ class Cluster:
         return report
 
     def info(self, path):
-        return json.loads(hf("info", path, "--json").out)
+        return json.loads(self.hf("info", path, "--json").out)
 
     def fsck(self):
-        p = hf("fsck", "--json", "--config", self.conf, check=False, timeout=300)
+        p = self.hf("fsck", "--json", "--config", self.conf, check=False, timeout=300)
         assert p.returncode == 0, f"fsck: exit {p.returncode}\n{p.out}\n{p.err}"
+
+    # --- the metadata's nodes
+
+    def meta(self, n):
+        """What a metadata node says about itself; None: it does not answer."""
+        p = self.hf("meta", "status", "--json", "--node", n, "--config", self.conf, check=False)
+        return json.loads(p.out) if p.returncode == 0 else None
+
+    def meta_all(self):
+        return json.loads(self.hf("meta", "status", "--json", "--config", self.conf,
+                                  check=False).out)
+
+    def leader(self):
+        """The number of the node that leads, or None."""
+        return self.meta_all()["leader"]
+
+    def wait_leader(self, but=(), timeout=20):
+        return wait_for(lambda: f"a leader; {json.dumps(self.meta_all(), indent=1)}",
+                        lambda: (n := self.leader()) not in but and n, timeout, 0.1)
+
+    def wait_voters(self, voters=None, timeout=60):
+        """These nodes, and no others, are voters; each is heard, votes, and is as far as the leader
+        was."""
+        want = sorted(voters or range(1, self.metadata + 1))
+        last = [None]
+
+        def whole(m):
+            return (m["kind"] == "voter" and not m.get("abstaining") and
+                    not m.get("snapshotting") and m.get("digest_ok", True) and
+                    m.get("match", 0) >= last[0]["index"]["commit"])
+
+        def probe():
+            last[0] = self.meta_all()
+            members = last[0].get("members", [])
+            return (last[0]["leader"] and sorted(m["node"] for m in members) == want and
+                    all(whole(m) for m in members if m["node"] != last[0]["leader"]) and
+                    all("error" not in n for n in last[0]["nodes"] if n["node"] in want))
+
+        wait_for(lambda: f"voters {want}; {json.dumps(last[0], indent=1)}", probe, timeout, 0.2)
+
+    def wait_digests(self, voters=None, timeout=60):
+        """The replicas' digests at one and the same entry, from each node itself, are equal. Two
+        that differ at any entry fail at once."""
+        want = sorted(voters or range(1, self.metadata + 1))
+        seen = {}  # entry -> {node: digest}
+
+        def probe():
+            for n in want:
+                digest = (self.meta(n) or {}).get("digest") or {}
+                if digest.get("index"):
+                    at = seen.setdefault(digest["index"], {})
+                    at[n] = digest["value"]
+                    assert len(set(at.values())) == 1, \
+                        f"replicas differ at entry {digest['index']}: {at}"
+            return any(len(at) == len(want) for at in seen.values())
+
+        wait_for(lambda: f"digests of nodes {want} at one entry; {seen}", probe, timeout, 0.2)
 
     # --- mounts
 
@@ -321,7 +408,7 @@ class Cluster:
         top = f"{self.dir}/mnt-{name}"
         os.makedirs(top, exist_ok=True)
         argv = ["mount", "--config", self.conf, "--log", f"{self.dir}/mnt-{name}.log", top]
-        p = hf(*argv, *(["-o", opts] if opts else []), check=check, cwd=self.dir)
+        p = self.hf(*argv, *(["-o", opts] if opts else []), check=check, cwd=self.dir)
         if p.returncode == 0:
             self.mounts[name] = top
         return top if check else p

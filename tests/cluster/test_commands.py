@@ -18,7 +18,8 @@ def test_help_lists_every_command_of_the_contract():
     assert set(commands()) >= {
         "status", "mount", "umount", "info", "verify", "dirty", "flush", "set", "fsck",
         "config check", "dev up", "dev down", "dev status", "dev kill", "dev stop", "dev cont",
-        "dev start", "completion", "help"}
+        "dev start", "completion", "help", "node ls", "meta status", "meta transfer",
+        "meta add-voter", "meta remove-voter"}
 
 
 def test_help_of_every_command_exits_0():
@@ -36,7 +37,10 @@ def test_help_of_every_command_exits_0():
     ["info"], ["verify"], ["flush"], ["set", "/"], ["set", "/", "nonsense"], ["dev"],
     ["dev", "up"], ["dev", "up", "--dir", "/var/tmp/x-hf", "--nodes", "0"],
     ["dev", "up", "--dir", "/var/tmp/x-hf", "--nodes", "three"],
+    ["dev", "up", "--dir", "/var/tmp/x-hf", "--metadata", "2"],
+    ["dev", "up", "--dir", "/var/tmp/x-hf", "--nodes", "1", "--metadata", "3"],
     ["dev", "up", "--dir", "/var/tmp/x-hf", "--loopback", "10.0.0.1"], ["dev", "kill"],
+    ["meta"], ["node"], ["meta", "add-voter"], ["meta", "remove-voter", "1", "2"],
     ["config", "check"], ["completion", "fish"], ["help", "nonsense"], ["umount", "/a", "/b"],
 ])
 def test_misuse_exits_2_and_says_how(argv):
@@ -67,8 +71,11 @@ try() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=$
 try holdfast sta
 try holdfast dev ki
 try holdfast status --js
+try holdfast me
+try holdfast meta add
 """]).out.split("\n")
     assert "status" in out[0] and "kill" in out[1] and "--json" in out[2], out
+    assert "meta" in out[3].split() and out[4] == "add-voter", out
 
 
 def test_config_check_prints_a_file_that_it_accepts(make_cluster, tmp_path):
@@ -176,6 +183,22 @@ def test_status_of_one_node_needs_no_other(cluster):
     assert [ask(n).returncode for n in (1, 2, 3)] == [1, 0, 0]
     cluster.start(1)
     cluster.wait_healthy()
+
+
+def test_node_ls_lists_every_node_with_its_part(cluster):
+    def ls():
+        return json.loads(hf("node", "ls", "--config", cluster.conf, "--json").out)
+
+    wait_for("a heartbeat of each", lambda: all(n["free_bytes"] is not None for n in ls()), 20)
+    nodes = ls()
+    assert [n["id"] for n in nodes] == [1, 2, 3]
+    assert [n["role"] for n in nodes] == ["leader", "-", "-"]
+    assert all(n["state"] == "up" and n["lacking"] == 0 and n["free_bytes"] > 0 for n in nodes)
+    lines = hf("node", "ls", "--config", cluster.conf).out.split("\n")
+    assert lines[0].startswith("node") and cluster.address(2) in lines[2]
+    cluster.kill(3)
+    cluster.wait_status("node 3 to be down", lambda s: cluster.node_status(3, s)["state"] == "down")
+    assert re.search(r"node-3 +down", hf("node", "ls", "--config", cluster.conf).out)
 
 
 def test_commands_outside_a_mount_fail_with_1(tmp_path):

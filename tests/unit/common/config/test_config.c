@@ -60,6 +60,50 @@ static void nodes_are_sorted_and_the_first_holds_the_metadata(void **state)
     assert_int_equal(c.node_timeout_ns, UINT64_C(3000000000));
 }
 
+#define NODE(id, more)                                                                             \
+    "node \"" #id "\" { address = \"127.0.0.1" #id ":7400\" data = \"/n\" " more " }\n"
+#define YES "metadata = true"
+#define NO  "metadata = false"
+
+static void metadata_is_on(const char *text, const char *want)
+{
+    const struct hf_config_node *nodes[HF_NODES_MAX];
+    struct hf_config c;
+    char *error, got[16] = "";
+    uint32_t count;
+
+    assert_int_equal(load(text, &c, &error), 0);
+    count = hf_config_meta_nodes(&c, nodes);
+    for (uint32_t i = 0; i < count; i++) {
+        got[i] = (char)('0' + nodes[i]->id.v);
+    }
+    assert_string_equal(got, want);
+}
+
+static void metadata_is_on_the_nodes_that_say_so_else_on_three_or_one(void **state)
+{
+    (void)state;
+    metadata_is_on(HEAD "copies = 2\n" NODES, "1");
+    metadata_is_on(HEAD NODE(1, "") NODE(2, "") NODE(3, ""), "123");
+    metadata_is_on(HEAD NODE(4, "") NODE(3, "") NODE(2, "") NODE(1, ""), "123");
+    metadata_is_on(HEAD NODE(1, NO) NODE(2, "") NODE(3, "") NODE(4, ""), "234");
+    metadata_is_on(HEAD NODE(1, NO) NODE(2, "") NODE(3, ""), "2");
+    metadata_is_on(HEAD NODE(1, "") NODE(2, YES) NODE(3, ""), "2");
+    metadata_is_on(HEAD NODE(1, YES) NODE(2, "") NODE(3, YES) NODE(4, YES), "134");
+    metadata_is_on(HEAD NODE(1, YES) NODE(2, YES) NODE(3, YES) NODE(4, YES) NODE(5, YES), "12345");
+}
+
+static void even_and_too_many_metadata_nodes_are_refused_with_the_reason(void **state)
+{
+    (void)state;
+    refused(HEAD NODE(1, YES) NODE(2, YES) NODE(3, ""), "no more failures than 1");
+    refused(HEAD NODE(1, YES) NODE(2, YES) NODE(3, ""), "set it on 1, 3 or 5");
+    refused(HEAD NODE(1, YES) NODE(2, YES) NODE(3, YES) NODE(4, YES), "no more failures than 3");
+    refused(HEAD NODE(1, YES) NODE(2, YES) NODE(3, YES) NODE(4, YES) NODE(5, YES) NODE(6, YES),
+            "more than 5");
+    refused(HEAD "copies = 1\nmin_copies = 1\n" NODE(1, NO), "every node says metadata = false");
+}
+
 static void mistakes_are_named(void **state)
 {
     (void)state;
@@ -119,6 +163,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_are_sorted_and_the_first_holds_the_metadata),
+        cmocka_unit_test(metadata_is_on_the_nodes_that_say_so_else_on_three_or_one),
+        cmocka_unit_test(even_and_too_many_metadata_nodes_are_refused_with_the_reason),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(what_is_printed_loads_to_the_same),
         cmocka_unit_test(sizes_and_times_have_units),
