@@ -16,6 +16,7 @@
  * changes.
  *
  * Three users: the object index, the metadata, the simulator.
+ * Snapshots of a table are in snapshot.h.
  * Threads: loop thread only; the merge runs on HF_POOL_DISK by itself.
  */
 #ifndef HF_TABLE_TABLE_H
@@ -61,7 +62,7 @@ struct hf_table_options {
  */
 int hf_table_open(struct hf_env *env, struct hf_table_base *base,
                   const struct hf_table_options *options, struct hf_table **ret);
-/** No checkpoint may be running. What only memory holds is gone. NULL is a no-op. */
+/** No checkpoint or export may be running. What only memory holds is gone. NULL is a no-op. */
 void hf_table_close(struct hf_table *table);
 
 /** The mark stored by the newest finished checkpoint; *ret_len 0 when there is none. */
