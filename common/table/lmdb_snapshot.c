@@ -27,6 +27,13 @@ struct copy {
 
 /* Writing the copy */
 
+static int copy_err(const struct copy *to, int rc)
+{
+    int err = hf_lmdb_err(rc);
+
+    return err == -EIO && hf_lmdb_disk_full(to->env, to->path, 2 * BATCH_BYTES) ? -ENOSPC : err;
+}
+
 static int copy_begin(struct copy *to)
 {
     int rc = mdb_txn_begin(to->mdb, NULL, 0, &to->txn);
@@ -73,8 +80,7 @@ static int copy_put(struct copy *to, MDB_val *k, MDB_val *v)
             rc = copy_begin(to);
         }
     }
-    err = hf_lmdb_err(rc);
-    return err == -EIO && hf_lmdb_disk_full(to->env, to->path, 2 * BATCH_BYTES) ? -ENOSPC : err;
+    return copy_err(to, rc);
 }
 
 /* Reading: the same for a base that is exported and a file that is verified */
@@ -221,7 +227,7 @@ static int write_body(void *ctx, struct hf_file *file, const char *path, const a
     if (!err) {
         err = scan(txn, source->dbi, &to, stop, ret);
         if (!err) {
-            err = hf_lmdb_err(copy_commit(&to));
+            err = copy_err(&to, copy_commit(&to));
         } else if (to.txn) {
             mdb_txn_abort(to.txn);
         }
@@ -240,9 +246,8 @@ int hf_lmdb_snapshot_write(struct hf_env *env, MDB_env *mdb, MDB_dbi dbi, const 
     struct source source = {.env = env, .mdb = mdb, .dbi = dbi};
     const struct hf_snapshot_source what = {
         .kind = HF_SNAPSHOT_LMDB, .write_body = write_body, .ctx = &source};
-    int err = hf_snapshot_write(env, path, &what, stop, ret);
 
-    return err == -EIO && hf_lmdb_disk_full(env, path, BATCH_BYTES) ? -ENOSPC : err;
+    return hf_snapshot_write(env, path, &what, stop, ret);
 }
 
 /* Verifying */
