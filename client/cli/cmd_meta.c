@@ -365,6 +365,8 @@ struct adding {
     struct hf_timer tick;
     int64_t match; /* as last seen */
     uint64_t moved_ns;
+    int64_t first_match; /* as first seen, when */
+    uint64_t first_ns;   /* 0: not yet */
 };
 
 static void tick_stop(void *ctx)
@@ -417,13 +419,44 @@ static int add_ask(struct adding *a, const char *leader)
     return err;
 }
 
+/* Seconds until the node has what the leader has, as fast as until now; -1: not to be told. */
+static int64_t add_seconds_left(struct adding *a, const json_t *meta)
+{
+    int64_t last =
+        (int64_t)json_integer_value(json_object_get(json_object_get(meta, "index"), "last"));
+    int64_t match =
+        (int64_t)json_integer_value(json_object_get(show_member(meta, a->node), "match"));
+    uint64_t now = hf_env_mono_ns(a->cluster->env);
+
+    if (!show_member(meta, a->node) || match > last) {
+        return -1;
+    }
+    if (a->first_ns == 0) {
+        a->first_ns = now;
+        a->first_match = match;
+    }
+    if (match <= a->first_match) {
+        return -1;
+    }
+    return (int64_t)((double)(now - a->first_ns) / (double)HF_NS_PER_SEC * (double)(last - match) /
+                     (double)(match - a->first_match));
+}
+
 static void add_progress(struct adding *a, const json_t *meta, bool end)
 {
-    char joining[128];
+    int64_t left = add_seconds_left(a, meta);
+    char joining[128], line[200];
 
-    if (isatty(STDERR_FILENO)) {
-        (void)fprintf(stderr, "\r%-70s%s", show_joining(meta, a->node, joining), end ? "\n" : "");
+    if (!isatty(STDERR_FILENO)) {
+        return;
     }
+    (void)show_joining(meta, a->node, joining);
+    if (left >= 0 && !end) {
+        (void)snprintf(line, sizeof(line), "%s, %" PRId64 " s left", joining, left);
+    } else {
+        (void)snprintf(line, sizeof(line), "%s", joining);
+    }
+    (void)fprintf(stderr, "\r%-70s%s", line, end ? "\n" : "");
 }
 
 /* False: nothing has moved for a long time. */
