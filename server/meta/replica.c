@@ -426,6 +426,8 @@ struct hf_replica_load {
     struct hf_table_verify verify;
     struct hf_replica *replica;
     struct hf_timer wait; /* for what uses the table */
+    struct hf_job install;
+    int err;
     uint64_t index;
     void (*done)(void *arg, int err);
     void *arg;
@@ -444,22 +446,22 @@ static void load_end(struct hf_replica_load *load, int err)
     done(arg, err);
 }
 
-/* Nothing is applied meanwhile, nobody leads here. */
-static void load_switch(void *ctx)
+static void install_run(struct hf_job *job)
 {
-    struct hf_replica_load *load = ctx;
-    struct hf_replica *replica = load->replica;
-    int err;
+    struct hf_replica_load *load = hf_container_of(job, struct hf_replica_load, install);
 
-    if (hf_table_checkpoint_running(replica->table) || replica->saves > 0) {
-        hf_timer_arm(&load->wait, CLOSE_POLL_NS);
-        return;
+    load->err = load->replica->base.install(load->replica->base.ctx, load->path);
+}
+
+static void install_done(struct hf_job *job)
+{
+    struct hf_replica_load *load = hf_container_of(job, struct hf_replica_load, install);
+    struct hf_replica *replica = load->replica;
+
+    if (load->err) {
+        hf_log(HF_LOG_ERROR, "meta", "snapshot not installed", "err=%s", hf_err_name(load->err));
     }
     close_table(replica);
-    err = replica->base.install(replica->base.ctx, load->path);
-    if (err) {
-        hf_log(HF_LOG_ERROR, "meta", "snapshot not installed", "err=%s", hf_err_name(err));
-    }
     if (open_table(replica) != 0) {
         /* Nothing can be told of a state that cannot be read: the process ends, the next start
          * finds what there is. */
@@ -472,7 +474,22 @@ static void load_switch(void *ctx)
         leader->meta = replica->meta; /* closing ones may still look */
     }
     note_position(replica);
-    load_end(load, err);
+    load_end(load, load->err);
+}
+
+/* Nothing is applied meanwhile, nobody leads here: the table is only looked at, and what it looks
+ * at stays there until it is closed. */
+static void load_switch(void *ctx)
+{
+    struct hf_replica_load *load = ctx;
+    struct hf_replica *replica = load->replica;
+
+    if (hf_table_checkpoint_running(replica->table) || replica->saves > 0) {
+        hf_timer_arm(&load->wait, CLOSE_POLL_NS);
+        return;
+    }
+    load->install = (struct hf_job){.run = install_run, .done = install_done};
+    hf_env_submit(replica->env, HF_POOL_DISK, &load->install);
 }
 
 static void verified(void *ctx, int err)

@@ -54,7 +54,8 @@ struct hf_leader_node { /* a node of the configuration, for formatting a new clu
 /** The table under the state. */
 struct hf_replica_base {
     int (*open)(void *ctx, struct hf_table_base **ret);
-    /** The table is closed: put @path, made by hf_table_export and verified, in its place. */
+    /** Put @path, made by hf_table_export and verified, in its place. The table over it is only
+     *  looked at meanwhile, and opened anew afterwards. Worker. */
     int (*install)(void *ctx, const char *path);
     void *ctx;
 };

@@ -14,6 +14,8 @@
 
 #define POOL_KEEP_BYTES (64u << 20)
 #define POOL_MAX_BYTES  (160u << 20)
+#define LEAVE_NS        HF_NS_PER_SEC /* for another node to take the lead */
+#define LEAVE_POLL_NS   (5 * HF_NS_PER_MS)
 
 static char *sentence(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
@@ -106,7 +108,10 @@ static void on_request(void *ctx, struct hf_rpc_request *req)
 {
     struct hf_node *node = ctx;
 
-    if (node->stopping) {
+    if (node->stopping && req->method >= HF_M_META_OP && req->method < HF_M_RAFT &&
+        node->meta_node_count > 1) {
+        meta_service_not_leader(node, req); /* another one leads, or will */
+    } else if (node->stopping) {
         hf_rpc_reply(req, -HF_ENOTREADY, NULL, 0, NULL);
     } else if (req->method == HF_M_COPY) {
         copy_service_request(node, req);
@@ -356,11 +361,9 @@ static void log_closed(void *ctx)
     free_peers(node); /* it waits for its calls to the stores: they end now */
 }
 
-void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx)
+static void stop_now(struct hf_node *node)
 {
     node->stopping = true;
-    node->stopped = done;
-    node->stopped_ctx = ctx;
     heartbeat_stop(node);
     if (node->log) {
         hf_meta_log_close(node->log, log_closed, node);
@@ -368,4 +371,34 @@ void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx)
     } else {
         replica_closed(node);
     }
+}
+
+/* Leadership was offered to another; its time is bounded. */
+static void leave_wait(void *ctx)
+{
+    struct hf_node *node = ctx;
+
+    if (hf_replica_leads(node->replica) && hf_env_mono_ns(node->env) < node->leave_until_ns) {
+        hf_timer_arm(&node->stop_timer, LEAVE_POLL_NS);
+        return;
+    }
+    hf_timer_fini(&node->stop_timer);
+    stop_now(node);
+}
+
+void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx)
+{
+    const char *error;
+
+    node->stopped = done;
+    node->stopped_ctx = ctx;
+    if (node->log && hf_replica_leads(node->replica) &&
+        hf_raft_driver_transfer(hf_meta_log_driver(node->log), (struct hf_node_id){0}, &error) ==
+            0) {
+        node->leave_until_ns = hf_env_mono_ns(node->env) + LEAVE_NS;
+        hf_timer_init(&node->stop_timer, node->env, leave_wait, node);
+        hf_timer_arm(&node->stop_timer, LEAVE_POLL_NS);
+        return;
+    }
+    stop_now(node);
 }

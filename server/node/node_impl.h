@@ -54,6 +54,7 @@ struct hf_node {
     uint32_t bad_told; /* of them in the heartbeat under way */
 
     bool stopping;
+    uint64_t leave_until_ns;
     struct hf_timer stop_timer;
     void (*stopped)(void *ctx);
     void *stopped_ctx;

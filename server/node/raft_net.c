@@ -13,20 +13,24 @@
 #include "common/wire/method.h"
 
 #define QUEUE_BYTES_MAX (8u << 20)
-#define ASK_TIMEOUT_NS  HF_NS_PER_SEC
+#define ASK_TIMEOUT_NS  (2 * HF_NS_PER_SEC)
+#define PING_NS         (400 * HF_NS_PER_MS) /* three without an answer: the connection is dead */
 
 struct raft_link {
     struct hf_node *node;
     struct hf_node_id id;
     struct hf_rpc_peer *rpc;
+    bool up;
 };
 
 static void link_state(void *ctx, bool connected, int err)
 {
     struct raft_link *link = ctx;
+    const bool lost = link->up && !connected;
 
     (void)err;
-    if (!connected && link->node->log && !link->node->stopping) {
+    link->up = connected;
+    if (lost && link->node->log && !link->node->stopping) {
         hf_raft_driver_unreachable(hf_meta_log_driver(link->node->log), link->id);
     }
 }
@@ -42,6 +46,7 @@ static struct raft_link *link_to(struct hf_node *node, struct hf_node_id id)
         .pool = node->pool,
         .connect_timeout_ns = HF_NS_PER_SEC,
         .backoff_max_ns = 200 * HF_NS_PER_MS,
+        .idle_ping_ns = PING_NS,
         .state = link_state,
     };
     struct raft_link *link;

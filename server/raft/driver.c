@@ -269,6 +269,7 @@ static void second(void *ctx)
         hf_timer_arm(&d->second, MEMBERS_NS / 2);
     } else if (raft_driver_runs(d)) {
         raft_members_tick(d);
+        raft_found_greet(d);
         hf_timer_arm(&d->second, MEMBERS_NS);
     }
 }
@@ -317,7 +318,7 @@ void raft_driver_go(struct hf_raft_driver *d)
 {
     d->state = HF_RAFT_RUNNING;
     hf_timer_arm(&d->second, MEMBERS_NS);
-    raft_found_ask(d);
+    raft_found_greet(d);
     tick(d);
 }
 

@@ -169,8 +169,9 @@ void raft_requests_cut(struct hf_raft_driver *d, uint64_t index, int err);
 /* found.c */
 void raft_found_start(struct hf_raft_driver *d);
 void raft_found_tick(struct hf_raft_driver *d);
-/** Ask all others what they are; tells of clocks far apart as well. */
-void raft_found_ask(struct hf_raft_driver *d);
+/** Ask the other members how they are: finds connections that are dead without having broken, and
+ *  clocks far apart. */
+void raft_found_greet(struct hf_raft_driver *d);
 
 /* members.c */
 void raft_members_tick(struct hf_raft_driver *d);

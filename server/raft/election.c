@@ -64,6 +64,17 @@ static bool leader_lives(const struct hf_raft *r)
            (r->leader.v != 0 && r->now_ns - r->heard_ns < r->options.election_timeout_ns);
 }
 
+/* Its connection broke: it died, or this node is cut off from it. The others are asked soon; they
+ * refuse as long as they hear it. */
+void hf_raft_leader_lost(struct hf_raft *r)
+{
+    const uint64_t timeout = r->options.election_timeout_ns;
+
+    r->heard_ns = r->now_ns > timeout ? r->now_ns - timeout : 0;
+    r->election_ns =
+        raft_min(r->election_ns, r->now_ns + random_next(r) % r->options.heartbeat_ns);
+}
+
 static bool up_to_date(const struct hf_raft *r, const struct hf_raft_msg *m)
 {
     const uint64_t last_term = hf_raft_log_term(&r->log, r->log.last);

@@ -218,15 +218,31 @@ static void answered(void *arg, int err, const void *msg, size_t len)
     }
 }
 
-void raft_found_ask(struct hf_raft_driver *d)
+static void ask(struct hf_raft_driver *d, struct hf_node_id node)
 {
     const struct hf_raft_found found = own(d);
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len;
 
-    if (hf_raft_found_encode(&found, msg, &len) != 0) {
-        return;
+    if (hf_raft_found_encode(&found, msg, &len) == 0) {
+        d->questions++;
+        d->options.net.ask(d->options.net.ctx, node, msg, len, answered, d);
     }
+}
+
+void raft_found_greet(struct hf_raft_driver *d)
+{
+    const struct hf_raft_config *config = hf_raft_config(d->raft, NULL);
+
+    for (uint32_t i = 0; i < config->count; i++) {
+        if (config->members[i].id.v != d->options.self.v && d->questions < HF_RAFT_MEMBERS_MAX) {
+            ask(d, config->members[i].id);
+        }
+    }
+}
+
+static void ask_all(struct hf_raft_driver *d)
+{
     for (uint32_t i = 0; i < d->options.member_count; i++) {
         if (d->members[i].v == d->options.self.v) {
             continue;
@@ -235,8 +251,7 @@ void raft_found_ask(struct hf_raft_driver *d)
             d->heard_err[i] = -ETIMEDOUT;
         }
         d->asking[i] = true;
-        d->questions++;
-        d->options.net.ask(d->options.net.ctx, d->members[i], msg, len, answered, d);
+        ask(d, d->members[i]);
     }
 }
 
@@ -246,7 +261,7 @@ static void started(struct hf_raft_driver *d, int err)
         raft_driver_fail(d, err, "the vote cannot be written");
         return;
     }
-    raft_found_ask(d);
+    ask_all(d);
     decide(d);
     if (d->state == HF_RAFT_FOUNDING) {
         hf_timer_arm(&d->second, HF_NS_PER_SEC / 2);
@@ -266,7 +281,7 @@ void raft_found_tick(struct hf_raft_driver *d)
     if (d->raft) {
         return; /* decided, and being written */
     }
-    raft_found_ask(d);
+    ask_all(d);
     decide(d);
     if (d->waiting_for[0] && now_ns - d->waiting_said_ns >= SAY_EVERY_NS) {
         d->waiting_said_ns = now_ns;

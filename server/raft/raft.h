@@ -156,7 +156,8 @@ enum hf_raft_event_type {
     HF_RAFT_EV_PERSISTED,
     HF_RAFT_EV_APPENDED,
     HF_RAFT_EV_TRIM,
-    HF_RAFT_EV_UNREACHABLE, /* a send to the peer failed, or its connection was lost */
+    HF_RAFT_EV_UNREACHABLE, /* a send to the peer failed, or its connection was lost; of the leader:
+                               the others are asked for their votes soon */
     HF_RAFT_EV_SNAPSHOT_OPENED,
     HF_RAFT_EV_SNAPSHOT_WRITTEN,
     HF_RAFT_EV_SNAPSHOT_INSTALLED,

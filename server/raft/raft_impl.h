@@ -194,6 +194,7 @@ bool hf_raft_write_stalled(const struct hf_raft *r, uint64_t limit_ns);
 /* election.c */
 void hf_raft_become_follower(struct hf_raft *r, uint64_t term, struct hf_node_id leader);
 void hf_raft_campaign(struct hf_raft *r, bool transfer);
+void hf_raft_leader_lost(struct hf_raft *r);
 void hf_raft_election_rearm(struct hf_raft *r);
 int hf_raft_on_vote(struct hf_raft *r, const struct hf_raft_msg *m);
 int hf_raft_on_vote_result(struct hf_raft *r, const struct hf_raft_msg *m);

@@ -328,6 +328,10 @@ int hf_raft_on_unreachable(struct hf_raft *r, struct hf_node_id id)
 {
     struct peer *p = hf_raft_find(r, id);
 
+    if (r->role == HF_RAFT_FOLLOWER && r->leader.v == id.v && id.v != 0) {
+        hf_raft_leader_lost(r);
+        return 0;
+    }
     if (r->role != HF_RAFT_LEADER || !p || id.v == r->options.self.v) {
         return 0;
     }

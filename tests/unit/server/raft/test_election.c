@@ -41,6 +41,26 @@ static void a_pre_vote_changes_no_term(void **state)
     assert_int_equal(fx_persist_seq(&fx), 0);
 }
 
+static void a_broken_connection_to_the_leader_starts_an_election_soon(void **state)
+{
+    struct hf_raft_event e = {.type = HF_RAFT_EV_UNREACHABLE};
+
+    (void)state;
+    fx_open(&fx);
+    assert_int_equal(fx_append(&fx, 2, 1, 0, 0, 0, 0, 0), 0);
+    assert_int_equal(hf_raft_leader(fx.r).v, 2);
+    assert_int_equal(fx_persisted(&fx, fx_persist_seq(&fx), 0), 0);
+    e.u.unreachable.peer = node(3); /* of another: nothing */
+    assert_int_equal(fx_event(&fx, &e), 0);
+    assert_int_equal(fx_tick(&fx, TIMEOUT / 4), 0);
+    assert_int_equal(hf_raft_role(fx.r), HF_RAFT_FOLLOWER);
+    e.u.unreachable.peer = node(2);
+    assert_int_equal(fx_event(&fx, &e), 0);
+    assert_int_equal(fx_tick(&fx, TIMEOUT / 4), 0);
+    assert_int_equal(hf_raft_role(fx.r), HF_RAFT_PRE_CANDIDATE);
+    assert_int_equal(hf_raft_term(fx.r), 1);
+}
+
 static void one_vote_in_a_term(void **state)
 {
     (void)state;
@@ -245,6 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_lone_voter_leads_once_its_vote_is_durable),
         T(a_pre_vote_changes_no_term),
+        T(a_broken_connection_to_the_leader_starts_an_election_soon),
         T(one_vote_in_a_term),
         T(a_vote_waits_for_its_persist),
         T(an_older_log_gets_no_vote),
