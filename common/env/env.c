@@ -80,9 +80,15 @@ void hf_assert_loop(struct hf_env *env)
     HF_ASSERT(env->ops->on_loop(env));
 }
 
+void hf_env_starting_up(struct hf_env *env, bool starting_up)
+{
+    hf_assert_loop(env);
+    env->starting_up = starting_up;
+}
+
 void hf_assert_worker(struct hf_env *env)
 {
-    HF_ASSERT(env->ops->on_worker(env));
+    HF_ASSERT(env->starting_up || env->ops->on_worker(env));
 }
 
 int hf_net_listen(struct hf_env *env, const char *addr, hf_accept_fn accept, void *ctx,

@@ -97,6 +97,11 @@ void hf_env_submit(struct hf_env *env, enum hf_pool_kind pool, struct hf_job *jo
 
 /** Abort when not on the loop thread (start-up, before the loop runs, counts as the loop). */
 void hf_assert_loop(struct hf_env *env);
+/**
+ * A part is started up late, while the loop runs: what blocks is allowed on the loop thread until
+ * this is called with false. For rare acts of administration; everything else waits meanwhile.
+ */
+void hf_env_starting_up(struct hf_env *env, bool starting_up);
 /** Abort when on the loop thread while the loop runs. */
 void hf_assert_worker(struct hf_env *env);
 

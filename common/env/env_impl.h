@@ -30,6 +30,7 @@ struct hf_env_ops {
 struct hf_env {
     const struct hf_env_ops *ops;
     struct hf_disk *disk;
+    bool starting_up; /* the loop runs, and starts a part up: blocking calls are allowed on it */
 };
 
 struct hf_stream_ops {

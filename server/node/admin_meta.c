@@ -3,7 +3,7 @@
  * admin_meta.c - ADMIN commands about the metadata nodes.
  *
  *     meta-status            this node's part in the log; on the leader of all members
- *     meta-transfer [NODE]   give leadership away
+ *     meta-transfer [NODE]   give leadership away; answered when another leads
  *     meta-add NODE          a learner, which becomes a voter by itself
  *     meta-remove NODE
  */
@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEARD_LATELY_NS (2 * HF_NS_PER_SEC)
+#define HEARD_LATELY_NS  (2 * HF_NS_PER_SEC)
+#define TRANSFER_NS      (2 * HF_NS_PER_SEC)
+#define TRANSFER_POLL_NS (5 * HF_NS_PER_MS)
 
 static json_t *number(uint64_t v)
 {
@@ -182,6 +184,56 @@ static int change(struct hf_node *node, const struct hf_msg_admin *m, json_t **r
     }
     *ret = outcome(err, error);
     return 0;
+}
+
+/* A transfer that has begun: it ends soon, one way or the other. */
+struct transfer {
+    struct hf_node *node;
+    struct hf_rpc_request *req;
+    struct hf_timer timer;
+    uint64_t until_ns;
+};
+
+static void transfer_look(void *ctx)
+{
+    struct transfer *t = ctx;
+    struct hf_node *node = t->node;
+    const bool leads = node->replica && hf_replica_leads(node->replica);
+
+    if (leads && !node->stopping && hf_env_mono_ns(node->env) < t->until_ns) {
+        hf_timer_arm(&t->timer, TRANSFER_POLL_NS);
+        return;
+    }
+    admin_answer(t->req, 0,
+                 outcome(leads ? -ETIMEDOUT : 0,
+                         "it did not take over in time: is it up to date and not overloaded? "
+                         "'holdfast meta status' tells"));
+    hf_timer_fini(&t->timer);
+    node->inflight--;
+    free(t);
+}
+
+bool admin_meta_later(struct hf_node *node, struct hf_rpc_request *req,
+                      const struct hf_msg_admin *m)
+{
+    struct hf_raft_driver_status log;
+    struct transfer *t;
+
+    if (strcmp(m->command, "meta-transfer") != 0 || !node->log) {
+        return false;
+    }
+    log_status(node, &log);
+    t = log.transferring ? calloc(1, sizeof(*t)) : NULL;
+    if (!t) {
+        return false;
+    }
+    t->node = node;
+    t->req = req;
+    t->until_ns = hf_env_mono_ns(node->env) + TRANSFER_NS;
+    node->inflight++; /* the node waits for it */
+    hf_timer_init(&t->timer, node->env, transfer_look, t);
+    hf_timer_arm(&t->timer, TRANSFER_POLL_NS);
+    return true;
 }
 
 int admin_meta(struct hf_node *node, const struct hf_msg_admin *m, json_t **ret)

@@ -272,12 +272,32 @@ static void release_text(void *ctx)
     free(ctx);
 }
 
+void admin_answer(struct hf_rpc_request *req, int err, json_t *o)
+{
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+
+    json_decref(o);
+    if (!err && !text) {
+        err = -ENOMEM;
+    }
+    if (!err) {
+        struct iovec iov = {.iov_base = text, .iov_len = strlen(text)};
+        struct hf_rpc_bulk bulk = {
+            .iov = &iov, .iov_count = 1, .release = release_text, .ctx = text};
+
+        hf_rpc_reply(req, 0, NULL, 0, &bulk);
+    } else {
+        free(text);
+        hf_rpc_reply(req, err, NULL, 0, NULL);
+    }
+}
+
 void admin_service_request(struct hf_node *node, struct hf_rpc_request *req)
 {
     struct hf_msg_admin m;
     void *mem = NULL;
     json_t *o = NULL;
-    char *text;
+    bool later = false;
     int err = hf_msg_admin_decode(req->msg, req->msg_len, &m, &mem);
 
     if (!err && strcmp(m.command, "status") == 0) {
@@ -289,26 +309,15 @@ void admin_service_request(struct hf_node *node, struct hf_rpc_request *req)
         o = json_object();
     } else if (!err) {
         err = admin_meta(node, &m, &o);
+        later = !err && admin_meta_later(node, req, &m);
     }
     hf_msg_release(mem);
-    text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    if (!err && !text) {
-        err = -ENOMEM;
-    }
-    if (err == -HF_ENOTLEADER) {
-        free(text);
+    if (later) {
+        json_decref(o);
+    } else if (err == -HF_ENOTLEADER) {
+        json_decref(o);
         meta_service_not_leader(node, req);
-        return;
-    }
-    if (!err) {
-        struct iovec iov = {.iov_base = text, .iov_len = strlen(text)};
-        struct hf_rpc_bulk bulk = {
-            .iov = &iov, .iov_count = 1, .release = release_text, .ctx = text};
-
-        hf_rpc_reply(req, 0, NULL, 0, &bulk);
     } else {
-        free(text);
-        hf_rpc_reply(req, err, NULL, 0, NULL);
+        admin_answer(req, err, o);
     }
 }

@@ -63,12 +63,7 @@ struct hf_node_id node_leader(const struct hf_node *node)
 
 bool node_may_lead(const struct hf_node *node, struct hf_node_id id)
 {
-    for (uint32_t i = 0; i < node->meta_node_count; i++) {
-        if (node->meta_nodes[i]->id.v == id.v) {
-            return true;
-        }
-    }
-    return false;
+    return hf_config_node(node->config, id) || hf_map_node(&node->map, id);
 }
 
 struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id)
@@ -197,6 +192,10 @@ static int open_log(struct hf_node *node, const char *dir, char **ret_error)
     for (uint32_t i = 0; i < node->meta_node_count; i++) {
         members[i] = node->meta_nodes[i]->id;
     }
+    if (!node->self->metadata) { /* made a metadata node by people, not by the configuration */
+        members[options.member_count++] = node->self->id;
+        options.must_join = true;
+    }
     raft_net_init(node, &options.net);
     return hf_meta_log_open(node->env, node->replica, &options, &node->log, ret_error);
 }
@@ -214,6 +213,46 @@ static int start_replica(struct hf_node *node, char **ret_error)
         node_set_map(node, &copy);
     }
     return err;
+}
+
+static int one_name(void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    return 1;
+}
+
+/* It was made a metadata node once. */
+static bool has_metadata(struct hf_node *node)
+{
+    char dir[4200];
+
+    (void)snprintf(dir, sizeof(dir), "%s/meta/vote", node->self->data);
+    return hf_disk_list(hf_env_disk(node->env), dir, one_name, NULL) == 1;
+}
+
+void node_become_metadata(struct hf_node *node)
+{
+    char *error = NULL;
+    int err;
+
+    if (node->join_failed) {
+        return;
+    }
+    hf_log(HF_LOG_INFO, "node", "becomes a metadata node", "what=\"a leader addresses it\"");
+    hf_env_starting_up(node->env, true);
+    err = start_replica(node, &error);
+    hf_env_starting_up(node->env, false);
+    if (err) {
+        node->join_failed = true; /* said once; a start tries again */
+        hf_log(HF_LOG_ERROR, "node", "cannot hold metadata", "error=\"%s\"",
+               error ? error : hf_err_text(err));
+        hf_replica_abandon(node->replica);
+        node->replica = NULL;
+    } else {
+        hf_meta_log_start(node->log);
+    }
+    free(error);
 }
 
 static int start_server(struct hf_node *node, char **ret_error)
@@ -291,7 +330,7 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     if (!err) {
         err = start_store(node, ret_error);
     }
-    if (!err && node->self->metadata) {
+    if (!err && (node->self->metadata || has_metadata(node))) {
         err = start_replica(node, ret_error);
     }
     if (err) {

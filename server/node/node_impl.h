@@ -29,6 +29,7 @@ struct hf_node {
     struct hf_store *store;
     struct hf_replica *replica; /* NULL: this node holds no metadata */
     struct hf_meta_log *log;    /* of the replica */
+    bool join_failed;           /* it was addressed as a metadata node and could not become one */
     struct hf_rpc_server *server;
 
     struct hf_map map;                           /* newest known; group_count 0: none yet */
@@ -62,6 +63,8 @@ struct hf_node {
 
 /* A newer map was learned. @map is taken. */
 void node_set_map(struct hf_node *node, struct hf_map *map);
+/** A metadata leader addresses this node, which is none by its configuration: become one. */
+void node_become_metadata(struct hf_node *node);
 /** Who leads, as far as this node knows; 0: nobody is known. */
 struct hf_node_id node_leader(const struct hf_node *node);
 /** Is that a node whose word on objects counts, when it leads? */

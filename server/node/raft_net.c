@@ -147,6 +147,10 @@ void raft_net_request(struct hf_node *node, struct hf_rpc_request *req)
     size_t len = 0;
     int err;
 
+    if (!node->log && req->method == HF_M_RAFT && node_may_lead(node, req->peer->node) &&
+        !node->stopping) {
+        node_become_metadata(node);
+    }
     if (!node->log) {
         err = -HF_ENOTREADY;
     } else if (!req->peer->node.v) {

@@ -492,6 +492,7 @@ void hf_raft_driver_status(const struct hf_raft_driver *d, struct hf_raft_driver
         return;
     }
     ret->role = hf_raft_role(d->raft);
+    ret->transferring = hf_raft_transferring(d->raft);
     ret->term = hf_raft_term(d->raft);
     ret->abstaining = hf_raft_abstaining(d->raft);
     ret->last_index = hf_raft_last_index(d->raft);

@@ -173,6 +173,7 @@ struct hf_raft_driver_status {
     enum hf_raft_driver_state state;
     enum hf_raft_role role; /* RUNNING */
     bool leading;           /* machine.lead() was called */
+    bool transferring; /* leadership is being handed over */
     bool abstaining;
     uint64_t term;
     struct hf_node_id leader; /* 0: unknown */

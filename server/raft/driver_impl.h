@@ -75,7 +75,6 @@ struct hf_raft_driver {
 
     bool lead_due; /* leader by the core; its no-op is not applied yet */
     bool leading;  /* machine.lead() was called */
-    uint64_t lead_ns;
 
     struct raft_proposals queue;
     size_t queue_bytes;

@@ -12,7 +12,7 @@
 
 static int change(struct hf_raft_driver *d, enum hf_raft_change what, struct hf_node_id node)
 {
-    static const char *const names[] = {"", "learner added", "voter again", "voter starts over",
+    static const char *const names[] = {"", "learner added", "learner becomes voter", "voter starts over",
                                         "removed"};
     struct hf_raft_event event = {.type = HF_RAFT_EV_CONFIG};
     int err;
@@ -82,10 +82,6 @@ int hf_raft_driver_add(struct hf_raft_driver *d, struct hf_node_id node, const c
 
 int hf_raft_driver_remove(struct hf_raft_driver *d, struct hf_node_id node, const char **ret_error)
 {
-    /* A leader that is new cannot know yet which of the others are well. */
-    if (d->leading && hf_env_mono_ns(d->env) - d->lead_ns < 2 * d->options.election_ns) {
-        return finish(-EAGAIN, ret_error);
-    }
     return finish(change(d, HF_RAFT_REMOVE, node), ret_error);
 }
 

@@ -440,6 +440,11 @@ bool hf_raft_abstaining(const struct hf_raft *r)
     return r->abstain;
 }
 
+bool hf_raft_transferring(const struct hf_raft *r)
+{
+    return r->role == HF_RAFT_LEADER && r->transfer_to.v != 0;
+}
+
 uint64_t hf_raft_base_index(const struct hf_raft *r)
 {
     return r->log.base;

@@ -379,6 +379,8 @@ uint64_t hf_raft_term(const struct hf_raft *raft);
 struct hf_node_id hf_raft_vote(const struct hf_raft *raft);
 struct hf_node_id hf_raft_leader(const struct hf_raft *raft);
 bool hf_raft_abstaining(const struct hf_raft *raft);
+/** A leader that hands leadership over. */
+bool hf_raft_transferring(const struct hf_raft *raft);
 /** Everything up to here was trimmed or came in a snapshot; its term is still known. */
 uint64_t hf_raft_base_index(const struct hf_raft *raft);
 uint64_t hf_raft_commit_index(const struct hf_raft *raft);

@@ -167,7 +167,6 @@ static void lead_now(struct hf_raft_driver *d)
 {
     d->lead_due = false;
     d->leading = true;
-    d->lead_ns = hf_env_mono_ns(d->env);
     d->options.machine.lead(d->options.machine.ctx, hf_raft_term(d->raft));
 }
 

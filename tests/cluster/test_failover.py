@@ -585,19 +585,24 @@ def test_missing_peers_are_named_while_a_node_waits_for_them(make_cluster):
     assert own["role"] != "leader" and "waiting_for" in own, own
     assert "waits for" in hf("meta", "status", "--config", c.conf, check=False).out
     c.start(2)
-    c.wait_leader(timeout=GO_ON)  # two of three found the cluster
+    time.sleep(3)
+    assert c.leader() is None, "a cluster is founded by all its metadata nodes, or not at all"
     c.start(3)
     c.wait_voters(timeout=WHOLE)
 
 
-def test_node_that_starts_last_by_minutes_joins(make_cluster):
-    c = make_cluster(metadata=3)
-    c.start(1)
-    c.start(2)
-    c.wait_leader(timeout=GO_ON)
-    c.start(3)
-    c.wait_voters(timeout=WHOLE)
-    c.wait_healthy()
+def test_two_of_three_serve_and_the_third_comes_later(three):
+    load = Workload(three, three.mount("a"))
+    last = others(three, three.leader())[0]
+    for n in (1, 2, 3):
+        three.kill(n)
+    for n in others(three, last):
+        three.start(n)
+    three.wait_leader(timeout=GO_ON)
+    load.go_on(50, GO_ON)
+    three.start(last)
+    three.wait_voters(timeout=WHOLE)
+    whole(three, load)
 
 
 def test_node_of_another_cluster_is_named_by_both_sides(three):
