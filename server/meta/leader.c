@@ -267,4 +267,3 @@ void hf_leader_start(struct hf_leader *leader)
     }
     start_step_done(leader, &(struct hf_meta_reply){0});
 }
-

@@ -101,8 +101,8 @@ struct hf_leader {
     struct hf_task map_task;
 
     /* looks */
-    struct hf_lread_list reads;   /* the next round asks for them */
-    struct hf_lread_list round;   /* wait for the log to say that the state is current */
+    struct hf_lread_list reads; /* the next round asks for them */
+    struct hf_lread_list round; /* wait for the log to say that the state is current */
     struct hf_mlog_read barrier;
     bool asking;                  /* barrier is with the log */
     struct hf_lread_list guarded; /* OPENs of an inode that an entry in flight unlinks */

@@ -416,8 +416,8 @@ void hf_leader_propose(struct hf_leader *leader, const struct hf_meta_op *op,
     lop = lop_new(leader, msg, err ? 0 : len, NULL, 0, done, ctx);
     free(msg);
     if (!err) {
-        err =
-            hf_meta_op_decode(lop->proposal.msg, lop->proposal.msg_len, NULL, 0, &lop->op, &lop->op_mem);
+        err = hf_meta_op_decode(lop->proposal.msg, lop->proposal.msg_len, NULL, 0, &lop->op,
+                                &lop->op_mem);
     }
     if (!err && (leader->state == HF_LEADER_FAILED || leader->state == HF_LEADER_CLOSING)) {
         err = hf_leader_unready_error(leader);

@@ -31,11 +31,11 @@ struct hf_replica {
 
     /* checkpoints */
     struct hf_timer checkpoint_timer;
-    struct hf_mlog_position opened;  /* the checkpoint found at start */
-    uint64_t checkpoint_index;       /* newest one durable */
-    uint64_t running_index;          /* being made */
+    struct hf_mlog_position opened; /* the checkpoint found at start */
+    uint64_t checkpoint_index;      /* newest one durable */
+    uint64_t running_index;         /* being made */
     uint64_t checkpoint_retry_ns;
-    bool checkpointed;               /* one was made or found: there is something to save */
+    bool checkpointed; /* one was made or found: there is something to save */
 
     /* snapshots */
     uint32_t saves; /* under way */

@@ -168,7 +168,7 @@ static json_t *warnings_json(struct hf_node *node)
     hf_meta_usage(hf_replica_meta(node->replica), &usage);
     if (status.failed) {
         admin_warn(list, "the metadata log or table failed; this node serves no metadata",
-             "look at its log, free or replace the disk, start holdfastd again");
+                   "look at its log, free or replace the disk, start holdfastd again");
     }
     for (uint32_t i = 0; i < map->node_count; i++) {
         const struct hf_map_node *n = &map->nodes[i];
@@ -188,9 +188,10 @@ static json_t *warnings_json(struct hf_node *node)
 
         if (infos[i].refused) {
             (void)snprintf(what, sizeof(what), "another store claims to be node %u", infos[i].id.v);
-            admin_warn(list, what,
-                 "put the node's own data directory back, or give the new store a number of its "
-                 "own");
+            admin_warn(
+                list, what,
+                "put the node's own data directory back, or give the new store a number of its "
+                "own");
         }
         if (infos[i].heard && s->quarantined) {
             (void)snprintf(what, sizeof(what), "node %u has set aside %" PRIu64 " bad copies",
@@ -201,8 +202,8 @@ static json_t *warnings_json(struct hf_node *node)
             (void)snprintf(what, sizeof(what), "the store of node %u is %s", infos[i].id.v,
                            s->state < 3 ? state_names[s->state] : "unknown");
             admin_warn(list, what,
-                 s->state == 1 ? "remove files or add space; deletes still work"
-                               : "its disk fails writes: replace it");
+                       s->state == 1 ? "remove files or add space; deletes still work"
+                                     : "its disk fails writes: replace it");
         }
     }
     admin_meta_warnings(node, list);

@@ -118,8 +118,8 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
     if (err ? node->beat_heard && node->beat_failed > node->meta_node_count : !node->beat_heard) {
         node->beat_heard = err == 0;
         if (err) {
-            hf_log(HF_LOG_WARN, "node", "leader-unheard", "last=%u error=\"%s\"",
-                   node->beat_to.v, hf_err_name(err));
+            hf_log(HF_LOG_WARN, "node", "leader-unheard", "last=%u error=\"%s\"", node->beat_to.v,
+                   hf_err_name(err));
         } else {
             hf_log(HF_LOG_INFO, "node", "leader-heard", "leader=%u state=%s map=%llu",
                    node->beat_to.v, hf_node_state_name(r.state), (unsigned long long)r.map_epoch);

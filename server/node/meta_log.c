@@ -134,9 +134,9 @@ static void failed(void *ctx, int err)
 static int snapshot_of(const struct hf_mlog_position *position, struct hf_raft_snapshot *ret)
 {
     *ret = (struct hf_raft_snapshot){.index = position->index, .term = position->term};
-    return position->members_len == 0 ? 0
-                                      : hf_raft_config_decode(
-                                            position->members, position->members_len, &ret->config);
+    return position->members_len == 0
+               ? 0
+               : hf_raft_config_decode(position->members, position->members_len, &ret->config);
 }
 
 struct save {

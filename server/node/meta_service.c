@@ -20,8 +20,7 @@ struct meta_run {
 void meta_service_not_leader(struct hf_node *node, struct hf_rpc_request *req)
 {
     const struct hf_node_id leader = node_leader(node);
-    const char *addr =
-        leader.v && leader.v != node->self->id.v ? node_addr(node, leader) : NULL;
+    const char *addr = leader.v && leader.v != node->self->id.v ? node_addr(node, leader) : NULL;
     struct hf_meta_reply reply = {0};
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len = 0;
@@ -91,7 +90,7 @@ static void read_or_op(struct hf_node *node, struct hf_rpc_request *req)
     run->req = req;
     if (req->method == HF_M_META_OP) {
         hf_replica_op(node->replica, req->msg, req->msg_len, req->bulk ? req->bulk->data : NULL,
-                     req->bulk ? req->bulk->len_bytes : 0, meta_done, run);
+                      req->bulk ? req->bulk->len_bytes : 0, meta_done, run);
         return;
     }
     err = hf_meta_read_decode(req->msg, req->msg_len, &rd, &run->mem);

@@ -34,7 +34,7 @@ struct hf_node {
 
     struct hf_map map;                           /* newest known; group_count 0: none yet */
     struct hf_rpc_peer *peers[HF_NODES_MAX + 1]; /* by node id; made on first use */
-    struct raft_link *links[HF_NODES_MAX + 1];   /* the same, for the log: nothing waits before it */
+    struct raft_link *links[HF_NODES_MAX + 1]; /* the same, for the log: nothing waits before it */
 
     struct put_partials partials; /* objects whose last frame has not come */
     uint32_t partial_count;
@@ -43,7 +43,7 @@ struct hf_node {
     struct hf_timer beat_timer;
     struct hf_rpc_call beat_call;
     bool beat_running;
-    bool beat_heard; /* the last one was answered */
+    bool beat_heard;           /* the last one was answered */
     uint32_t beat_failed;      /* in a row */
     struct hf_node_id beat_to; /* of the one under way */
     struct hf_rpc_call map_call;

@@ -160,8 +160,8 @@ void raft_net_request(struct hf_node *node, struct hf_rpc_request *req)
                                 req->msg_len, req->bulk);
         err = 0;
     } else {
-        err = hf_raft_driver_asked(hf_meta_log_driver(node->log), req->msg, req->msg_len, msg,
-                                   &len);
+        err =
+            hf_raft_driver_asked(hf_meta_log_driver(node->log), req->msg, req->msg_len, msg, &len);
     }
     hf_rpc_reply(req, err, msg, err ? 0 : len, NULL);
 }

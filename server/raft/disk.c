@@ -247,9 +247,8 @@ static void record_done(void *ctx, int err)
 static struct record *record_new(struct raft_disk *disk, struct hf_seglog *log, uint8_t type,
                                  uint32_t count, size_t meta_len)
 {
-    struct record *record =
-        calloc(1, sizeof(*record) + count * (sizeof(*record->items) + sizeof(*record->iov)) +
-                      meta_len);
+    struct record *record = calloc(
+        1, sizeof(*record) + count * (sizeof(*record->items) + sizeof(*record->iov)) + meta_len);
 
     HF_ASSERT(record); /* the disk would have to say so without memory: there is nothing better */
     record->disk = disk;
@@ -334,8 +333,7 @@ void raft_disk_reset(struct raft_disk *disk, uint64_t index, struct raft_write *
 {
     const struct raft_log_head head = {
         .version = RAFT_LOG_VERSION, .flags = RAFT_LOG_IN_META, .first_index = index + 1};
-    struct record *record =
-        record_new(disk, disk->log, RAFT_RECORD_RESET, 0, RAFT_LOG_HEAD_BYTES);
+    struct record *record = record_new(disk, disk->log, RAFT_RECORD_RESET, 0, RAFT_LOG_HEAD_BYTES);
 
     raft_log_head_encode(&head, record->meta);
     record->newest_only = true;
@@ -345,8 +343,7 @@ void raft_disk_reset(struct raft_disk *disk, uint64_t index, struct raft_write *
 void raft_disk_persist(struct raft_disk *disk, const struct raft_hard *hard,
                        struct raft_write *write)
 {
-    struct record *record =
-        record_new(disk, disk->vote, RAFT_RECORD_HARD, 0, RAFT_HARD_BYTES_MAX);
+    struct record *record = record_new(disk, disk->vote, RAFT_RECORD_HARD, 0, RAFT_HARD_BYTES_MAX);
 
     record->op.meta_len_bytes = (uint32_t)raft_hard_encode(hard, record->meta);
     record->newest_only = true;

@@ -77,8 +77,7 @@ static bool log_fits(struct hf_raft_driver *d)
 
 static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, char **ret_error)
 {
-    const bool was_member =
-        !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
+    const bool was_member = !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
     const bool no_vote = found->vote_lost || (d->hard.incarnation == 0 && was_member);
     const bool no_log = d->hard.state != HF_RAFT_STORE_NEW && d->hard.incarnation != 0 &&
                         (found->log_lost || !log_fits(d));
@@ -378,18 +377,17 @@ static int parse_entries(const struct hf_raft_msg *msg, const struct hf_buf *bul
 
     for (uint32_t i = 0; i < msg->u.append.count; i++) {
         size_t used;
-        int err = left ? raft_item_parse(at, left, msg->u.append.prev_index + 1 + i, &items[i],
-                                         &used)
-                       : -EBADMSG;
+        int err =
+            left ? raft_item_parse(at, left, msg->u.append.prev_index + 1 + i, &items[i], &used)
+                 : -EBADMSG;
 
         if (err) {
             return err;
         }
         at += used;
         left -= used;
-        heads[i] = (struct hf_raft_head){.term = items[i]->entry.term,
-                                         .bytes = items[i]->bytes,
-                                         .type = items[i]->entry.type};
+        heads[i] = (struct hf_raft_head){
+            .term = items[i]->entry.term, .bytes = items[i]->bytes, .type = items[i]->entry.type};
         if (heads[i].type == HF_RAFT_ENTRY_CONFIG) {
             if (configs_used == HF_RAFT_MEMBERS_MAX ||
                 hf_raft_config_decode(items[i]->entry.msg, items[i]->entry.msg_len,

@@ -71,8 +71,7 @@ void hf_raft_leader_lost(struct hf_raft *r)
     const uint64_t timeout = r->options.election_timeout_ns;
 
     r->heard_ns = r->now_ns > timeout ? r->now_ns - timeout : 0;
-    r->election_ns =
-        raft_min(r->election_ns, r->now_ns + random_next(r) % r->options.heartbeat_ns);
+    r->election_ns = raft_min(r->election_ns, r->now_ns + random_next(r) % r->options.heartbeat_ns);
 }
 
 static bool up_to_date(const struct hf_raft *r, const struct hf_raft_msg *m)

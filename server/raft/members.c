@@ -12,8 +12,8 @@
 
 static int change(struct hf_raft_driver *d, enum hf_raft_change what, struct hf_node_id node)
 {
-    static const char *const names[] = {"", "learner added", "learner becomes voter", "voter starts over",
-                                        "removed"};
+    static const char *const names[] = {"", "learner added", "learner becomes voter",
+                                        "voter starts over", "removed"};
     struct hf_raft_event event = {.type = HF_RAFT_EV_CONFIG};
     int err;
 

@@ -19,9 +19,9 @@ struct write {
     struct raft_write base;
     struct hf_raft_driver *driver;
     enum write_kind kind;
-    uint64_t epoch, last; /* LOG */
-    bool own;             /* LOG: of proposals */
-    uint64_t seq;         /* VOTE */
+    uint64_t epoch, last;                            /* LOG */
+    bool own;                                        /* LOG: of proposals */
+    uint64_t seq;                                    /* VOTE */
     void (*done)(struct hf_raft_driver *d, int err); /* PLAIN */
 };
 
@@ -148,9 +148,10 @@ static void append(struct hf_raft_driver *d, const struct hf_raft_action *a,
         raft_requests_cut(d, first, -HF_ENOTLEADER);
         raft_items_cut(&d->items, first);
         for (uint64_t i = first; i <= last; i++) {
-            struct raft_item *item = a->u.append.source == HF_RAFT_FROM_CORE
-                                         ? core_item(a, d->last_time_ns)
-                                         : raft_item_ref(source->items[a->u.append.skip + i - first]);
+            struct raft_item *item =
+                a->u.append.source == HF_RAFT_FROM_CORE
+                    ? core_item(a, d->last_time_ns)
+                    : raft_item_ref(source->items[a->u.append.skip + i - first]);
 
             HF_ASSERT(item && raft_items_push(&d->items, item) == 0);
             if (item->entry.time_ns > d->last_time_ns) {
@@ -341,8 +342,8 @@ static void trim(struct hf_raft_driver *d)
     uint64_t to = d->items.first - 1, bytes = d->items.bytes;
     const struct raft_item *item;
 
-    while (to < d->trim_to && (bytes > HF_RAFT_KEEP_BYTES ||
-                               raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
+    while (to < d->trim_to &&
+           (bytes > HF_RAFT_KEEP_BYTES || raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
         item = raft_items_get(&d->items, to + 1);
         bytes -= item->bytes;
         to++;

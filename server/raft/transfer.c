@@ -171,8 +171,8 @@ static void chunk_read_run(struct hf_job *job)
     read->err = hf_disk_open(hf_env_disk(read->upload->driver->env), read->upload->path,
                              HF_FILE_READ_ONLY, &file);
     if (!read->err) {
-        read->err = read_whole(file, read->buf->data, m->u.snapshot.len_bytes,
-                               m->u.snapshot.offset_bytes);
+        read->err =
+            read_whole(file, read->buf->data, m->u.snapshot.len_bytes, m->u.snapshot.offset_bytes);
         hf_file_close(file);
     }
 }

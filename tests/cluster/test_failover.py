@@ -5,7 +5,7 @@ everything acknowledged is there afterwards.
 Each test runs the verifying workload (workload.py) and ends with whole(): every copy made, the list
 verified through a new mount, fsck clean, the replicas' digests equal at one entry.
 
-    HOLDFAST_META=3 pytest tests/cluster/test_failover.py [-m "not slow"] [-rP]
+    pytest tests/cluster/test_failover.py [-m "not slow"] [-rP]
 
 -rP prints the pauses; HOLDFAST_PAUSES=FILE collects them.
 """
@@ -27,9 +27,7 @@ from harness import ASAN, hf, mounts_below, processes_below, program, run, wait_
 from network import CLIENT, NetCluster
 from workload import METADATA, READS, Workload
 
-META = int(os.environ.get("HOLDFAST_META", "1"))  # as many as the server can have
-pytestmark = pytest.mark.skipif(META < 3, reason="HOLDFAST_META=3 runs the replicated metadata")
-
+SLOW, PLAIN = pytest.mark.slow, pytest.mark.plain
 SLOWER = 10 if ASAN else 1
 METADATA_PAUSE_MS = 3000 * SLOWER  # at a leader's death
 READ_PAUSE_MS = 1000 * SLOWER
@@ -136,6 +134,7 @@ def test_a_node_killed_every_20_seconds_for_10_minutes(three):
 # --- (b) SIGSTOP
 
 
+@PLAIN
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_node_that_hangs_for_10_seconds(three, who):
@@ -187,8 +186,9 @@ def still_served(net, load, leader_but, timeout=GO_ON):
     load.go_on(50, timeout)
 
 
+@PLAIN
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("clients", ["cut off too", "still reached"])
+@pytest.mark.parametrize("clients", ["cut off too", pytest.param("still reached", marks=SLOW)])
 def test_leader_cut_off_from_the_majority(net, clients):
     load = Workload(net, net.mount("a"))
     leader = net.leader()
@@ -204,6 +204,7 @@ def test_leader_cut_off_from_the_majority(net, clients):
              times.longest(METADATA, at, at + 30))
 
 
+@PLAIN
 @pytest.mark.limit(240)
 def test_follower_cut_off(net):
     load = Workload(net, net.mount("a"))
@@ -218,8 +219,9 @@ def test_follower_cut_off(net):
         assert term(net) == before, "a follower that comes back deposes nobody"
 
 
+@PLAIN
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("way", ["hears nobody", "is heard by nobody"])
+@pytest.mark.parametrize("way", ["hears nobody", pytest.param("is heard by nobody", marks=SLOW)])
 def test_one_way_cut_of_the_leader(net, way):
     load = Workload(net, net.mount("a"))
     leader = net.leader()
@@ -230,6 +232,7 @@ def test_one_way_cut_of_the_leader(net, way):
     whole(net, load)
 
 
+@PLAIN
 @pytest.mark.limit(300)
 def test_one_way_cut_of_a_follower(net):
     load = Workload(net, net.mount("a"))
@@ -241,8 +244,9 @@ def test_one_way_cut_of_a_follower(net):
     whole(net, load)
 
 
+@PLAIN
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("lead", ["is one of the cut ones", "is the third"])
+@pytest.mark.parametrize("lead", ["is one of the cut ones", pytest.param("is the third", marks=SLOW)])
 def test_partial_cut(net, lead):
     """A-B is cut, C sees both: there is a leader that serves, and leadership does not flap."""
     load = Workload(net, net.mount("a"))
@@ -318,8 +322,13 @@ DAMAGE = {f.__name__: f for f in (delete_all, delete_log, damage_log, damage_vot
 
 
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("who", ["leader", "follower"])
-@pytest.mark.parametrize("damage", list(DAMAGE))
+@pytest.mark.parametrize("damage, who", [
+    ("delete_all", "follower"), ("damage_log", "leader"),
+    pytest.param("delete_log", "follower", marks=PLAIN),
+    pytest.param("damage_vote", "follower", marks=PLAIN),
+    *(pytest.param(damage, who, marks=SLOW) for damage, who in [
+        ("damage_log", "follower"), ("delete_all", "leader"), ("delete_log", "leader"),
+        ("damage_vote", "leader")])])
 def test_metadata_lost_on_one_node_is_made_whole_while_the_cluster_serves(three, damage, who):
     load = Workload(three, three.mount("a"))
     leader = three.leader()
@@ -389,8 +398,9 @@ def fill_disk(where):
     return [path, path + "2"]
 
 
+@PLAIN
 @pytest.mark.limit(400)
-@pytest.mark.parametrize("who", ["leader", "follower"])
+@pytest.mark.parametrize("who", ["follower", pytest.param("leader", marks=SLOW)])
 def test_full_disk_on_one_node(small_disk, who):
     c = small_disk
     want = 1 if who == "leader" else 2
@@ -443,8 +453,9 @@ def test_rolling_restart_of_all_nodes(three):
 # --- (h) no majority
 
 
+@PLAIN
 @pytest.mark.limit(240)
-@pytest.mark.parametrize("left", ["leader", "follower"])
+@pytest.mark.parametrize("left", ["leader", pytest.param("follower", marks=SLOW)])
 def test_two_voters_down_acknowledge_nothing_until_one_is_back(three, left):
     load = Workload(three, three.mount("a"))
     leader = three.leader()
@@ -490,6 +501,7 @@ def judge_pauses(pauses):
         assert max(each) <= worst_allowed, f"{kind}: {[round(ms) for ms in each]} ms"
 
 
+@PLAIN
 @pytest.mark.limit(300)
 def test_pauses_when_the_leader_is_killed(three):
     judge_pauses(kill_leaders(three, 3))
@@ -504,6 +516,7 @@ def test_pauses_when_the_leader_is_killed_20_times(three):
 # --- the commands
 
 
+@PLAIN
 @pytest.mark.limit(240)
 def test_transfer_hands_the_lead_over_without_an_error(three):
     load = Workload(three, three.mount("a"))
@@ -555,6 +568,7 @@ def _node_ls(c):
     return json.loads(c.hf("node", "ls", "--json", "--config", c.conf).out)
 
 
+@PLAIN
 @pytest.mark.limit(240)
 def test_removal_that_would_lose_the_majority_is_refused(three):
     leader = three.leader()
@@ -576,6 +590,7 @@ def start_alone(c, node):
     return lambda: c.read(f"n{node}.log")
 
 
+@PLAIN
 def test_missing_peers_are_named_while_a_node_waits_for_them(make_cluster):
     c = make_cluster(metadata=3)
     log = start_alone(c, 1)
@@ -591,6 +606,7 @@ def test_missing_peers_are_named_while_a_node_waits_for_them(make_cluster):
     c.wait_voters(timeout=WHOLE)
 
 
+@PLAIN
 def test_two_of_three_serve_and_the_third_comes_later(three):
     load = Workload(three, three.mount("a"))
     last = others(three, three.leader())[0]
