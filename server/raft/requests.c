@@ -47,14 +47,15 @@ void hf_raft_driver_propose(struct hf_raft_driver *d, struct hf_raft_proposal *p
 static uint32_t make_items(struct hf_raft_driver *d, struct raft_item **items, uint32_t *sizes)
 {
     const uint64_t now_ns = hf_env_wall_ns(d->env);
-    uint64_t index = hf_raft_last_index(d->raft), bytes = 0;
+    const uint64_t first = hf_raft_last_index(d->raft) + 1;
+    uint64_t bytes = 0;
     struct hf_raft_proposal *p = d->queue.head;
     uint32_t count = 0;
 
     d->last_time_ns = now_ns > d->last_time_ns ? now_ns : d->last_time_ns;
     for (; p && count < RAFT_BATCH_ENTRIES_MAX; p = p->next) {
         struct hf_raft_entry entry = {
-            .index = ++index,
+            .index = first + count,
             .term = hf_raft_term(d->raft),
             .time_ns = d->last_time_ns,
             .type = HF_RAFT_ENTRY_NORMAL,
