@@ -292,6 +292,7 @@ int hf_raft_driver_open(struct hf_env *env, const struct hf_raft_driver_options 
     d->options.members = d->members;
     d->options.segment_bytes =
         options->segment_bytes ? options->segment_bytes : HF_RAFT_SEGMENT_BYTES;
+    d->options.keep_bytes = options->keep_bytes ? options->keep_bytes : HF_RAFT_KEEP_BYTES;
     d->options.election_ns = options->election_ns ? options->election_ns : HF_RAFT_ELECTION_NS;
     d->options.heartbeat_ns = options->heartbeat_ns ? options->heartbeat_ns : HF_RAFT_HEARTBEAT_NS;
     d->applied = options->applied.index;
