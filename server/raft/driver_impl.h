@@ -45,6 +45,7 @@ struct raft_out {
     struct iovec *iov;        /* owned */
     uint32_t count;
     struct hf_buf *chunk; /* of a snapshot */
+    struct iovec chunk_iov;
 };
 
 struct raft_upload; /* a snapshot on its way to a peer (transfer.c) */
@@ -109,7 +110,7 @@ struct hf_raft_driver {
     uint64_t waiting_said_ns;
     char waiting_for[160];
 
-    bool known;  /* hard says what the store is: no founding */
+    bool known;   /* hard says what the store is: no founding */
     bool unsaved; /* hard, or the emptied log, must be written before taking part */
     bool drop_log;
 
@@ -139,8 +140,7 @@ void raft_driver_run_soon(struct hf_raft_driver *d);
 void raft_driver_run(struct hf_task *task);
 void raft_driver_fail(struct hf_raft_driver *d, int err, const char *what);
 /** Write d->hard; @done (may be NULL) on the loop. */
-void raft_driver_persist(struct hf_raft_driver *d,
-                         void (*done)(struct hf_raft_driver *d, int err));
+void raft_driver_persist(struct hf_raft_driver *d, void (*done)(struct hf_raft_driver *d, int err));
 static inline bool raft_driver_runs(const struct hf_raft_driver *d)
 {
     return d->state == HF_RAFT_RUNNING;
