@@ -14,6 +14,9 @@
 #include "common/log/log.h"
 #include "server/raft/driver_impl.h"
 
+static_assert(sizeof(struct hf_raft_config) >= 4 + 4 * HF_RAFT_MEMBERS_MAX,
+              "the core counts no less than an entry with a configuration takes");
+
 #define CLOSE_POLL_NS (2 * HF_NS_PER_MS)
 #define MEMBERS_NS    HF_NS_PER_SEC
 
@@ -77,8 +80,7 @@ static bool log_fits(struct hf_raft_driver *d)
 
 static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, char **ret_error)
 {
-    const bool was_member =
-        !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
+    const bool was_member = !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
     const bool no_vote = found->vote_lost || (d->hard.incarnation == 0 && was_member);
     const bool no_log = d->hard.state != HF_RAFT_STORE_NEW && d->hard.incarnation != 0 &&
                         (found->log_lost || !log_fits(d));
@@ -164,6 +166,7 @@ int raft_driver_core_new(struct hf_raft_driver *d, const struct hf_raft_config *
         .window_entries_max = RAFT_WINDOW_ENTRIES_MAX,
         .window_bytes_max = RAFT_WINDOW_BYTES_MAX,
         .log_entries_max = RAFT_LOG_ENTRIES_MAX,
+        .head_bytes = HF_RAFT_ENTRY_HEAD_BYTES,
         .snapshot_chunk_bytes = RAFT_CHUNK_BYTES,
         .promote_lag_max = RAFT_PROMOTE_LAG_MAX,
     };
@@ -378,18 +381,17 @@ static int parse_entries(const struct hf_raft_msg *msg, const struct hf_buf *bul
 
     for (uint32_t i = 0; i < msg->u.append.count; i++) {
         size_t used;
-        int err = left ? raft_item_parse(at, left, msg->u.append.prev_index + 1 + i, &items[i],
-                                         &used)
-                       : -EBADMSG;
+        int err =
+            left ? raft_item_parse(at, left, msg->u.append.prev_index + 1 + i, &items[i], &used)
+                 : -EBADMSG;
 
         if (err) {
             return err;
         }
         at += used;
         left -= used;
-        heads[i] = (struct hf_raft_head){.term = items[i]->entry.term,
-                                         .bytes = items[i]->bytes,
-                                         .type = items[i]->entry.type};
+        heads[i] = (struct hf_raft_head){
+            .term = items[i]->entry.term, .bytes = items[i]->bytes, .type = items[i]->entry.type};
         if (heads[i].type == HF_RAFT_ENTRY_CONFIG) {
             if (configs_used == HF_RAFT_MEMBERS_MAX ||
                 hf_raft_config_decode(items[i]->entry.msg, items[i]->entry.msg_len,

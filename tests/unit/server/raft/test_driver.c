@@ -342,6 +342,33 @@ static void what_the_core_does_not_take_yet_waits_in_order(void **state)
     cl_free(c);
 }
 
+static void the_largest_entry_behind_a_new_leaders_no_op_gets_through(void **state)
+{
+    struct cluster *c = cl_new(71, 3);
+    struct cl_node *leader, *away;
+    struct cl_proposal *p;
+
+    (void)state;
+    c->segment_bytes = 16u << 20;
+    cl_start_all(c);
+    cl_fill(c, 3);
+    leader = cl_leader(c);
+    away = cl_other(c, leader);
+    cl_kill(away, CL_CRASH);
+    leader = cl_wait_leader(c);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    cl_kill(leader, CL_CRASH); /* the two that are left elect anew: a no-op */
+    cl_start(leader);
+    leader = cl_wait_leader(c);
+    p = cl_propose_bytes(leader, HF_RAFT_ENTRY_MAX - HF_RAFT_ENTRY_HEAD_BYTES - sizeof(p->value));
+    hf_sim_run_ns(c->sim, SEC);
+    assert_int_equal(p->end, CL_APPLIED);
+    cl_start(away); /* gets both in one message, if they fit */
+    hf_sim_run_ns(c->sim, 5 * SEC);
+    cl_settle(c);
+    cl_free(c);
+}
+
 /* Snapshots */
 
 static void lag(struct cluster *c, struct cl_node **ret_n)
@@ -479,6 +506,7 @@ int main(void)
         cmocka_unit_test(a_leader_whose_disk_gives_up_fails_and_another_goes_on),
         cmocka_unit_test(a_follower_with_a_full_disk_catches_up_when_there_is_room),
         cmocka_unit_test(what_the_core_does_not_take_yet_waits_in_order),
+        cmocka_unit_test(the_largest_entry_behind_a_new_leaders_no_op_gets_through),
         cmocka_unit_test(a_member_far_behind_gets_a_snapshot_while_others_go_on),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
