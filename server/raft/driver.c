@@ -82,8 +82,10 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
 {
     const bool was_member = !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
     const bool no_vote = found->vote_lost || (d->hard.incarnation == 0 && was_member);
+    /* A store that takes part has a record in its log from the beginning. */
+    const bool none = d->hard.state == HF_RAFT_STORE_FOUNDED && found->log_empty;
     const bool no_log = d->hard.state != HF_RAFT_STORE_NEW && d->hard.incarnation != 0 &&
-                        (found->log_lost || !log_fits(d));
+                        (none || found->log_lost || !log_fits(d));
 
     if (d->hard.incarnation && d->hard.node.v != d->options.self.v) {
         (void)asprintf(ret_error,
@@ -212,7 +214,8 @@ static void found_alone(struct hf_raft_driver *d)
     d->hard.founders[0] = (struct hf_raft_founder){d->options.self, d->hard.incarnation};
     d->hard.founder_count = 1;
     d->hard.state = HF_RAFT_STORE_FOUNDED;
-    d->known = d->unsaved = true;
+    d->known = true;
+    empty_log(d);
 }
 
 static int open_state(struct hf_raft_driver *d, char **ret_error)
@@ -330,11 +333,12 @@ static void saved(struct hf_raft_driver *d, int err)
     if (err) {
         raft_driver_fail(d, err, "the vote cannot be written");
     } else if (d->state == HF_RAFT_FOUNDING) {
+        d->known = true;
         raft_driver_go(d);
     }
 }
 
-static void log_dropped(struct raft_write *write, int err)
+static void log_begun(struct raft_write *write, int err)
 {
     struct hf_raft_driver *d = write->ctx;
 
@@ -348,6 +352,16 @@ static void log_dropped(struct raft_write *write, int err)
     raft_driver_persist(d, saved);
 }
 
+void raft_driver_begin(struct hf_raft_driver *d)
+{
+    struct raft_write *write = calloc(1, sizeof(*write));
+
+    HF_ASSERT(write);
+    *write = (struct raft_write){.done = log_begun, .ctx = d};
+    d->writes++;
+    raft_disk_reset(d->disk, d->options.applied.index, write);
+}
+
 void hf_raft_driver_start(struct hf_raft_driver *d)
 {
     hf_assert_loop(d->env);
@@ -356,12 +370,7 @@ void hf_raft_driver_start(struct hf_raft_driver *d)
     if (!d->known) {
         raft_found_start(d);
     } else if (d->drop_log) {
-        struct raft_write *write = calloc(1, sizeof(*write));
-
-        HF_ASSERT(write);
-        *write = (struct raft_write){.done = log_dropped, .ctx = d};
-        d->writes++;
-        raft_disk_reset(d->disk, d->options.applied.index, write);
+        raft_driver_begin(d);
     } else if (d->unsaved) {
         raft_driver_persist(d, saved);
     } else {

@@ -123,6 +123,9 @@ struct hf_raft_driver {
 /* driver.c */
 /** Make the core of what the disk held, with @config where nothing was applied yet. */
 int raft_driver_core_new(struct hf_raft_driver *d, const struct hf_raft_config *config);
+/** Empty the log, durably, then write what the store is to be from now on, then take part: where
+ *  the vote says that a store takes part, a log without any record was lost. */
+void raft_driver_begin(struct hf_raft_driver *d);
 /** The store is what it is to be, durably: take part. */
 void raft_driver_go(struct hf_raft_driver *d);
 

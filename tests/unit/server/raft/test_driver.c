@@ -130,6 +130,37 @@ static void lose(struct cl_node *n, enum loss loss)
     }
 }
 
+/* With checkpoints and without. */
+static void a_lost_store_abstains_learns_and_votes_again(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2 * LOSSES; i++) {
+        struct cluster *c = cl_new(20 + i, 3);
+        struct cl_node *n;
+
+        c->checkpoint_every = i % 2 ? 10 : 100000;
+        cl_start_all(c);
+        cl_fill(c, 40);
+        n = cl_other(c, cl_leader(c));
+        lose(n, (enum loss)(i / 2));
+        n->damaged = true;
+        cl_start(n);
+        hf_sim_run_ns(c->sim, 100 * MSEC);
+        assert_true(cl_status(n).abstaining);
+        assert_true(hf_sim_run_until(c->sim, is_whole, n, 60 * SEC));
+        hf_sim_run_ns(c->sim, SEC);
+        n->damaged = false;
+        cl_fill(c, 5);
+        /* It counts: with the third one away there is a majority. */
+        cl_kill(n == &c->nodes[2] ? cl_other(c, n) : &c->nodes[2], CL_CRASH);
+        cl_fill(c, 5);
+        cl_kill(n, CL_POWER);
+        cl_start_all(c);
+        cl_settle(c);
+        cl_free(c);
+    }
+}
+
 static void two_lost_stores_of_three_elect_nobody(void **state)
 {
     struct cluster *c = cl_new(30, 3);
@@ -498,6 +529,7 @@ int main(void)
         cmocka_unit_test(founding_waits_for_a_missing_peer_and_names_it),
         cmocka_unit_test(a_store_with_objects_of_a_lost_cluster_founds_none),
         cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_founds_one_cluster),
+        cmocka_unit_test(a_lost_store_abstains_learns_and_votes_again),
         cmocka_unit_test(two_lost_stores_of_three_elect_nobody),
         cmocka_unit_test(a_flipped_record_makes_a_member_abstain),
         cmocka_unit_test(a_leader_killed_under_proposals_loses_nothing_answered),
