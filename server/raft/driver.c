@@ -78,6 +78,15 @@ static bool log_fits(struct hf_raft_driver *d)
     return fits;
 }
 
+/* The cluster is this node, as far as no checkpoint says otherwise. */
+static void alone(struct hf_raft_driver *d)
+{
+    d->hard.founders[0] = (struct hf_raft_founder){d->options.self, d->hard.incarnation};
+    d->hard.founder_count = 1;
+    d->hard.state = HF_RAFT_STORE_FOUNDED;
+    d->unsaved = true;
+}
+
 static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, char **ret_error)
 {
     const bool was_member = !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
@@ -102,9 +111,8 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
     }
     if (no_vote && only_voter(d)) {
         hf_log(HF_LOG_WARN, "raft", "vote lost", "what=\"nobody else votes: it does not matter\"");
-        d->hard.state = HF_RAFT_STORE_FOUNDED;
         d->hard.incarnation = fresh_incarnation(d);
-        d->unsaved = true;
+        alone(d);
     } else if (no_vote || no_log) {
         hf_log(HF_LOG_ERROR, "raft", "store damaged",
                "lost=\"%s\" what=\"it cannot vary what it promised: this node neither votes nor "
@@ -208,16 +216,6 @@ static void founders_config(const struct hf_raft_driver *d, struct hf_raft_confi
     }
 }
 
-/* One metadata node, and nothing anywhere: founded without asking anybody. */
-static void found_alone(struct hf_raft_driver *d)
-{
-    d->hard.founders[0] = (struct hf_raft_founder){d->options.self, d->hard.incarnation};
-    d->hard.founder_count = 1;
-    d->hard.state = HF_RAFT_STORE_FOUNDED;
-    d->known = true;
-    empty_log(d);
-}
-
 static int open_state(struct hf_raft_driver *d, char **ret_error)
 {
     const struct raft_disk_options options = {
@@ -242,7 +240,9 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
                        "that they named; put the directory back, or, to begin with nothing, remove "
                        "the data directories of all nodes");
         }
-        found_alone(d);
+        alone(d); /* founded without asking anybody */
+        empty_log(d);
+        d->known = true;
     }
     for (uint64_t i = 0; i < d->items.count; i++) {
         const uint64_t time_ns = raft_items_get(&d->items, d->items.first + i)->entry.time_ns;

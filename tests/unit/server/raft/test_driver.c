@@ -68,6 +68,28 @@ static void a_store_with_objects_of_a_lost_cluster_founds_none(void **state)
     cl_free(c);
 }
 
+static void a_power_cut_at_any_disk_call_of_founding_alone_is_got_over(void **state)
+{
+    bool struck = true;
+
+    (void)state;
+    for (uint64_t n = 0; struck; n++) {
+        struct cluster *c = cl_new(500 + n, 1);
+        struct hf_sim_disk *disk = hf_sim_disk(c->nodes[0].env);
+
+        hf_sim_disk_fail_at(disk, hf_sim_disk_calls(disk) + n, HF_SIM_FAULT_POWER_CUT);
+        if (cl_try_start(&c->nodes[0]) == 0) {
+            hf_sim_run_ns(c->sim, 3 * SEC);
+        }
+        struck = hf_sim_disk_struck(disk) > 0;
+        cl_kill(&c->nodes[0], CL_POWER);
+        cl_start_all(c);
+        cl_fill(c, 3);
+        cl_settle(c);
+        cl_free(c);
+    }
+}
+
 static void a_power_cut_at_any_disk_call_of_founding_founds_one_cluster(void **state)
 {
     bool struck = true;
@@ -157,6 +179,38 @@ static void a_lost_store_abstains_learns_and_votes_again(void **state)
         cl_kill(n, CL_POWER);
         cl_start_all(c);
         cl_settle(c);
+        cl_free(c);
+    }
+}
+
+static void an_only_voter_that_lost_its_vote_goes_on(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct cluster *c = cl_new(28 + i, 1);
+
+        c->checkpoint_every = i ? 10 : 100000;
+        cl_start_all(c);
+        cl_fill(c, 30);
+        lose(&c->nodes[0], LOST_VOTE);
+        cl_start_all(c);
+        cl_fill(c, 10);
+        cl_settle(c);
+        cl_free(c);
+    }
+}
+
+static void an_only_voter_that_lost_its_log_is_not_opened(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct cluster *c = cl_new(26 + i, 1);
+
+        c->checkpoint_every = i ? 10 : 100000;
+        cl_start_all(c);
+        cl_fill(c, 30);
+        lose(&c->nodes[0], LOST_LOG);
+        assert_int_equal(cl_try_start(&c->nodes[0]), -EBADMSG);
         cl_free(c);
     }
 }
@@ -529,7 +583,10 @@ int main(void)
         cmocka_unit_test(founding_waits_for_a_missing_peer_and_names_it),
         cmocka_unit_test(a_store_with_objects_of_a_lost_cluster_founds_none),
         cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_founds_one_cluster),
+        cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_alone_is_got_over),
         cmocka_unit_test(a_lost_store_abstains_learns_and_votes_again),
+        cmocka_unit_test(an_only_voter_that_lost_its_vote_goes_on),
+        cmocka_unit_test(an_only_voter_that_lost_its_log_is_not_opened),
         cmocka_unit_test(two_lost_stores_of_three_elect_nobody),
         cmocka_unit_test(a_flipped_record_makes_a_member_abstain),
         cmocka_unit_test(a_leader_killed_under_proposals_loses_nothing_answered),
