@@ -14,6 +14,9 @@
 #include "common/log/log.h"
 #include "server/raft/driver_impl.h"
 
+static_assert(sizeof(struct hf_raft_config) >= 4 + 4 * HF_RAFT_MEMBERS_MAX,
+              "the core counts no less than an entry with a configuration takes");
+
 #define CLOSE_POLL_NS (2 * HF_NS_PER_MS)
 #define MEMBERS_NS    HF_NS_PER_SEC
 
@@ -75,12 +78,23 @@ static bool log_fits(struct hf_raft_driver *d)
     return fits;
 }
 
+/* The cluster is this node, as far as no checkpoint says otherwise. */
+static void alone(struct hf_raft_driver *d)
+{
+    d->hard.founders[0] = (struct hf_raft_founder){d->options.self, d->hard.incarnation};
+    d->hard.founder_count = 1;
+    d->hard.state = HF_RAFT_STORE_FOUNDED;
+    d->unsaved = true;
+}
+
 static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, char **ret_error)
 {
     const bool was_member = !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
     const bool no_vote = found->vote_lost || (d->hard.incarnation == 0 && was_member);
+    /* A store that takes part has a record in its log from the beginning. */
+    const bool none = d->hard.state == HF_RAFT_STORE_FOUNDED && found->log_empty;
     const bool no_log = d->hard.state != HF_RAFT_STORE_NEW && d->hard.incarnation != 0 &&
-                        (found->log_lost || !log_fits(d));
+                        (none || found->log_lost || !log_fits(d));
 
     if (d->hard.incarnation && d->hard.node.v != d->options.self.v) {
         (void)asprintf(ret_error,
@@ -97,9 +111,8 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
     }
     if (no_vote && only_voter(d)) {
         hf_log(HF_LOG_WARN, "raft", "vote lost", "what=\"nobody else votes: it does not matter\"");
-        d->hard.state = HF_RAFT_STORE_FOUNDED;
         d->hard.incarnation = fresh_incarnation(d);
-        d->unsaved = true;
+        alone(d);
     } else if (no_vote || no_log) {
         hf_log(HF_LOG_ERROR, "raft", "store damaged",
                "lost=\"%s\" what=\"it cannot vary what it promised: this node neither votes nor "
@@ -163,6 +176,7 @@ int raft_driver_core_new(struct hf_raft_driver *d, const struct hf_raft_config *
         .window_entries_max = RAFT_WINDOW_ENTRIES_MAX,
         .window_bytes_max = RAFT_WINDOW_BYTES_MAX,
         .log_entries_max = RAFT_LOG_ENTRIES_MAX,
+        .head_bytes = HF_RAFT_ENTRY_HEAD_BYTES,
         .snapshot_chunk_bytes = RAFT_CHUNK_BYTES,
         .promote_lag_max = RAFT_PROMOTE_LAG_MAX,
     };
@@ -202,15 +216,6 @@ static void founders_config(const struct hf_raft_driver *d, struct hf_raft_confi
     }
 }
 
-/* One metadata node, and nothing anywhere: founded without asking anybody. */
-static void found_alone(struct hf_raft_driver *d)
-{
-    d->hard.founders[0] = (struct hf_raft_founder){d->options.self, d->hard.incarnation};
-    d->hard.founder_count = 1;
-    d->hard.state = HF_RAFT_STORE_FOUNDED;
-    d->known = d->unsaved = true;
-}
-
 static int open_state(struct hf_raft_driver *d, char **ret_error)
 {
     const struct raft_disk_options options = {
@@ -235,7 +240,9 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
                        "that they named; put the directory back, or, to begin with nothing, remove "
                        "the data directories of all nodes");
         }
-        found_alone(d);
+        alone(d); /* founded without asking anybody */
+        empty_log(d);
+        d->known = true;
     }
     for (uint64_t i = 0; i < d->items.count; i++) {
         const uint64_t time_ns = raft_items_get(&d->items, d->items.first + i)->entry.time_ns;
@@ -292,6 +299,7 @@ int hf_raft_driver_open(struct hf_env *env, const struct hf_raft_driver_options 
     d->options.members = d->members;
     d->options.segment_bytes =
         options->segment_bytes ? options->segment_bytes : HF_RAFT_SEGMENT_BYTES;
+    d->options.keep_bytes = options->keep_bytes ? options->keep_bytes : HF_RAFT_KEEP_BYTES;
     d->options.election_ns = options->election_ns ? options->election_ns : HF_RAFT_ELECTION_NS;
     d->options.heartbeat_ns = options->heartbeat_ns ? options->heartbeat_ns : HF_RAFT_HEARTBEAT_NS;
     d->applied = options->applied.index;
@@ -326,11 +334,12 @@ static void saved(struct hf_raft_driver *d, int err)
     if (err) {
         raft_driver_fail(d, err, "the vote cannot be written");
     } else if (d->state == HF_RAFT_FOUNDING) {
+        d->known = true;
         raft_driver_go(d);
     }
 }
 
-static void log_dropped(struct raft_write *write, int err)
+static void log_begun(struct raft_write *write, int err)
 {
     struct hf_raft_driver *d = write->ctx;
 
@@ -344,6 +353,16 @@ static void log_dropped(struct raft_write *write, int err)
     raft_driver_persist(d, saved);
 }
 
+void raft_driver_begin(struct hf_raft_driver *d)
+{
+    struct raft_write *write = calloc(1, sizeof(*write));
+
+    HF_ASSERT(write);
+    *write = (struct raft_write){.done = log_begun, .ctx = d};
+    d->writes++;
+    raft_disk_reset(d->disk, d->options.applied.index, write);
+}
+
 void hf_raft_driver_start(struct hf_raft_driver *d)
 {
     hf_assert_loop(d->env);
@@ -352,12 +371,7 @@ void hf_raft_driver_start(struct hf_raft_driver *d)
     if (!d->known) {
         raft_found_start(d);
     } else if (d->drop_log) {
-        struct raft_write *write = calloc(1, sizeof(*write));
-
-        HF_ASSERT(write);
-        *write = (struct raft_write){.done = log_dropped, .ctx = d};
-        d->writes++;
-        raft_disk_reset(d->disk, d->options.applied.index, write);
+        raft_driver_begin(d);
     } else if (d->unsaved) {
         raft_driver_persist(d, saved);
     } else {

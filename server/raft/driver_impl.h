@@ -45,6 +45,7 @@ struct raft_out {
     struct iovec *iov;        /* owned */
     uint32_t count;
     struct hf_buf *chunk; /* of a snapshot */
+    struct iovec chunk_iov;
 };
 
 struct raft_upload; /* a snapshot on its way to a peer (transfer.c) */
@@ -121,6 +122,9 @@ struct hf_raft_driver {
 /* driver.c */
 /** Make the core of what the disk held, with @config where nothing was applied yet. */
 int raft_driver_core_new(struct hf_raft_driver *d, const struct hf_raft_config *config);
+/** Empty the log, durably, then write what the store is to be from now on, then take part: where
+ *  the vote says that a store takes part, a log without any record was lost. */
+void raft_driver_begin(struct hf_raft_driver *d);
 /** The store is what it is to be, durably: take part. */
 void raft_driver_go(struct hf_raft_driver *d);
 

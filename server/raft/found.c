@@ -38,16 +38,6 @@ static struct hf_raft_found own(const struct hf_raft_driver *d)
 
 /* Deciding */
 
-static void decided(struct hf_raft_driver *d, int err)
-{
-    if (err) {
-        raft_driver_fail(d, err, "the vote cannot be written");
-    } else if (d->state == HF_RAFT_FOUNDING) {
-        d->known = true;
-        raft_driver_go(d);
-    }
-}
-
 static void found_cluster(struct hf_raft_driver *d, const struct hf_raft_founder *founders,
                           uint32_t count)
 {
@@ -66,7 +56,7 @@ static void found_cluster(struct hf_raft_driver *d, const struct hf_raft_founder
         raft_driver_fail(d, -ENOMEM, "out of memory");
         return;
     }
-    raft_driver_persist(d, decided);
+    raft_driver_begin(d);
 }
 
 static void join_cluster(struct hf_raft_driver *d, struct hf_node_id of)
@@ -85,7 +75,7 @@ static void join_cluster(struct hf_raft_driver *d, struct hf_node_id of)
         raft_driver_fail(d, -ENOMEM, "out of memory");
         return;
     }
-    raft_driver_persist(d, decided);
+    raft_driver_begin(d);
 }
 
 static bool names(const struct hf_raft_found *found, struct hf_node_id node, uint64_t incarnation)

@@ -30,7 +30,6 @@ static void sent(void *arg)
 static void send_now(struct raft_out *out)
 {
     struct hf_raft_driver *d = out->driver;
-    struct iovec chunk;
     uint8_t bytes[HF_RPC_MSG_MAX];
     size_t len;
 
@@ -40,9 +39,9 @@ static void send_now(struct raft_out *out)
     }
     d->sends++;
     if (out->chunk) {
-        chunk =
+        out->chunk_iov =
             (struct iovec){.iov_base = out->chunk->data, .iov_len = out->msg.u.snapshot.len_bytes};
-        d->options.net.send(d->options.net.ctx, out->to, bytes, len, &chunk, 1, sent, out);
+        d->options.net.send(d->options.net.ctx, out->to, bytes, len, &out->chunk_iov, 1, sent, out);
     } else {
         d->options.net.send(d->options.net.ctx, out->to, bytes, len, out->iov, (int)out->count,
                             sent, out);

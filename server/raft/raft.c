@@ -60,7 +60,7 @@ bool hf_raft_write_stalled(const struct hf_raft *r, uint64_t limit_ns)
 
 void hf_raft_append_own(struct hf_raft *r, uint8_t type, const struct hf_raft_config *config)
 {
-    const uint32_t bytes = config ? (uint32_t)sizeof(*config) : 0;
+    const uint32_t bytes = r->options.head_bytes + (config ? (uint32_t)sizeof(*config) : 0);
     struct hf_raft_action *a = hf_raft_act(r, HF_RAFT_ACT_APPEND);
 
     hf_raft_write_begins(r);

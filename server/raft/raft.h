@@ -321,6 +321,8 @@ struct hf_raft_options {
     uint64_t window_bytes_max;
     uint64_t log_entries_max;      /* between the trimmed head and last; only the no-op of a won
                                      election goes beyond */
+    uint32_t head_bytes;           /* that an entry's encoding adds; counted for the core's own, in
+                                      the sizes the driver gives it is included */
     uint32_t snapshot_chunk_bytes; /* >= 1 */
     uint64_t promote_lag_max;      /* entries a learner may lag and still be promoted */
     void *(*alloc)(size_t bytes);  /* NULL: malloc; what it gives goes to free() */

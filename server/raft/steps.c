@@ -342,8 +342,8 @@ static void trim(struct hf_raft_driver *d)
     uint64_t to = d->items.first - 1, bytes = d->items.bytes;
     const struct raft_item *item;
 
-    while (to < d->trim_to &&
-           (bytes > HF_RAFT_KEEP_BYTES || raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
+    while (to < d->trim_to && (bytes > d->options.keep_bytes ||
+                               raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
         item = raft_items_get(&d->items, to + 1);
         bytes -= item->bytes;
         to++;
