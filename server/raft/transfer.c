@@ -94,9 +94,11 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
                    up->peer.v, (unsigned long long)snapshot->index,
                    (unsigned long long)snapshot->total_bytes);
         }
+        up->reads++; /* the step may close it: it ends below */
         if (raft_driver_step(d, &event, NULL) != 0) {
             up->open = false;
         }
+        up->reads--;
     }
     upload_end(up);
 }
