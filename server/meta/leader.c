@@ -74,6 +74,7 @@ static void leader_free(struct hf_leader *leader)
     hf_sessions_fini(leader);
     hf_waiters_fini(leader);
     hf_opens_fini(&leader->opens);
+    hf_recent_fini(&leader->recent);
     hf_reaper_fini(leader);
     hf_nodes_fini(leader);
     hf_copier_fini(leader);
@@ -93,6 +94,7 @@ static int init_parts(struct hf_leader *leader)
     hf_purger_init(leader);
     err = err ? err : hf_leader_reads_init(leader);
     err = err ? err : hf_opens_init(&leader->opens);
+    err = err ? err : hf_recent_init(&leader->recent);
     err = err ? err : hf_waiters_init(leader);
     err = err ? err : hf_reaper_init(leader);
     return err ? err : hf_sessions_init(leader);

@@ -7,6 +7,7 @@
  *     reads.c     looks, OPEN, RELEASE, RENEW
  *     sessions.c  what the leader knows of each session; eviction
  *     opens.c     who holds which inode open        inflight.c  names in flight
+ *     recent.c    who looked an inode up just now
  *     waiters.c   lock waiters                      space.c   budgets, free space
  *     nodes.c     heartbeats, node states           inventory.c  what a node really holds
  *     copier.c    degraded objects                  reaper.c  dead objects
@@ -25,6 +26,7 @@
 #include "server/meta/opens.h"
 #include "server/meta/purger.h"
 #include "server/meta/reaper.h"
+#include "server/meta/recent.h"
 #include "server/meta/replica_impl.h"
 #include "server/meta/sessions.h"
 #include "server/meta/space.h"
@@ -111,6 +113,7 @@ struct hf_leader {
 
     struct hf_sessions sessions;
     struct hf_opens opens;
+    struct hf_recent recent;
     struct hf_waiters waiters;
     struct hf_nodes nodes;
     struct hf_copier copier;

@@ -114,6 +114,8 @@ static void refuse_run(struct hf_task *task)
 struct holder_list {
     uint64_t *ids;
     uint32_t count, cap;
+    struct hf_leader *leader;
+    struct hf_session_id by; /* who unlinks */
     int err;
 };
 
@@ -135,12 +137,29 @@ static void holder_add(void *ctx, struct hf_session_id id)
     list->ids[list->count++] = id.v;
 }
 
-/* Sessions that hold @ino open, and those that have not told yet. */
-static struct holder_list find_holders(struct hf_leader *leader, struct hf_ino ino)
+static void recent_add(void *ctx, struct hf_session_id id)
 {
-    struct holder_list list = {0};
+    struct holder_list *list = ctx;
+
+    if (id.v == list->by.v || !hf_sessions_find(list->leader, id)) {
+        return; /* the first one's own kernel knows better */
+    }
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (list->ids[i] == id.v) {
+            return;
+        }
+    }
+    holder_add(list, id);
+}
+
+/* Sessions that hold @ino open, or are about to, and those that have not told yet. */
+static struct holder_list find_holders(struct hf_leader *leader, struct hf_ino ino,
+                                       struct hf_session_id by)
+{
+    struct holder_list list = {.leader = leader, .by = by};
 
     hf_opens_holders(&leader->opens, ino, holder_add, &list);
+    hf_recent_each(&leader->recent, ino, hf_env_mono_ns(leader->env), recent_add, &list);
     for (struct hf_lsession *s = leader->sessions.head; s && leader->sessions.unclaimed > 0;
          s = s->next) {
         if (!s->claimed && !hf_opens_has(&leader->opens, s->opens.id, ino)) {
@@ -198,7 +217,7 @@ static int fill_holders(struct hf_leader *leader, struct hf_lop *lop)
     int err = 0;
 
     if (name && !hf_leader_lookup(leader, parent, name, len, &attr)) {
-        list = find_holders(leader, attr.ino);
+        list = find_holders(leader, attr.ino, lop->op.session);
         err = list.err;
         if (!err) {
             hf_inflight_guard(&leader->inflight, &lop->victim, attr.ino);

@@ -27,7 +27,8 @@ static bool holds(struct hf_leader *leader, struct hf_ino ino, struct hf_session
     const struct hf_lsession *s = hf_sessions_find(leader, session);
 
     /* Its end releases everything; until it has told, it holds everything. */
-    return !s || !s->claimed || hf_opens_has(&leader->opens, session, ino);
+    return !s || !s->claimed || hf_opens_has(&leader->opens, session, ino) ||
+           hf_recent_has(&leader->recent, ino, session, hf_env_mono_ns(leader->env));
 }
 
 /* Release what is not held. @only: that inode's holders; 0: any. @session likewise. */

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/base/assert.h"
 #include "common/base/buf.h"
@@ -215,6 +216,10 @@ static void run(struct hf_leader *leader, struct hf_lread *read)
                          leader->scratch->cap_bytes > HF_FRAME_BULK_MAX
                              ? HF_FRAME_BULK_MAX
                              : leader->scratch->cap_bytes);
+            if (rd->op == HF_RD_LOOKUP && !reply.err && session && S_ISREG(reply.attr.mode)) {
+                hf_recent_note(&leader->recent, reply.attr.ino, session->opens.id,
+                               hf_env_mono_ns(leader->env));
+            }
             if (rd->op == HF_RD_STATFS && !reply.err) {
                 hf_space_statfs(leader, &reply);
             }

@@ -996,6 +996,52 @@ static void a_file_nobody_holds_goes_with_its_name(void **state)
     assert_int_equal(getattr(w, ino), -ENOENT);
 }
 
+static int lookup_by(struct world *w, const struct session *s, const char *name)
+{
+    struct hf_meta_read rd = {.op = HF_RD_LOOKUP,
+                              .session = s->id,
+                              .ino = {HF_INO_ROOT},
+                              .name = name,
+                              .name_len = strlen(name)};
+
+    return run_read(w, &rd).err;
+}
+
+static void a_file_unlinked_between_look_and_open_can_be_opened(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = create(w, &s, "a"), other = create(w, &s, "b");
+
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, other), 0);
+    assert_int_equal(lookup_by(w, &t, "a"), 0);
+    assert_int_equal(lookup_by(w, &t, "b"), 0);
+    assert_int_equal(unlink_name(w, &s, "a"), 0);
+    assert_int_equal(inode_read(w, &t, HF_RD_OPEN, ino), 0);
+    hf_sim_run_ns(w->sim, 2 * SEC); /* what was looked up is forgotten */
+    assert_int_equal(unlink_name(w, &s, "b"), 0);
+    assert_int_not_equal(inode_read(w, &t, HF_RD_OPEN, other), 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, ino), 0); /* held open */
+    assert_int_equal(inode_read(w, &t, HF_RD_RELEASE, ino), 0);
+    hf_sim_run_ns(w->sim, 2 * SEC);
+    assert_int_equal(getattr(w, ino), -ENOENT);
+}
+
+static void a_file_looked_up_and_never_opened_goes_soon_after_its_name(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = create(w, &s, "a");
+
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
+    assert_int_equal(lookup_by(w, &t, "a"), 0);
+    assert_int_equal(unlink_name(w, &s, "a"), 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, ino), -ENOENT);
+}
+
 static void rename_over_an_open_file_keeps_it_for_its_holder(void **state)
 {
     struct world *w = *state;
@@ -1823,6 +1869,8 @@ int main(void)
         T(pipelined_ops_on_one_name_go_in_order),
         T(an_open_file_outlives_its_name_until_it_is_released),
         T(a_file_nobody_holds_goes_with_its_name),
+        T(a_file_unlinked_between_look_and_open_can_be_opened),
+        T(a_file_looked_up_and_never_opened_goes_soon_after_its_name),
         T(rename_over_an_open_file_keeps_it_for_its_holder),
         T(an_open_during_an_unlink_is_answered_after_it),
         T(a_release_during_an_unlink_leaves_no_orphan),
