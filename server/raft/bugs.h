@@ -30,6 +30,9 @@
     X(read_no_round, "reads do not wait for a round of heartbeats")                                \
     X(read_before_own_commit, "reads do not wait for an entry of the leader's term")               \
     X(read_old_round, "a round that began before the read confirms it")                            \
+    X(lease_no_promise, "voters elect another while the leader counts on them")                    \
+    X(lease_too_long, "the leader counts on the voters for longer than they promise")              \
+    X(lease_after_transfer, "the leader serves by its lease after it asked another to lead")       \
     X(abstain_votes, "a node that lost its log votes")                                             \
     X(abstain_acks, "a node that lost its log is counted at once")                                 \
     X(result_of_old_term, "append results of an older term count")                                 \

@@ -169,6 +169,7 @@ int raft_driver_core_new(struct hf_raft_driver *d, const struct hf_raft_config *
         .abstain = d->hard.abstain,
         .election_timeout_ns = d->options.election_ns,
         .heartbeat_ns = d->options.heartbeat_ns,
+        .lease_ns = d->options.election_ns / 5 * 2,
         .batch_entries_max = RAFT_BATCH_ENTRIES_MAX,
         .batch_bytes_max = RAFT_BATCH_BYTES_MAX,
         .inflight_msgs_max = RAFT_INFLIGHT_MSGS_MAX,
@@ -497,7 +498,7 @@ void hf_raft_driver_status(const struct hf_raft_driver *d, struct hf_raft_driver
         .log_bytes = d->disk ? raft_disk_bytes(d->disk) : 0,
         .kept_bytes = d->items.bytes,
         .syncs = d->syncs,
-        .now_ns = hf_env_mono_ns(d->env),
+        .now_ns = hf_env_boot_ns(d->env),
     };
     memcpy(ret->waiting_for, d->waiting_for, sizeof(ret->waiting_for));
     if (!d->raft) {

@@ -64,6 +64,14 @@ static bool leader_lives(const struct hf_raft *r)
            (r->leader.v != 0 && r->now_ns - r->heard_ns < r->options.election_timeout_ns);
 }
 
+void hf_raft_promise(struct hf_raft *r)
+{
+    r->promised_until_ns = r->now_ns + r->options.lease_ns + r->options.lease_ns / 4;
+    if (HF_RAFT_BUG(lease_no_promise)) {
+        r->promised_until_ns = 0;
+    }
+}
+
 /* Its connection broke: it died, or this node is cut off from it. The others are asked soon; they
  * refuse as long as they hear it. */
 void hf_raft_leader_lost(struct hf_raft *r)
@@ -71,7 +79,8 @@ void hf_raft_leader_lost(struct hf_raft *r)
     const uint64_t timeout = r->options.election_timeout_ns;
 
     r->heard_ns = r->now_ns > timeout ? r->now_ns - timeout : 0;
-    r->election_ns = raft_min(r->election_ns, r->now_ns + random_next(r) % r->options.heartbeat_ns);
+    r->election_ns = raft_min(r->election_ns, raft_max(r->now_ns, r->promised_until_ns) +
+                                                  random_next(r) % r->options.heartbeat_ns);
 }
 
 static bool up_to_date(const struct hf_raft *r, const struct hf_raft_msg *m)
@@ -100,7 +109,8 @@ int hf_raft_on_vote(struct hf_raft *r, const struct hf_raft_msg *m)
     const bool pre = m->type == HF_RAFT_MSG_PREVOTE;
     const bool may = !r->abstain || HF_RAFT_BUG(abstain_votes);
 
-    if (m->term > r->term && leader_lives(r) && (pre || !m->u.vote.transfer)) {
+    if (m->term > r->term && (leader_lives(r) || r->now_ns < r->promised_until_ns) &&
+        (pre || !m->u.vote.transfer)) {
         return 0;
     }
     if (pre) {
@@ -132,6 +142,7 @@ static void become_leader(struct hf_raft *r)
     r->leader = r->options.self;
     r->term_start = r->log.last + 1;
     r->round = 0;
+    r->lease_void = false;
     r->transfer_to.v = 0;
     r->reading.first_id = r->waiting.first_id = 0;
     for (uint32_t i = 0; i < r->peer_count; i++) {
@@ -228,6 +239,10 @@ void hf_raft_campaign(struct hf_raft *r, bool transfer)
 {
     if (!may_campaign(r)) {
         hf_raft_become_follower(r, r->term, transfer ? r->leader : (struct hf_node_id){0});
+        return;
+    }
+    if (!transfer && r->now_ns < r->promised_until_ns && hf_raft_quorum(r) > 1) {
+        r->election_ns = r->promised_until_ns;
         return;
     }
     r->transfer_vote = transfer;
@@ -337,7 +352,7 @@ static void leader_tick(struct hf_raft *r)
     }
     if (r->now_ns >= r->heartbeat_at_ns) {
         r->heartbeat_at_ns = r->now_ns + r->options.heartbeat_ns;
-        r->round++;
+        hf_raft_round_begin(r);
         r->broadcast = true;
     }
 }

@@ -204,6 +204,7 @@ int hf_raft_on_append(struct hf_raft *r, const struct hf_raft_msg *m,
     }
     hf_raft_become_follower(r, m->term, m->from);
     r->heard_ns = r->now_ns;
+    hf_raft_promise(r);
     new_round = m->u.append.round > r->last_round || m->u.append.stream > r->last_stream;
     r->last_round = raft_max(r->last_round, m->u.append.round);
     r->last_stream = raft_max(r->last_stream, m->u.append.stream);

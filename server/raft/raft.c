@@ -84,7 +84,8 @@ void hf_raft_append_own(struct hf_raft *r, uint8_t type, const struct hf_raft_co
 static bool options_valid(const struct hf_raft_options *o)
 {
     return o->self.v != 0 && o->incarnation != 0 && o->heartbeat_ns > 0 &&
-           o->heartbeat_ns < o->election_timeout_ns / 2 && o->batch_entries_max > 0 &&
+           o->heartbeat_ns < o->election_timeout_ns / 2 &&
+           o->lease_ns <= o->election_timeout_ns / 4 * 3 && o->batch_entries_max > 0 &&
            o->batch_entries_max <= HF_RAFT_MSG_ENTRIES_MAX && o->batch_bytes_max > 0 &&
            o->inflight_msgs_max > 0 && o->inflight_msgs_max <= HF_RAFT_INFLIGHT_MAX &&
            o->inflight_bytes_max > 0 && o->window_entries_max > 0 &&
@@ -402,6 +403,7 @@ int hf_raft_step(struct hf_raft *r, const struct hf_raft_event *ev, struct hf_ra
     r->now_ns = raft_max(r->now_ns, ev->now_ns);
     if (r->election_ns == 0) { /* the first event says what time it is */
         hf_raft_election_rearm(r);
+        hf_raft_promise(r); /* what was promised before a restart is not known any more */
         if (hf_raft_self_votes(r) && hf_raft_quorum(r) == 1) {
             r->election_ns = r->now_ns; /* nobody else to wait for */
         }

@@ -312,12 +312,16 @@ struct hf_raft_options {
     bool abstain;         /* the store is new, or known to have lost what it acknowledged */
     uint64_t election_timeout_ns; /* elections start after 1 .. 2 of these */
     uint64_t heartbeat_ns;        /* < election_timeout_ns / 2 */
-    uint32_t batch_entries_max;   /* of one append message; 1 .. HF_RAFT_MSG_ENTRIES_MAX */
-    uint64_t batch_bytes_max;     /* likewise; one entry always fits */
-    uint32_t inflight_msgs_max;   /* per peer; 1 .. HF_RAFT_INFLIGHT_MAX */
-    uint64_t inflight_bytes_max;  /* per peer; one message always fits */
-    uint64_t window_entries_max;  /* proposed and not committed: above it, -EAGAIN;
-                                     <= log_entries_max */
+    uint64_t lease_ns; /* reads need no round of heartbeats for so long after one began that a
+                          majority answered; voters stick to a leader a quarter longer, whose clocks
+                          may so differ by 10 % each; <= election_timeout_ns * 3 / 4; 0: none.
+                          Needs a clock that counts while the machine sleeps */
+    uint32_t batch_entries_max;  /* of one append message; 1 .. HF_RAFT_MSG_ENTRIES_MAX */
+    uint64_t batch_bytes_max;    /* likewise; one entry always fits */
+    uint32_t inflight_msgs_max;  /* per peer; 1 .. HF_RAFT_INFLIGHT_MAX */
+    uint64_t inflight_bytes_max; /* per peer; one message always fits */
+    uint64_t window_entries_max; /* proposed and not committed: above it, -EAGAIN;
+                                    <= log_entries_max */
     uint64_t window_bytes_max;
     uint64_t log_entries_max;      /* between the trimmed head and last; only the no-op of a won
                                      election goes beyond */

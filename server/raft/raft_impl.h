@@ -23,8 +23,9 @@
 #include "server/raft/bugs.h"
 #include "server/raft/raft.h"
 
-#define RAFT_SENDS_PER_STEP 4u /* append messages to one peer; more follow with its answers */
-#define RAFT_SPARE_SLOTS    2u /* reserved beyond any limit: the no-op and a configuration */
+#define RAFT_SENDS_PER_STEP 4u  /* append messages to one peer; more follow with its answers */
+#define RAFT_ROUNDS_KEPT    64u /* whose start is remembered */
+#define RAFT_SPARE_SLOTS    2u  /* reserved beyond any limit: the no-op and a configuration */
 
 /* The log's index */
 
@@ -152,9 +153,10 @@ struct hf_raft {
     bool abstain;
     uint64_t rejoin_index; /* abstaining, re-added: whole once verified and durable up to here */
     uint64_t election_ns;
-    uint64_t heard_ns; /* from the leader */
-    uint64_t verified; /* the leader of this term is known to hold the same up to here */
-    bool ack_due;      /* the last append is acknowledged when durable */
+    uint64_t heard_ns;          /* from the leader */
+    uint64_t promised_until_ns; /* no vote for another before: the leader may serve reads */
+    uint64_t verified;          /* the leader of this term is known to hold the same up to here */
+    bool ack_due;               /* the last append is acknowledged when durable */
     uint64_t last_round, last_stream, last_prev;
     struct incoming_snapshot incoming;
 
@@ -169,8 +171,10 @@ struct hf_raft {
     uint64_t term_start; /* index of the no-op */
     uint64_t heartbeat_at_ns;
     uint64_t round;
-    uint64_t streams; /* the last number given to a peer's stream */
-    bool broadcast;   /* every peer gets a message at the end of this step */
+    uint64_t round_began_ns[RAFT_ROUNDS_KEPT]; /* by number, modulo */
+    bool lease_void;                           /* a transfer was asked for in this term */
+    uint64_t streams;                          /* the last number given to a peer's stream */
+    bool broadcast; /* every peer gets a message at the end of this step */
     struct hf_node_id transfer_to;
     uint64_t transfer_until_ns;
     bool transfer_sent;
@@ -195,6 +199,8 @@ bool hf_raft_write_stalled(const struct hf_raft *r, uint64_t limit_ns);
 void hf_raft_become_follower(struct hf_raft *r, uint64_t term, struct hf_node_id leader);
 void hf_raft_campaign(struct hf_raft *r, bool transfer);
 void hf_raft_leader_lost(struct hf_raft *r);
+/** The leader was heard, or may have been before a restart: it may rest on this node's vote. */
+void hf_raft_promise(struct hf_raft *r);
 void hf_raft_election_rearm(struct hf_raft *r);
 int hf_raft_on_vote(struct hf_raft *r, const struct hf_raft_msg *m);
 int hf_raft_on_vote_result(struct hf_raft *r, const struct hf_raft_msg *m);
@@ -240,6 +246,7 @@ void hf_raft_transfer_pump(struct hf_raft *r);
 int hf_raft_on_read(struct hf_raft *r, uint64_t id);
 void hf_raft_reads_advance(struct hf_raft *r);
 void hf_raft_reads_fail(struct hf_raft *r);
+void hf_raft_round_begin(struct hf_raft *r);
 
 /* snapshot.c */
 void hf_raft_snapshot_begin(struct hf_raft *r, struct peer *p);

@@ -296,7 +296,7 @@ static void act(struct hf_raft_driver *d, const struct hf_raft_action *a,
 
 static void tick_arm(struct hf_raft_driver *d)
 {
-    const uint64_t now_ns = hf_env_mono_ns(d->env), due_ns = hf_raft_deadline_ns(d->raft);
+    const uint64_t now_ns = hf_env_boot_ns(d->env), due_ns = hf_raft_deadline_ns(d->raft);
 
     if (due_ns != UINT64_MAX) {
         hf_timer_arm(&d->tick, due_ns > now_ns ? due_ns - now_ns : 0);
@@ -313,7 +313,7 @@ int raft_driver_step(struct hf_raft_driver *d, struct hf_raft_event *event,
     }
     HF_ASSERT(!d->stepping);
     d->stepping = true;
-    event->now_ns = hf_env_mono_ns(d->env);
+    event->now_ns = hf_env_boot_ns(d->env); /* leases count while the machine sleeps */
     err = hf_raft_step(d->raft, event, &d->actions);
     for (uint32_t i = 0; i < d->actions.count && raft_driver_runs(d); i++) {
         act(d, &d->actions.items[i], source);

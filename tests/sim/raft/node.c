@@ -390,6 +390,7 @@ void sim_node_start(struct sim *s, struct node *n)
         .abstain = n->abstain,
         .election_timeout_ns = SIM_TIMEOUT,
         .heartbeat_ns = SIM_TIMEOUT / 5,
+        .lease_ns = s->seed % 2 ? SIM_TIMEOUT / 5 * 2 : 0,
         .batch_entries_max = 16,
         .batch_bytes_max = 4000,
         .inflight_msgs_max = 4,
