@@ -100,7 +100,7 @@ void hf_raft_transfer_pump(struct hf_raft *r)
         r->transfer_to.v = 0;
     } else if (p->match == r->log.last) {
         r->transfer_sent = true;
-        r->lease_void = !HF_RAFT_BUG(lease_after_transfer); /* late, it may still elect another */
+        r->lease_void = true; /* late, it may still elect another */
         hf_raft_send(r, HF_RAFT_MSG_TIMEOUT_NOW, p->id);
     }
 }

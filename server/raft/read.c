@@ -19,7 +19,8 @@ static bool lease_holds(const struct hf_raft *r)
     const uint64_t lease_ns = r->options.lease_ns * (HF_RAFT_BUG(lease_too_long) ? 3 : 1);
     uint32_t count = 0;
 
-    if (lease_ns == 0 || r->lease_void || r->transfer_to.v != 0) {
+    if (lease_ns == 0 ||
+        ((r->lease_void || r->transfer_to.v != 0) && !HF_RAFT_BUG(lease_after_transfer))) {
         return false;
     }
     for (uint32_t i = 0; i < r->peer_count; i++) {

@@ -40,7 +40,7 @@ static void read(struct sim *s, struct node *n)
 }
 
 /* Clients talk to whoever thinks that it leads, the deposed too. */
-void sim_client(struct sim *s, bool once)
+void sim_client(struct sim *s, uint32_t how)
 {
     const bool quiet = s->healed && s->now < SIM_QUIET_END;
     const bool burst = hf_sim_rng_chance(&s->rng, 5);
@@ -51,7 +51,7 @@ void sim_client(struct sim *s, bool once)
         if (!n->up || n->pause_until > s->now || hf_raft_role(n->raft) != HF_RAFT_LEADER) {
             continue;
         }
-        if (once) {
+        if (how == 1) {
             read(s, n);
             continue;
         }
@@ -64,7 +64,7 @@ void sim_client(struct sim *s, bool once)
             read(s, n);
         }
     }
-    if (once) {
+    if (how != 0) {
         return;
     }
     if (s->now >= SIM_QUIET_END && s->reads_after_heal == 0) {
@@ -275,6 +275,26 @@ static bool wipe(struct sim *s)
     return true;
 }
 
+/* Some connections over links that were cut break at once, on both sides; and clients are in a
+ * hurry just then: whoever leads now, and whoever led until now, is asked. */
+static void break_links(struct sim *s)
+{
+    for (uint32_t i = 1; i <= SIM_NODES; i++) {
+        for (uint32_t k = 1; k <= SIM_NODES; k++) {
+            if ((s->cut[i][k] || s->cut[k][i]) && hf_sim_rng_chance(&s->rng, 60)) {
+                sim_at(s, hf_sim_rng_between(&s->rng, SIM_MS / 10, 4 * SIM_MS), EV_UNREACHABLE, i)
+                    ->peer = k;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < 8; i++) {
+        sim_at(s, hf_sim_rng_below(&s->rng, SIM_TIMEOUT / 2), EV_CLIENT, 0)->arg = 1;
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        sim_at(s, hf_sim_rng_below(&s->rng, SIM_TIMEOUT / 2), EV_CLIENT, 0)->arg = 2;
+    }
+}
+
 static void cut(struct sim *s, uint64_t duration)
 {
     const unsigned kind = (unsigned)hf_sim_rng_below(&s->rng, 4);
@@ -298,6 +318,7 @@ static void cut(struct sim *s, uint64_t duration)
             }
         }
     }
+    break_links(s);
     sim_at(s, duration, EV_LINK, 0)->arg = ++s->cut_serial;
 }
 
@@ -307,6 +328,7 @@ static void cut_off(struct sim *s, const struct node *n, uint64_t duration)
     for (uint32_t i = 1; i <= SIM_NODES; i++) {
         s->cut[i][n->id.v] = s->cut[n->id.v][i] = i != n->id.v;
     }
+    break_links(s);
     sim_at(s, duration, EV_LINK, 0)->arg = ++s->cut_serial;
 }
 
@@ -328,6 +350,15 @@ void sim_transfer(struct sim *s)
         e.u.transfer.target.v = (uint16_t)hf_sim_rng_below(&s->rng, SIM_NODES + 1);
         sim_at(s, hf_sim_rng_between(&s->rng, 0, 60 * SIM_MS), EV_CLIENT, 0)->arg = 1;
         s->transfers += sim_step(s, leader, &e, NULL, 0) == 0;
+        if (hf_sim_rng_chance(&s->rng,
+                              30)) { /* it is told to leave, and does not hear that it did */
+            memset(s->cut, 0, sizeof(s->cut));
+            for (uint32_t i = 1; i <= SIM_NODES; i++) {
+                s->cut[i][leader->id.v] = i != leader->id.v;
+            }
+            break_links(s);
+            sim_at(s, SIM_TIMEOUT / 2, EV_LINK, 0)->arg = ++s->cut_serial;
+        }
     }
     if (!s->failed && s->now < SIM_STOP_AT) {
         (void)sim_at(s, hf_sim_rng_between(&s->rng, SIM_S, 10 * SIM_S), EV_TRANSFER, 0);

@@ -249,7 +249,8 @@ void sim_check_end(struct sim *s);
 
 /* plan.c */
 void sim_plan(struct sim *s);
-void sim_client(struct sim *s, bool once);
+/** @how 0: as ever, and again later; 1: a look; 2: a change and perhaps a look. */
+void sim_client(struct sim *s, uint32_t how);
 void sim_admin(struct sim *s, bool once);
 void sim_fault(struct sim *s);
 void sim_heal(struct sim *s);

@@ -193,7 +193,7 @@ static void run_event(struct sim *s, const struct ev *e)
         sim_opened(s, n, e->peer, e->arg);
         break;
     case EV_CLIENT:
-        sim_client(s, e->arg != 0);
+        sim_client(s, e->arg);
         break;
     case EV_ADMIN:
         sim_admin(s, e->arg != 0);
