@@ -64,6 +64,7 @@ void hf_raft_check_whole(struct hf_raft *r)
     if (r->abstain && r->rejoin_index != 0 &&
         raft_min(r->verified, r->durable) >= r->rejoin_index) {
         r->abstain = false;
+        r->dirty = true; /* what rests on it leaves after the PERSIST of this step */
         hf_raft_act(r, HF_RAFT_ACT_ABSTAIN_END);
     }
 }

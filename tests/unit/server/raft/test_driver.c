@@ -183,6 +183,34 @@ static void a_lost_store_abstains_learns_and_votes_again(void **state)
     }
 }
 
+static bool goes_on_whole(void *ctx)
+{
+    return cl_status(ctx).state == HF_RAFT_RUNNING && !cl_status(ctx).abstaining;
+}
+
+static void a_store_is_whole_only_when_its_disk_says_so(void **state)
+{
+    struct cluster *c = cl_new(25, 3);
+    struct cl_node *n;
+
+    (void)state;
+    cl_start_all(c);
+    cl_fill(c, 40);
+    n = cl_other(c, cl_leader(c));
+    lose(n, LOST_ALL);
+    n->damaged = true;
+    cl_start(n);
+    assert_true(hf_sim_run_until(c->sim, goes_on_whole, n, 60 * SEC));
+    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/vote/");
+    assert_true(hf_sim_run_until(c->sim, is_whole, n, 60 * SEC)); /* a voter */
+    assert_int_equal(hf_sim_disk_struck(hf_sim_disk(n->env)), 1);
+    n->damaged = false;
+    cl_kill(n, CL_POWER);
+    cl_start(n); /* not abstaining */
+    cl_settle(c);
+    cl_free(c);
+}
+
 static void an_only_voter_that_lost_its_vote_goes_on(void **state)
 {
     (void)state;
@@ -585,6 +613,7 @@ int main(void)
         cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_founds_one_cluster),
         cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_alone_is_got_over),
         cmocka_unit_test(a_lost_store_abstains_learns_and_votes_again),
+        cmocka_unit_test(a_store_is_whole_only_when_its_disk_says_so),
         cmocka_unit_test(an_only_voter_that_lost_its_vote_goes_on),
         cmocka_unit_test(an_only_voter_that_lost_its_log_is_not_opened),
         cmocka_unit_test(two_lost_stores_of_three_elect_nobody),
