@@ -253,6 +253,11 @@ static void write_failed(struct hf_raft *r)
     }
 }
 
+bool hf_raft_rewrites(const struct hf_raft *r)
+{
+    return r->rewrite_due && !r->incoming.installing;
+}
+
 void hf_raft_rewrite(struct hf_raft *r)
 {
     struct hf_raft_action *a = hf_raft_act(r, HF_RAFT_ACT_APPEND);
