@@ -34,8 +34,9 @@ int raft_log_head_decode(struct hf_reader *r, struct raft_log_head *ret)
     if (ret->version != RAFT_LOG_VERSION) {
         return -EPROTONOSUPPORT;
     }
-    return (ret->flags & ~RAFT_LOG_IN_META) || ret->first_index == 0 ||
-                   ret->first_index > HF_RAFT_NUMBER_MAX
+    return (ret->flags & ~RAFT_LOG_IN_META) || ret->reserved != 0 || ret->first_index == 0 ||
+                   ret->first_index > HF_RAFT_NUMBER_MAX ||
+                   (ret->count > 0 && ret->first_index - 1 > HF_RAFT_NUMBER_MAX - ret->count)
                ? -EBADMSG
                : 0;
 }
@@ -46,8 +47,8 @@ static int walk(struct hf_reader r, const struct raft_log_head *head,
     for (uint32_t i = 0; i < head->count; i++) {
         struct hf_raft_entry entry;
         size_t used;
-        int err = hf_raft_entry_decode(r.at, hf_reader_left(&r), head->first_index + i, &entry,
-                                       &used);
+        int err =
+            hf_raft_entry_decode(r.at, hf_reader_left(&r), head->first_index + i, &entry, &used);
 
         if (err) {
             return err;
@@ -128,10 +129,9 @@ int raft_hard_decode(const uint8_t *meta, size_t len, struct raft_hard *ret)
         return -EPROTONOSUPPORT;
     }
     if (r.bad || (flags & ~HARD_ABSTAIN) || node > UINT16_MAX || node_self == 0 ||
-        node_self > UINT16_MAX || ret->incarnation == 0 ||
-        state < HF_RAFT_STORE_NEW || state > HF_RAFT_STORE_JOINING ||
-        ret->term > HF_RAFT_NUMBER_MAX || ret->install_index > HF_RAFT_NUMBER_MAX ||
-        ret->founder_count > HF_RAFT_MEMBERS_MAX) {
+        node_self > UINT16_MAX || ret->incarnation == 0 || state < HF_RAFT_STORE_NEW ||
+        state > HF_RAFT_STORE_JOINING || ret->term > HF_RAFT_NUMBER_MAX ||
+        ret->install_index > HF_RAFT_NUMBER_MAX || ret->founder_count > HF_RAFT_MEMBERS_MAX) {
         return -EBADMSG;
     }
     for (uint32_t i = 0; i < ret->founder_count; i++) {

@@ -228,9 +228,11 @@ static void an_entries_record_with_nonsense_is_refused(void **state)
         {4, 4, 3, -EBADMSG},         /* flags */
         {8, 8, 0, -EBADMSG},         /* first_index */
         {8, 8, HF_RAFT_NUMBER_MAX + 1, -EBADMSG},
-        {16, 4, 1, -EBADMSG}, /* count */
+        {8, 8, HF_RAFT_NUMBER_MAX, -EBADMSG}, /* the second one is beyond */
+        {16, 4, 1, -EBADMSG},                 /* count */
         {16, 4, 3, -EBADMSG},
         {20, 4, 1, -EBADMSG}, /* bytes */
+        {24, 8, 1, -EBADMSG}, /* reserved */
         {32, 8, 0, -EBADMSG}, /* an entry's term */
     };
 
