@@ -531,6 +531,52 @@ static void a_flipped_vote_is_told(void **state)
     world_free(w);
 }
 
+/* Records 1 .. 8 of five entries each; @n is flipped. */
+static struct world *with_rot(uint32_t n, bool overwrite)
+{
+    struct world *w = world_new(5);
+
+    for (uint64_t i = 0; i < 8; i++) {
+        if (overwrite && i == 5) { /* the sixth drops what the fifth holds, and more */
+            w->term = 2;
+            append_now(w, 16, 20);
+        } else {
+            append_now(w, overwrite && i > 5 ? 5 * i - 9 : 5 * i + 1,
+                       overwrite && i > 5 ? 5 * i - 5 : 5 * i + 5);
+        }
+    }
+    world_close(w);
+    flip(w, "log", "0000000001.seg", 2 * 4096 + (n - 1) * 4096 + 70);
+    assert_int_equal(try_open(w), 0);
+    return w;
+}
+
+static void a_flipped_record_takes_what_was_before_with_it(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 8; n++) {
+        struct world *w = with_rot(n, false);
+
+        /* The end is gone for good; a checkpoint may cover what came before the rest. */
+        assert_int_equal(w->found.log_lost, n == 8);
+        if (n < 8) {
+            assert_int_equal(w->items.first, 5 * n + 1);
+            assert_int_equal(raft_items_last(&w->items), 40);
+        }
+        world_free(w);
+    }
+}
+
+/* What it dropped would come back, and look whole. */
+static void a_flipped_record_that_overwrote_others_is_not_overlooked(void **state)
+{
+    struct world *w = with_rot(6, true);
+
+    (void)state;
+    assert_true(w->found.log_lost || w->items.first == 21);
+    world_free(w);
+}
+
 static void a_log_whose_only_records_are_flipped_is_lost(void **state)
 {
     struct world *w = world_new(6);
@@ -727,6 +773,8 @@ int main(void)
         cmocka_unit_test(a_log_that_was_emptied_begins_behind),
         cmocka_unit_test(only_the_newest_vote_counts),
         cmocka_unit_test(a_flipped_vote_is_told),
+        cmocka_unit_test(a_flipped_record_takes_what_was_before_with_it),
+        cmocka_unit_test(a_flipped_record_that_overwrote_others_is_not_overlooked),
         cmocka_unit_test(a_log_whose_only_records_are_flipped_is_lost),
         cmocka_unit_test(whatever_power_cut_keeps_what_was_told_durable),
         cmocka_unit_test(a_write_that_failed_is_made_again_and_nothing_is_missing),
