@@ -32,6 +32,7 @@ struct replay {
     struct raft_disk_found *found;
     uint64_t last_seq; /* of the last record read */
     uint64_t rot_seq;  /* of the last one that was synced and is unreadable */
+    bool gap;          /* it was between the last record read and the next */
     uint64_t seq;
     int err;
 };
@@ -58,7 +59,7 @@ static int take_entry(void *ctx, uint64_t index, const uint8_t *bytes, size_t le
 static bool seek_to(struct raft_items *items, uint64_t first)
 {
     if (items->first == 0) {
-        items->first = first;
+        raft_items_reset(items, first);
     }
     if (first < items->first || first > raft_items_last(items) + 1) {
         return false;
@@ -75,6 +76,10 @@ static int replay_log(void *ctx, const struct hf_seglog_record *record)
 
     replay->seq = replay->last_seq = record->seq;
     replay->found->log_empty = false;
+    if (replay->gap) { /* what was unreadable may have replaced what came before: neither counts */
+        replay->gap = false;
+        raft_items_reset(replay->items, 0);
+    }
     err = record->type == RAFT_RECORD_ENTRIES || record->type == RAFT_RECORD_RESET
               ? raft_log_record_decode(record->meta, record->meta_len_bytes, record->payload,
                                        record->payload_len_bytes, &head, NULL, NULL)
@@ -114,6 +119,7 @@ static void replay_rot(void *ctx, uint64_t first_seq, uint64_t last_seq, struct 
     struct replay *replay = ctx;
 
     replay->rot_seq = last_seq > replay->rot_seq ? last_seq : replay->rot_seq;
+    replay->gap = true;
     hf_log(HF_LOG_ERROR, "raft", "records unreadable",
            "first=%llu last=%llu segment=%llu offset=%llu", (unsigned long long)first_seq,
            (unsigned long long)last_seq, (unsigned long long)pos.segment,
@@ -184,7 +190,7 @@ int raft_disk_open(struct hf_env *env, const struct raft_disk_options *options,
         raft_disk_close(disk);
         return err;
     }
-    /* A rotten record in the middle shows as a jump of the index; one at the end only here. */
+    /* In the middle the log begins behind it: whether a checkpoint covers that, the driver sees. */
     ret_found->log_lost = ret_found->log_lost || log_replay.rot_seq > log_replay.last_seq;
     ret_found->vote_lost = vote_replay.rot_seq > vote_replay.last_seq;
     *ret = disk;

@@ -34,8 +34,9 @@ int raft_log_head_decode(struct hf_reader *r, struct raft_log_head *ret)
     if (ret->version != RAFT_LOG_VERSION) {
         return -EPROTONOSUPPORT;
     }
-    return (ret->flags & ~RAFT_LOG_IN_META) || ret->first_index == 0 ||
-                   ret->first_index > HF_RAFT_NUMBER_MAX
+    return (ret->flags & ~RAFT_LOG_IN_META) || ret->reserved != 0 || ret->first_index == 0 ||
+                   ret->first_index > HF_RAFT_NUMBER_MAX ||
+                   (ret->count > 0 && ret->first_index - 1 > HF_RAFT_NUMBER_MAX - ret->count)
                ? -EBADMSG
                : 0;
 }

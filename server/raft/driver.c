@@ -131,6 +131,10 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
         d->hard.state = HF_RAFT_STORE_NEW;
         d->unsaved = true;
     }
+    if (d->hard.install_index && !d->drop_log) { /* it came to its end, or to nothing */
+        d->hard.install_index = 0;
+        d->unsaved = true;
+    }
     d->known = d->hard.state != HF_RAFT_STORE_NEW;
     return 0;
 }

@@ -362,7 +362,7 @@ void hf_raft_on_tick(struct hf_raft *r)
     if (r->persist_failed && r->now_ns >= r->persist_retry_ns) {
         r->dirty = true;
     }
-    if (r->rewrite_due && r->now_ns >= r->rewrite_at_ns) {
+    if (hf_raft_rewrites(r) && r->now_ns >= r->rewrite_at_ns) {
         hf_raft_rewrite(r);
     }
     if (r->role == HF_RAFT_LEADER) {
@@ -382,7 +382,7 @@ uint64_t hf_raft_deadline_ns(const struct hf_raft *r)
     if (r->persist_failed) {
         at = raft_min(at, r->persist_retry_ns);
     }
-    if (r->rewrite_due) {
+    if (hf_raft_rewrites(r)) {
         at = raft_min(at, r->rewrite_at_ns);
     }
     return at;

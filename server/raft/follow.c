@@ -64,6 +64,7 @@ void hf_raft_check_whole(struct hf_raft *r)
     if (r->abstain && r->rejoin_index != 0 &&
         raft_min(r->verified, r->durable) >= r->rejoin_index) {
         r->abstain = false;
+        r->dirty = true; /* what rests on it leaves after the PERSIST of this step */
         hf_raft_act(r, HF_RAFT_ACT_ABSTAIN_END);
     }
 }
@@ -251,6 +252,11 @@ static void write_failed(struct hf_raft *r)
         r->rewrite_due = false;
         r->durable = r->log.last;
     }
+}
+
+bool hf_raft_rewrites(const struct hf_raft *r)
+{
+    return r->rewrite_due && !r->incoming.installing;
 }
 
 void hf_raft_rewrite(struct hf_raft *r)

@@ -239,8 +239,8 @@ enum hf_raft_action_type {
     HF_RAFT_ACT_SNAPSHOT_WRITE,   /* the chunk of the message received; answer SNAPSHOT_WRITTEN */
     HF_RAFT_ACT_SNAPSHOT_INSTALL, /* make it the state, drop the whole log, durably and in an order
                                      that survives a crash; answer SNAPSHOT_INSTALLED */
-    HF_RAFT_ACT_ABSTAIN_END,      /* the store is whole: forget that it abstained, durably, before
-                                     the SENDs that follow */
+    HF_RAFT_ACT_ABSTAIN_END,      /* the store is whole: that it abstained is forgotten with the
+                                     PERSIST of this step, or a later one */
 };
 
 enum hf_raft_source {

@@ -212,6 +212,8 @@ void hf_raft_on_tick(struct hf_raft *r);
 int hf_raft_on_append(struct hf_raft *r, const struct hf_raft_msg *m,
                       const struct hf_raft_head *heads);
 int hf_raft_on_appended(struct hf_raft *r, const struct hf_raft_event *ev);
+/** A rewrite is due, and the log may be written: not while a snapshot takes its place. */
+bool hf_raft_rewrites(const struct hf_raft *r);
 void hf_raft_rewrite(struct hf_raft *r);
 void hf_raft_log_drop(struct hf_raft *r, uint64_t from);
 void hf_raft_check_whole(struct hf_raft *r);

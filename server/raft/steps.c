@@ -242,12 +242,12 @@ static void reads_failed(struct hf_raft_driver *d)
     raft_requests_fail(d, -HF_ENOTLEADER); /* leadership is lost: all of them */
 }
 
-/* The store is whole: said before anything that rests on it leaves. */
+/* The store is whole: written by the PERSIST of this step, which is made again until it succeeds,
+ * and which everything that rests on it waits for. */
 static void abstain_end(struct hf_raft_driver *d)
 {
     d->hard.abstain = false;
     d->hard.state = HF_RAFT_STORE_FOUNDED;
-    raft_driver_persist(d, NULL);
     hf_log(HF_LOG_INFO, "raft", "store whole",
            "what=\"this node's metadata are complete again; it may vote\"");
 }

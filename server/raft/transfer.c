@@ -330,23 +330,48 @@ static void installed(struct hf_raft_driver *d, int err)
     (void)raft_driver_step(d, &event, NULL);
 }
 
+/* The driver closes or failed: the note stays, the next start goes on from it. */
+static void install_left(struct hf_raft_driver *d)
+{
+    d->transfer_jobs--;
+}
+
 struct reset {
     struct raft_write write;
     struct hf_raft_driver *driver;
+    struct hf_timer again;
 };
+
+static void reset_start(void *ctx)
+{
+    struct reset *reset = ctx;
+    struct hf_raft_driver *d = reset->driver;
+
+    if (!raft_driver_runs(d)) {
+        hf_timer_fini(&reset->again);
+        free(reset);
+        install_left(d);
+        return;
+    }
+    d->writes++;
+    raft_disk_reset(d->disk, d->incoming.action.u.snapshot.index, &reset->write);
+}
 
 static void reset_done(struct raft_write *write, int err)
 {
     struct reset *reset = write->ctx;
     struct hf_raft_driver *d = reset->driver;
 
-    free(reset);
     d->writes--;
-    if (err) { /* the state moved, the log did not: only a restart puts them together again */
-        d->transfer_jobs--;
+    if (err && raft_disk_broken(d->disk)) {
         raft_driver_fail(d, err, "the log could not be emptied behind a snapshot");
+    }
+    if (err) { /* the state moved already: there is no way but on */
+        hf_timer_arm(&reset->again, d->options.heartbeat_ns);
         return;
     }
+    hf_timer_fini(&reset->again);
+    free(reset);
     installed(d, 0);
 }
 
@@ -356,18 +381,23 @@ static void loaded(void *arg, int err)
     const uint64_t index = d->incoming.action.u.snapshot.index;
     struct reset *reset;
 
-    if (err || !raft_driver_runs(d)) {
-        installed(d, err ? err : -HF_ENOTREADY);
+    if (err) {
+        installed(d, err);
+        return;
+    }
+    if (!raft_driver_runs(d)) {
+        install_left(d);
         return;
     }
     reset = calloc(1, sizeof(*reset));
     HF_ASSERT(reset);
-    *reset = (struct reset){.write = {.done = reset_done, .ctx = reset}, .driver = d};
+    reset->write = (struct raft_write){.done = reset_done, .ctx = reset};
+    reset->driver = d;
+    hf_timer_init(&reset->again, d->env, reset_start, reset);
     d->applied = index;
-    raft_requests_cut(d, 0, -HF_ENOTLEADER);
+    raft_requests_cut(d, d->items.first, -HF_ENOTLEADER);
     raft_items_reset(&d->items, index + 1);
-    d->writes++;
-    raft_disk_reset(d->disk, index, &reset->write);
+    reset_start(reset);
 }
 
 static void noted(struct hf_raft_driver *d, int err)
@@ -375,8 +405,12 @@ static void noted(struct hf_raft_driver *d, int err)
     const struct hf_raft_action *a = &d->incoming.action;
     char path[RAFT_PATH_MAX];
 
-    if (err || !raft_driver_runs(d)) {
-        installed(d, err ? err : -HF_ENOTREADY);
+    if (err) {
+        installed(d, err);
+        return;
+    }
+    if (!raft_driver_runs(d)) {
+        install_left(d);
         return;
     }
     incoming_path(d, path);

@@ -198,6 +198,7 @@ static void refuse_run(struct hf_task *task)
 
     log->refused = NULL;
     log->refused_tail = &log->refused;
+    log->failing = 0;
     while (op) {
         struct hf_seglog_append *next = op->next;
 
@@ -233,8 +234,8 @@ static void enqueue(struct hf_seglog *log, struct hf_seglog_append *op)
     op->err = 0;
     op->seq = 0;
     op->header_bytes = hf_record_header_bytes(op->meta_len_bytes);
-    if (hf_seglog_broken(log)) {
-        refuse(log, op, -EIO);
+    if (log->failing || hf_seglog_broken(log)) {
+        refuse(log, op, log->failing ? log->failing : -EIO);
         return;
     }
     if (op->payload_len_bytes > HF_SEGLOG_PAYLOAD_MAX ||
@@ -314,6 +315,7 @@ static void fail_all(struct hf_seglog *log, struct hf_seglog_append *ops, int er
     log->queue = NULL;
     log->queue_tail = &log->queue;
     log->next_seq = log->synced_seq + 1;
+    log->failing = err;
     while (ops) {
         struct hf_seglog_append *next = ops->next;
 

@@ -75,6 +75,7 @@ struct hf_seglog {
     struct hf_seglog_append **queue_tail;
     struct hf_seglog_append *refused; /* fail from the task */
     struct hf_seglog_append **refused_tail;
+    int failing; /* a failure that is not told yet: what is appended meanwhile was behind it */
     struct hf_task start_task;
     struct hf_task refuse_task;
     struct hf_seglog_batch batch;

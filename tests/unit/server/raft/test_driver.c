@@ -183,6 +183,34 @@ static void a_lost_store_abstains_learns_and_votes_again(void **state)
     }
 }
 
+static bool goes_on_whole(void *ctx)
+{
+    return cl_status(ctx).state == HF_RAFT_RUNNING && !cl_status(ctx).abstaining;
+}
+
+static void a_store_is_whole_only_when_its_disk_says_so(void **state)
+{
+    struct cluster *c = cl_new(25, 3);
+    struct cl_node *n;
+
+    (void)state;
+    cl_start_all(c);
+    cl_fill(c, 40);
+    n = cl_other(c, cl_leader(c));
+    lose(n, LOST_ALL);
+    n->damaged = true;
+    cl_start(n);
+    assert_true(hf_sim_run_until(c->sim, goes_on_whole, n, 60 * SEC));
+    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/vote/");
+    assert_true(hf_sim_run_until(c->sim, is_whole, n, 60 * SEC)); /* a voter */
+    assert_int_equal(hf_sim_disk_struck(hf_sim_disk(n->env)), 1);
+    n->damaged = false;
+    cl_kill(n, CL_POWER);
+    cl_start(n); /* not abstaining */
+    cl_settle(c);
+    cl_free(c);
+}
+
 static void an_only_voter_that_lost_its_vote_goes_on(void **state)
 {
     (void)state;
@@ -485,6 +513,90 @@ static void a_member_far_behind_gets_a_snapshot_while_others_go_on(void **state)
     cl_free(c);
 }
 
+static void a_crash_at_any_disk_call_of_an_installation_is_got_over(void **state)
+{
+    static const enum hf_sim_fault kinds[] = {HF_SIM_FAULT_POWER_CUT, HF_SIM_FAULT_CRASH,
+                                              HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO};
+
+    (void)state;
+    for (uint32_t kind = 0; kind < 4; kind++) {
+        uint32_t quiet = 0;
+
+        for (uint64_t n = 0; quiet < 3; n++) {
+            struct cluster *c = cl_new(1000 * kind + n, 3);
+            struct hf_sim_disk *disk;
+            struct cl_node *node;
+
+            lag(c, &node);
+            cl_start(node);
+            disk = hf_sim_disk(node->env);
+            hf_sim_disk_fail_at(disk, hf_sim_disk_calls(disk) + n, kinds[kind]);
+            hf_sim_run_ns(c->sim, 3 * SEC);
+            quiet += node->snapshots_loaded > 0 && !hf_sim_disk_struck(disk);
+            hf_sim_disk_clear_faults(disk);
+            if (hf_sim_disk_is_off(disk) || node->failed || hf_sim_random_below(c->sim, 2)) {
+                /* a directory that failed to sync stays so until then */
+                cl_kill(node, kind == 3 || n % 2 ? CL_POWER : CL_CRASH);
+                cl_start(node); /* without abstaining: nothing was lost */
+            }
+            cl_settle(c);
+            cl_free(c);
+        }
+    }
+}
+
+static bool installs(void *ctx)
+{
+    const struct cl_node *n = ctx;
+
+    return n->driver->incoming.installing || n->snapshots_loaded > 0;
+}
+
+static void closing_at_any_moment_of_an_installation_loses_nothing(void **state)
+{
+    bool installed = false;
+
+    (void)state;
+    for (uint32_t steps = 0; !installed; steps += 1 + steps / 16) {
+        struct cluster *c = cl_new(1, 3);
+        struct cl_node *n;
+
+        lag(c, &n);
+        cl_start(n);
+        assert_true(hf_sim_run_until(c->sim, installs, n, 30 * SEC));
+        for (uint32_t i = 0; i < steps; i++) {
+            (void)hf_sim_step(c->sim);
+        }
+        installed = !n->driver->incoming.installing;
+        cl_close(n);
+        cl_start(n); /* without abstaining */
+        cl_settle(c);
+        cl_free(c);
+    }
+}
+
+static bool loaded(void *ctx)
+{
+    return ((struct cl_node *)ctx)->snapshots_loaded > 0;
+}
+
+static void a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again(void **state)
+{
+    struct cluster *c = cl_new(81, 3);
+    struct cl_node *n;
+
+    (void)state;
+    lag(c, &n);
+    cl_start(n);
+    assert_true(hf_sim_run_until(c->sim, loaded, n, 30 * SEC));
+    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/log/");
+    cl_fill(c, 10);
+    assert_int_equal(hf_sim_disk_struck(hf_sim_disk(n->env)), 1);
+    cl_settle(c);
+    assert_false(n->failed);
+    cl_free(c);
+}
+
 /* Members */
 
 static void a_fourth_member_is_added_and_one_removed(void **state)
@@ -585,6 +697,7 @@ int main(void)
         cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_founds_one_cluster),
         cmocka_unit_test(a_power_cut_at_any_disk_call_of_founding_alone_is_got_over),
         cmocka_unit_test(a_lost_store_abstains_learns_and_votes_again),
+        cmocka_unit_test(a_store_is_whole_only_when_its_disk_says_so),
         cmocka_unit_test(an_only_voter_that_lost_its_vote_goes_on),
         cmocka_unit_test(an_only_voter_that_lost_its_log_is_not_opened),
         cmocka_unit_test(two_lost_stores_of_three_elect_nobody),
@@ -597,6 +710,9 @@ int main(void)
         cmocka_unit_test(what_the_core_does_not_take_yet_waits_in_order),
         cmocka_unit_test(the_largest_entry_behind_a_new_leaders_no_op_gets_through),
         cmocka_unit_test(a_member_far_behind_gets_a_snapshot_while_others_go_on),
+        cmocka_unit_test(a_crash_at_any_disk_call_of_an_installation_is_got_over),
+        cmocka_unit_test(closing_at_any_moment_of_an_installation_loses_nothing),
+        cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
         cmocka_unit_test(closing_with_everything_in_flight_ends_everything),

@@ -294,6 +294,41 @@ static void a_snapshot_replaces_the_log(void **state)
     assert_int_equal(term, 2);
 }
 
+/* What a failed write leaves to be written again waits for the snapshot, and goes with the log. */
+static void a_failed_write_is_not_repeated_while_a_snapshot_is_installed(void **state)
+{
+    struct hf_raft_msg m = {.type = HF_RAFT_MSG_SNAPSHOT, .from = node(2), .term = 3};
+    struct hf_raft_event written = {.type = HF_RAFT_EV_SNAPSHOT_WRITTEN};
+    struct hf_raft_event installed = {.type = HF_RAFT_EV_SNAPSHOT_INSTALLED};
+
+    static const int errs[] = {0, -EIO};
+
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        const int err = errs[i];
+
+        fx_open(&fx);
+        assert_int_equal(fx_append(&fx, 2, 3, 0, 0, (uint64_t[]){1, 1}, 2, 2), 0);
+        m.u.snapshot.index = 10;
+        m.u.snapshot.snapshot_term = 2;
+        m.u.snapshot.config = voters(3);
+        assert_int_equal(fx_recv(&fx, m, NULL), 0);
+        assert_int_equal(fx_event(&fx, &written), 0);
+        assert_non_null(fx_act(&fx, HF_RAFT_ACT_SNAPSHOT_INSTALL, 0));
+        assert_int_equal(fx_appended(&fx, hf_raft_epoch(fx.r), 2, -EIO), 0);
+        assert_int_equal(fx_tick(&fx, 10 * TIMEOUT), 0);
+        assert_null(fx_act(&fx, HF_RAFT_ACT_APPEND, 0));
+        assert_true(hf_raft_deadline_ns(fx.r) > fx.now);
+        installed.u.snapshot_installed.index = 10;
+        installed.u.snapshot_installed.err = err;
+        assert_int_equal(fx_event(&fx, &installed), 0);
+        assert_int_equal(fx_tick(&fx, TIMEOUT), 0);
+        assert_int_equal(fx_act(&fx, HF_RAFT_ACT_APPEND, 0) != NULL, err != 0);
+        fx_fini(&fx);
+    }
+    fx_open(&fx);
+}
+
 /* Found by the simulation: an end of 0 bytes was taken for no write at all. */
 static void a_snapshot_of_no_bytes_is_installed(void **state)
 {
@@ -390,6 +425,7 @@ int main(void)
         T(a_configuration_goes_with_a_failed_write),
         T(without_memory_a_step_is_refused_unchanged),
         T(a_snapshot_replaces_the_log),
+        T(a_failed_write_is_not_repeated_while_a_snapshot_is_installed),
         T(a_snapshot_of_no_bytes_is_installed),
         T(a_log_that_contradicts_the_snapshot_is_dropped_at_start),
         T(a_node_that_abstains_acknowledges_nothing_until_readmitted),
