@@ -77,7 +77,6 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
     struct hf_raft_event event = {.type = HF_RAFT_EV_SNAPSHOT_OPENED};
 
     d->transfer_jobs--;
-    up->saving = false;
     if (up->open && raft_driver_runs(d)) {
         event.u.snapshot_opened.peer = up->peer;
         event.u.snapshot_opened.err = err;
@@ -98,6 +97,7 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
             up->open = false;
         }
     }
+    up->saving = false; /* only now: the core may have closed it in this step */
     upload_end(up);
 }
 

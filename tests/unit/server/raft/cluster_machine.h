@@ -341,6 +341,9 @@ static inline void cl_save_done(struct hf_job *job)
 {
     struct cl_save *s = hf_container_of(job, struct cl_save, job);
 
+    if (s->node->c->stale_saves) {
+        s->snapshot.index = 1;
+    }
     s->done(s->arg, s->err, s->err ? NULL : &s->snapshot);
     free(s);
 }

@@ -98,7 +98,8 @@ struct cluster {
     uint32_t loss_per_mille;
     uint64_t delay_max_ns;
     uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
-    bool chatty; /* machines propose and read from within their callbacks */
+    bool stale_saves; /* machines give snapshots that are too old */
+    bool chatty;      /* machines propose and read from within their callbacks */
     uint32_t bulk_max;
 
     struct {

@@ -580,6 +580,23 @@ static bool loaded(void *ctx)
     return ((struct cl_node *)ctx)->snapshots_loaded > 0;
 }
 
+static void a_snapshot_too_old_for_the_log_is_not_sent(void **state)
+{
+    struct cluster *c = cl_new(82, 3);
+    struct cl_node *n;
+
+    (void)state;
+    lag(c, &n);
+    c->stale_saves = true;
+    cl_start(n);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    assert_int_equal(n->snapshots_loaded, 0);
+    c->stale_saves = false;
+    cl_settle(c);
+    assert_int_equal(n->snapshots_loaded, 1);
+    cl_free(c);
+}
+
 static void a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again(void **state)
 {
     struct cluster *c = cl_new(81, 3);
@@ -712,6 +729,7 @@ int main(void)
         cmocka_unit_test(a_member_far_behind_gets_a_snapshot_while_others_go_on),
         cmocka_unit_test(a_crash_at_any_disk_call_of_an_installation_is_got_over),
         cmocka_unit_test(closing_at_any_moment_of_an_installation_loses_nothing),
+        cmocka_unit_test(a_snapshot_too_old_for_the_log_is_not_sent),
         cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
