@@ -111,9 +111,10 @@ struct hf_raft_driver_options {
     struct hf_node_id self;
     const struct hf_node_id *members; /* metadata nodes of the configuration, self among them */
     uint32_t member_count;
-    bool must_join;         /* what this node holds tells of a cluster: found no new one */
-    uint64_t segment_bytes; /* 0: HF_RAFT_SEGMENT_BYTES; smaller ones only where entries are small */
-    uint64_t keep_bytes;                /* 0: HF_RAFT_KEEP_BYTES */
+    bool must_join; /* what this node holds tells of a cluster: found no new one */
+    uint64_t
+        segment_bytes;   /* 0: HF_RAFT_SEGMENT_BYTES; smaller ones only where entries are small */
+    uint64_t keep_bytes; /* 0: HF_RAFT_KEEP_BYTES */
     uint64_t election_ns, heartbeat_ns; /* 0: the defaults */
     struct hf_bufpool *pool;
     struct hf_raft_snapshot applied; /* of the state machine's checkpoint; index 0: it is empty */

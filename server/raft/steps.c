@@ -19,9 +19,9 @@ struct write {
     struct raft_write base;
     struct hf_raft_driver *driver;
     enum write_kind kind;
-    uint64_t epoch, last; /* LOG */
-    bool own;             /* LOG: of proposals */
-    uint64_t seq;         /* VOTE */
+    uint64_t epoch, last;                            /* LOG */
+    bool own;                                        /* LOG: of proposals */
+    uint64_t seq;                                    /* VOTE */
     void (*done)(struct hf_raft_driver *d, int err); /* PLAIN */
 };
 
@@ -148,9 +148,10 @@ static void append(struct hf_raft_driver *d, const struct hf_raft_action *a,
         raft_requests_cut(d, first, -HF_ENOTLEADER);
         raft_items_cut(&d->items, first);
         for (uint64_t i = first; i <= last; i++) {
-            struct raft_item *item = a->u.append.source == HF_RAFT_FROM_CORE
-                                         ? core_item(a, d->last_time_ns)
-                                         : raft_item_ref(source->items[a->u.append.skip + i - first]);
+            struct raft_item *item =
+                a->u.append.source == HF_RAFT_FROM_CORE
+                    ? core_item(a, d->last_time_ns)
+                    : raft_item_ref(source->items[a->u.append.skip + i - first]);
 
             HF_ASSERT(item && raft_items_push(&d->items, item) == 0);
             if (item->entry.time_ns > d->last_time_ns) {
@@ -371,7 +372,7 @@ void raft_driver_run(struct hf_task *task)
     d->stepping = true;
     apply_some(d);
     d->stepping = false;
-    if (raft_driver_runs(d) && d->trim_to >= d->items.first) {
+    if (raft_driver_runs(d) && d->trim_to >= d->items.first && !raft_transfer_saves(d)) {
         trim(d);
     }
     raft_requests_pump(d);
