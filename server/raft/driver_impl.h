@@ -186,6 +186,8 @@ void raft_upload_read(struct raft_out *out);
 void raft_incoming_write(struct hf_raft_driver *d, const struct hf_raft_action *action,
                          struct hf_buf *chunk);
 void raft_incoming_install(struct hf_raft_driver *d, const struct hf_raft_action *action);
+/** A checkpoint is being made a snapshot: the log behind it must stay. */
+bool raft_transfer_saves(const struct hf_raft_driver *d);
 /** Forget uploads; their jobs are waited for by d->transfer_jobs. */
 void raft_transfer_stop(struct hf_raft_driver *d);
 

@@ -371,7 +371,7 @@ void raft_driver_run(struct hf_task *task)
     d->stepping = true;
     apply_some(d);
     d->stepping = false;
-    if (raft_driver_runs(d) && d->trim_to >= d->items.first) {
+    if (raft_driver_runs(d) && d->trim_to >= d->items.first && !raft_transfer_saves(d)) {
         trim(d);
     }
     raft_requests_pump(d);

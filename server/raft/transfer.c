@@ -77,7 +77,6 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
     struct hf_raft_event event = {.type = HF_RAFT_EV_SNAPSHOT_OPENED};
 
     d->transfer_jobs--;
-    up->saving = false;
     if (up->open && raft_driver_runs(d)) {
         event.u.snapshot_opened.peer = up->peer;
         event.u.snapshot_opened.err = err;
@@ -100,7 +99,19 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
         }
         up->reads--;
     }
+    up->saving = false;      /* only now: the core may have closed it in this step */
+    raft_driver_run_soon(d); /* the log was not trimmed meanwhile */
     upload_end(up);
+}
+
+bool raft_transfer_saves(const struct hf_raft_driver *d)
+{
+    const struct raft_upload *up = d->uploads;
+
+    while (up && !(up->open && up->saving)) {
+        up = up->next;
+    }
+    return up != NULL;
 }
 
 void raft_upload_open(struct hf_raft_driver *d, struct hf_node_id peer)

@@ -303,6 +303,7 @@ static inline void cl_machine_failed(void *ctx, int err)
 
 struct cl_save {
     struct hf_job job;
+    struct hf_timer late;
     struct cl_node *node;
     char path[200];
     struct hf_raft_snapshot snapshot;
@@ -337,12 +338,24 @@ static inline void cl_save_run(struct hf_job *job)
     free(bytes);
 }
 
+static inline void cl_save_end(void *ctx)
+{
+    struct cl_save *s = ctx;
+
+    hf_timer_fini(&s->late);
+    if (s->node->c->stale_saves) {
+        s->snapshot.index = 1;
+    }
+    s->done(s->arg, s->err, s->err ? NULL : &s->snapshot);
+    free(s);
+}
+
 static inline void cl_save_done(struct hf_job *job)
 {
     struct cl_save *s = hf_container_of(job, struct cl_save, job);
 
-    s->done(s->arg, s->err, s->err ? NULL : &s->snapshot);
-    free(s);
+    hf_timer_init(&s->late, s->node->env, cl_save_end, s);
+    hf_timer_arm(&s->late, s->node->c->save_ns);
 }
 
 static inline void cl_snapshot_save(void *ctx, const char *path,

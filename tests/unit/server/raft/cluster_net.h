@@ -98,7 +98,9 @@ struct cluster {
     uint32_t loss_per_mille;
     uint64_t delay_max_ns;
     uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
-    bool chatty; /* machines propose and read from within their callbacks */
+    uint64_t save_ns; /* how long a snapshot takes to be written */
+    bool stale_saves; /* machines give snapshots that are too old */
+    bool chatty;      /* machines propose and read from within their callbacks */
     uint32_t bulk_max;
 
     struct {

@@ -580,6 +580,61 @@ static bool loaded(void *ctx)
     return ((struct cl_node *)ctx)->snapshots_loaded > 0;
 }
 
+static bool saves(void *ctx)
+{
+    struct cl_node *leader = cl_leader(ctx);
+
+    return leader && raft_transfer_saves(leader->driver);
+}
+
+static bool got_one(void *ctx)
+{
+    struct cluster *c = ctx;
+
+    return c->nodes[0].snapshots_loaded + c->nodes[1].snapshots_loaded +
+               c->nodes[2].snapshots_loaded >
+           0;
+}
+
+static void the_log_is_not_trimmed_while_a_snapshot_is_saved(void **state)
+{
+    struct cluster *c = cl_new(83, 3);
+    struct cl_node *n, *leader;
+    uint64_t base;
+
+    (void)state;
+    lag(c, &n);
+    c->save_ns = 2 * SEC; /* other checkpoints are ready long before */
+    cl_start(n);
+    assert_true(hf_sim_run_until(c->sim, saves, c, 30 * SEC));
+    leader = cl_leader(c);
+    base = cl_status(leader).base_index;
+    cl_fill(c, 100);
+    assert_int_equal(cl_status(leader).base_index, base);
+    assert_true(hf_sim_run_until(c->sim, got_one, c, 3 * SEC)); /* the first that was asked for */
+    cl_fill(c, 100);
+    assert_true(cl_status(leader).base_index > base);
+    cl_settle(c);
+    cl_free(c);
+}
+
+static void a_snapshot_too_old_for_the_log_is_not_sent(void **state)
+{
+    struct cluster *c = cl_new(82, 3);
+    struct cl_node *n;
+
+    (void)state;
+    lag(c, &n);
+    c->stale_saves = true;
+    cl_start(n);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    assert_int_equal(n->snapshots_loaded, 0);
+    c->stale_saves = false;
+    cl_settle(c);
+    assert_int_equal(n->snapshots_loaded, 1);
+    cl_free(c);
+}
+
 static void a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again(void **state)
 {
     struct cluster *c = cl_new(81, 3);
@@ -712,6 +767,8 @@ int main(void)
         cmocka_unit_test(a_member_far_behind_gets_a_snapshot_while_others_go_on),
         cmocka_unit_test(a_crash_at_any_disk_call_of_an_installation_is_got_over),
         cmocka_unit_test(closing_at_any_moment_of_an_installation_loses_nothing),
+        cmocka_unit_test(the_log_is_not_trimmed_while_a_snapshot_is_saved),
+        cmocka_unit_test(a_snapshot_too_old_for_the_log_is_not_sent),
         cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
