@@ -93,11 +93,9 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
                    up->peer.v, (unsigned long long)snapshot->index,
                    (unsigned long long)snapshot->total_bytes);
         }
-        up->reads++; /* the step may close it: it ends below */
         if (raft_driver_step(d, &event, NULL) != 0) {
             up->open = false;
         }
-        up->reads--;
     }
     up->saving = false;      /* only now: the core may have closed it in this step */
     raft_driver_run_soon(d); /* the log was not trimmed meanwhile */
@@ -271,14 +269,14 @@ static void chunk_write_run(struct hf_job *job)
     struct hf_file *file;
 
     incoming_path(write->driver, path);
+    if (write->offset == 0) { /* a new file: one that failed to sync is not trusted again */
+        (void)hf_disk_unlink(hf_env_disk(write->driver->env), path);
+    }
     write->err = hf_disk_open(hf_env_disk(write->driver->env), path, HF_FILE_CREATE, &file);
     if (write->err) {
         return;
     }
-    if (write->offset == 0) {
-        write->err = hf_file_truncate(file, 0);
-    }
-    if (!write->err && write->len > 0) {
+    if (write->len > 0) {
         write->err = write_whole(file, write->buf->data, write->len, write->offset);
     }
     if (!write->err && write->last) { /* here, not on the loop when it becomes the state */

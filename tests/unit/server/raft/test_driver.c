@@ -526,16 +526,20 @@ static void a_crash_at_any_disk_call_of_an_installation_is_got_over(void **state
             struct cluster *c = cl_new(1000 * kind + n, 3);
             struct hf_sim_disk *disk;
             struct cl_node *node;
+            bool struck;
 
             lag(c, &node);
             cl_start(node);
             disk = hf_sim_disk(node->env);
             hf_sim_disk_fail_at(disk, hf_sim_disk_calls(disk) + n, kinds[kind]);
             hf_sim_run_ns(c->sim, 3 * SEC);
-            quiet += node->snapshots_loaded > 0 && !hf_sim_disk_struck(disk);
+            struck = hf_sim_disk_struck(disk) > 0;
+            quiet += node->snapshots_loaded > 0 && !struck;
             hf_sim_disk_clear_faults(disk);
-            if (hf_sim_disk_is_off(disk) || node->failed || hf_sim_random_below(c->sim, 2)) {
-                /* a directory that failed to sync stays so until then */
+            /* A file or directory that failed to sync stays so until a restart. */
+            if (hf_sim_disk_is_off(disk) || node->failed ||
+                (struck && kinds[kind] == HF_SIM_FAULT_SYNC_EIO) ||
+                hf_sim_random_below(c->sim, 2)) {
                 cl_kill(node, kind == 3 || n % 2 ? CL_POWER : CL_CRASH);
                 cl_start(node); /* without abstaining: nothing was lost */
             }
