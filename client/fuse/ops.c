@@ -47,16 +47,7 @@ static struct hf_fs_file *file_of(const struct fuse_file_info *fi)
 
 /* Calls */
 
-static void reply_attr(struct hf_fuse_call *call);
 static void reply_open(struct hf_fuse_call *call);
-static void reply_readlink(struct hf_fuse_call *call);
-
-/* Asked for by its number, an inode that is gone is stale: the kernel then walks the path anew and
- * finds what replaced it. "No such file" would be the end. */
-static bool by_number(const struct hf_fuse_call *call)
-{
-    return call->reply == reply_attr || call->reply == reply_open || call->reply == reply_readlink;
-}
 
 static void call_end(struct hf_fuse_call *call, int err)
 {
@@ -65,8 +56,8 @@ static void call_end(struct hf_fuse_call *call, int err)
     if (err == HF_FS_PENDING) {
         return;
     }
-    if (err == -ENOENT && by_number(call)) {
-        err = -ESTALE;
+    if (err == -ENOENT && call->reply == reply_open) {
+        err = -ESTALE; /* the kernel walks the path anew, and finds what replaced it */
     }
     if (err) {
         (void)fuse_reply_err(call->freq, hf_err_errno(err)); /* ENOENT: it was interrupted */
