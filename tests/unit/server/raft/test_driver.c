@@ -534,7 +534,7 @@ static void a_crash_at_any_disk_call_of_an_installation_is_got_over(void **state
             hf_sim_run_ns(c->sim, 3 * SEC);
             quiet += node->snapshots_loaded > 0 && !hf_sim_disk_struck(disk);
             hf_sim_disk_clear_faults(disk);
-            if (hf_sim_disk_is_off(disk) || node->failed || hf_sim_random_below(c->sim, 2)) {
+            if (kind == 3 || n % 3 || hf_sim_disk_is_off(disk) || node->failed) {
                 /* a directory that failed to sync stays so until then */
                 cl_kill(node, kind == 3 || n % 2 ? CL_POWER : CL_CRASH);
                 cl_start(node); /* without abstaining: nothing was lost */
