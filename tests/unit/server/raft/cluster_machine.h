@@ -367,6 +367,7 @@ static inline void cl_snapshot_save(void *ctx, const char *path,
 
     assert_non_null(s);
     s->node = ctx;
+    s->node->c->saves++;
     (void)snprintf(s->path, sizeof(s->path), "%s", path);
     s->done = done;
     s->arg = arg;

@@ -98,6 +98,7 @@ struct cluster {
     uint32_t loss_per_mille;
     uint64_t delay_max_ns;
     uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
+    uint64_t saves;
     uint64_t save_ns; /* how long a snapshot takes to be written */
     bool stale_saves; /* machines give snapshots that are too old */
     bool chatty;      /* machines propose and read from within their callbacks */
