@@ -472,6 +472,10 @@ void hf_raft_driver_unreachable(struct hf_raft_driver *d, struct hf_node_id peer
 
 void hf_raft_driver_checkpointed(struct hf_raft_driver *d, uint64_t index)
 {
+    if (d->hard.install_index && !d->incoming.installing && raft_driver_runs(d)) {
+        d->hard.install_index = 0; /* it came to nothing, and the state is no snapshot's now */
+        raft_driver_persist(d, NULL);
+    }
     d->trim_to = index > d->trim_to ? index : d->trim_to;
     raft_driver_run_soon(d);
 }

@@ -330,8 +330,10 @@ static void installed(struct hf_raft_driver *d, int err)
 
     event.u.snapshot_installed.index = d->incoming.action.u.snapshot.index;
     event.u.snapshot_installed.err = err;
-    d->hard.install_index = 0;
-    raft_driver_persist(d, NULL);
+    if (!err) { /* else the state on the disk may be either: until the next checkpoint or start */
+        d->hard.install_index = 0;
+        raft_driver_persist(d, NULL);
+    }
     d->incoming.installing = false;
     d->transfer_jobs--;
     hf_log(err ? HF_LOG_ERROR : HF_LOG_INFO, "raft", "snapshot installed", "index=%llu err=%s",

@@ -100,6 +100,7 @@ struct cluster {
     uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
     uint64_t saves;
     uint64_t save_ns; /* how long a snapshot takes to be written */
+    bool late_loads;  /* snapshots fail to load when they are in their place */
     bool stale_saves; /* machines give snapshots that are too old */
     bool chatty;      /* machines propose and read from within their callbacks */
     uint32_t bulk_max;
