@@ -22,6 +22,7 @@
 #define RAFT_LOG_ENTRIES_MAX    (1u << 20)
 #define RAFT_CHUNK_BYTES        HF_FRAME_BULK_MAX
 #define RAFT_PROMOTE_LAG_MAX    1000u
+#define RAFT_HELD_MAX           256u /* messages that wait for a promise; older ones are lost */
 #define RAFT_OWN_WRITES_MAX     1u   /* what arrives meanwhile makes the next batch */
 #define RAFT_APPLY_AT_ONCE      256u /* then the loop has its turn */
 #define RAFT_PATH_MAX           4400u
@@ -90,6 +91,7 @@ struct hf_raft_driver {
     uint64_t confirmed_index;
 
     struct raft_out *held_head, *held_tail;
+    uint32_t held;
     uint64_t persisted_seq;
     uint32_t writes; /* of the disk, under way */
     uint32_t sends;  /* not yet released by the network */

@@ -418,6 +418,35 @@ static void a_follower_with_a_full_disk_catches_up_when_there_is_room(void **sta
     cl_free(c);
 }
 
+static void a_vote_that_cannot_be_written_holds_few_messages(void **state)
+{
+    struct cluster *c = cl_new(62, 3);
+    struct cl_node *n, *leader;
+    uint32_t held = 0;
+
+    (void)state;
+    cl_start_all(c);
+    cl_fill(c, 10);
+    leader = cl_leader(c);
+    n = cl_other(c, leader);
+    hf_sim_set_job_delay(n->env, 1000000 * SEC); /* its disk does not answer */
+    cl_kill(leader, CL_CRASH);
+    hf_sim_run_ns(c->sim, 5 * SEC);
+    assert_null(cl_leader(c)); /* the one that is left needs this one's vote */
+    cl_start(leader);
+    hf_sim_run_ns(c->sim, 300 * SEC); /* a message for each heartbeat */
+    for (const struct raft_out *out = n->driver->held_head; out; out = out->next) {
+        held++;
+    }
+    assert_in_range(held, 100, RAFT_HELD_MAX);
+    assert_false(n->failed);
+    hf_sim_set_job_delay(n->env, 100 * HF_NS_PER_US);
+    cl_kill(n, CL_POWER);
+    cl_start(n);
+    cl_settle(c);
+    cl_free(c);
+}
+
 /* Proposals that wait */
 
 static void what_the_core_does_not_take_yet_waits_in_order(void **state)
@@ -787,6 +816,7 @@ int main(void)
         cmocka_unit_test(a_write_error_deposes_a_leader_and_all_go_on),
         cmocka_unit_test(a_leader_whose_disk_gives_up_fails_and_another_goes_on),
         cmocka_unit_test(a_follower_with_a_full_disk_catches_up_when_there_is_room),
+        cmocka_unit_test(a_vote_that_cannot_be_written_holds_few_messages),
         cmocka_unit_test(what_the_core_does_not_take_yet_waits_in_order),
         cmocka_unit_test(the_largest_entry_behind_a_new_leaders_no_op_gets_through),
         cmocka_unit_test(a_member_far_behind_gets_a_snapshot_while_others_go_on),
