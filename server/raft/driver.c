@@ -352,8 +352,10 @@ static void log_begun(struct raft_write *write, int err)
         raft_driver_fail(d, err, "the log cannot be emptied");
         return;
     }
-    d->hard.install_index = 0;
-    raft_driver_persist(d, saved);
+    if (d->state == HF_RAFT_FOUNDING) {
+        d->hard.install_index = 0;
+        raft_driver_persist(d, saved);
+    }
 }
 
 void raft_driver_begin(struct hf_raft_driver *d)

@@ -236,9 +236,9 @@ static void started(struct hf_raft_driver *d, int err)
         raft_driver_fail(d, err, "the vote cannot be written");
         return;
     }
-    raft_found_ask(d);
-    decide(d);
     if (d->state == HF_RAFT_FOUNDING) {
+        raft_found_ask(d);
+        decide(d);
         hf_timer_arm(&d->second, HF_NS_PER_SEC / 2);
     }
 }

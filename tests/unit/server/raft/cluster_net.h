@@ -283,6 +283,7 @@ static inline void cl_ask(void *ctx, struct hf_node_id to, const void *msg, size
 
     p->done = done;
     p->arg = arg;
+    assert_false(from->closing);
     cl_schedule(p, from->env, &any_ns, p->c->delay_max_ns, cl_asked);
 }
 

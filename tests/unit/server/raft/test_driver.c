@@ -796,6 +796,30 @@ static void closing_with_everything_in_flight_ends_everything(void **state)
     }
 }
 
+/* Also when the disk fails meanwhile: the machine hears nothing any more, nobody is asked. */
+static void closing_at_any_moment_of_founding_ends_quietly(void **state)
+{
+    (void)state;
+    for (uint32_t steps = 0; steps < 120; steps++) {
+        struct cluster *c = cl_new(600 + steps, 3);
+        struct cl_node *n = &c->nodes[steps % 3];
+
+        cl_start_all(c);
+        for (uint32_t i = 0; i < steps; i++) {
+            (void)hf_sim_step(c->sim);
+        }
+        for (uint32_t i = 0; i < 8; i++) {
+            hf_sim_disk_fail_at(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO);
+        }
+        cl_close(n);
+        cl_kill(n, CL_POWER);
+        cl_start(n);
+        cl_fill(c, 3);
+        cl_settle(c);
+        cl_free(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -828,6 +852,7 @@ int main(void)
         cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
+        cmocka_unit_test(closing_at_any_moment_of_founding_ends_quietly),
         cmocka_unit_test(closing_with_everything_in_flight_ends_everything),
     };
 
