@@ -228,6 +228,7 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
     struct hf_raft_config config;
     int err = hf_disk_mkdir(hf_env_disk(d->env), d->dir);
 
+    raft_transfer_clean(d);
     err = err ? err : raft_disk_open(d->env, &options, &d->items, &found, &d->disk, ret_error);
     if (err) {
         return err;

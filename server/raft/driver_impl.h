@@ -181,6 +181,8 @@ void raft_found_ask(struct hf_raft_driver *d);
 void raft_members_tick(struct hf_raft_driver *d);
 
 /* transfer.c */
+/** Remove what transfers of an earlier life left. Start-up. */
+void raft_transfer_clean(struct hf_raft_driver *d);
 void raft_upload_open(struct hf_raft_driver *d, struct hf_node_id peer);
 void raft_upload_close(struct hf_raft_driver *d, struct hf_node_id peer);
 /** Read the chunk that @out announces, then send it. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
@@ -26,6 +27,29 @@ struct raft_upload {
     uint32_t reads;
     struct hf_job unlink;
 };
+
+/* Start-up */
+
+static int find_left(void *ctx, const char *name)
+{
+    char *path = ctx;
+    const size_t len = strlen(path);
+
+    if (strncmp(name, "snapshot-", strlen("snapshot-")) != 0 && strcmp(name, "incoming") != 0) {
+        return 0;
+    }
+    return snprintf(path + len, RAFT_PATH_MAX - len, "/%s", name) < (int)(RAFT_PATH_MAX - len);
+}
+
+void raft_transfer_clean(struct hf_raft_driver *d)
+{
+    struct hf_disk *disk = hf_env_disk(d->env);
+    char path[RAFT_PATH_MAX];
+
+    do {
+        (void)snprintf(path, sizeof(path), "%s", d->dir);
+    } while (hf_disk_list(disk, d->dir, find_left, path) > 0 && hf_disk_unlink(disk, path) == 0);
+}
 
 /* To a peer */
 

@@ -706,6 +706,43 @@ static void a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again(void *
     cl_free(c);
 }
 
+static int count_left(void *ctx, const char *name)
+{
+    *(uint32_t *)ctx += strncmp(name, "snapshot-", 9) == 0 || strcmp(name, "incoming") == 0;
+    return 0;
+}
+
+static uint32_t left(struct cl_node *n)
+{
+    uint32_t count = 0;
+
+    assert_int_equal(hf_disk_list(hf_env_disk(n->env), CL_DIR, count_left, &count), 0);
+    return count;
+}
+
+static void what_a_crash_leaves_of_snapshots_is_removed(void **state)
+{
+    struct cluster *c = cl_new(85, 3);
+    struct cl_node *n, *leader;
+
+    (void)state;
+    c->pad_bytes = 3000000;
+    lag(c, &n);
+    cl_start(n);
+    leader = cl_leader(c);
+    while (left(n) == 0 || left(leader) == 0) {
+        (void)hf_sim_step(c->sim);
+    }
+    cl_kill(n, CL_CRASH);
+    cl_kill(leader, CL_CRASH);
+    assert_true(left(n) > 0 && left(leader) > 0);
+    cl_start(n);
+    cl_start(leader);
+    assert_true(left(n) == 0 && left(leader) == 0);
+    cl_settle(c);
+    cl_free(c);
+}
+
 /* Members */
 
 static void a_fourth_member_is_added_and_one_removed(void **state)
@@ -850,6 +887,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_too_old_for_the_log_is_not_sent),
         cmocka_unit_test(a_load_that_failed_late_is_no_lost_log),
         cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
+        cmocka_unit_test(what_a_crash_leaves_of_snapshots_is_removed),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
         cmocka_unit_test(closing_at_any_moment_of_founding_ends_quietly),
