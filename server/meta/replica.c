@@ -4,6 +4,7 @@
  */
 #include "server/meta/replica.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,8 +76,7 @@ static void checkpoint(struct hf_replica *replica)
 static void maybe_checkpoint(struct hf_replica *replica)
 {
     if (!replica->failed && !replica->closing && !replica->load &&
-        hf_table_wants_checkpoint(replica->table) &&
-        !hf_table_checkpoint_running(replica->table) &&
+        hf_table_wants_checkpoint(replica->table) && !hf_table_checkpoint_running(replica->table) &&
         hf_env_mono_ns(replica->env) >= replica->checkpoint_retry_ns &&
         replica->log.durable(replica->log.ctx) >= hf_meta_applied(replica->meta)) {
         checkpoint(replica);
@@ -199,10 +199,10 @@ static struct hf_replica *replica_new(struct hf_env *env, const struct hf_replic
     replica->pool = options->pool;
     replica->stores = options->stores;
     replica->cluster = options->cluster;
-    replica->base = options->base
-                        ? *options->base
-                        : (struct hf_replica_base){
-                              .open = lmdb_open, .install = lmdb_install, .ctx = replica};
+    replica->base =
+        options->base
+            ? *options->base
+            : (struct hf_replica_base){.open = lmdb_open, .install = lmdb_install, .ctx = replica};
     (void)snprintf(replica->dir, sizeof(replica->dir), "%s", options->dir);
     replica->copies = options->copies ? options->copies : 1;
     replica->min_copies = options->min_copies ? options->min_copies : replica->copies;
@@ -279,7 +279,8 @@ static int apply_op(struct hf_replica *replica, const struct hf_mlog_entry *entr
         .index = entry->index, .term = entry->term, .time_ns = entry->time_ns, .op = &op};
     struct hf_meta_reply reply;
     void *mem = NULL;
-    int err = hf_meta_op_decode(entry->msg, entry->msg_len, entry->bulk, entry->bulk_len, &op, &mem);
+    int err =
+        hf_meta_op_decode(entry->msg, entry->msg_len, entry->bulk, entry->bulk_len, &op, &mem);
 
     if (!err) {
         err = hf_meta_apply(replica->meta, &committed, &reply);
@@ -449,6 +450,7 @@ static void load_switch(void *ctx)
 {
     struct hf_replica_load *load = ctx;
     struct hf_replica *replica = load->replica;
+    const uint64_t applied = hf_meta_applied(replica->meta);
     int err;
 
     if (hf_table_checkpoint_running(replica->table) || replica->saves > 0) {
@@ -472,6 +474,12 @@ static void load_switch(void *ctx)
         leader->meta = replica->meta; /* closing ones may still look */
     }
     note_position(replica);
+    if (err && replica->opened.index != applied) {
+        /* What memory held over the checkpoint went with the table, or the new one is there but
+         * may not stay: only a start puts it and the log together again. */
+        hf_replica_fail(replica, err, "a snapshot could not be put in place");
+        err = -ENOTRECOVERABLE;
+    }
     load_end(load, err);
 }
 
@@ -481,7 +489,8 @@ static void verified(void *ctx, int err)
     struct hf_mlog_position position;
 
     if (!err) {
-        err = hf_meta_mark_position(load->verify.snapshot.mark, load->verify.snapshot.mark_len, &position);
+        err = hf_meta_mark_position(load->verify.snapshot.mark, load->verify.snapshot.mark_len,
+                                    &position);
     }
     if (!err && position.index != load->index) {
         err = -EBADMSG;

@@ -416,7 +416,9 @@ static void loaded(void *arg, int err)
     const uint64_t index = d->incoming.action.u.snapshot.index;
     struct reset *reset;
 
-    if (err) {
+    if (err == -ENOTRECOVERABLE) {
+        raft_driver_fail(d, err, "the state was lost while a snapshot took its place");
+    } else if (err) {
         installed(d, err);
         return;
     }

@@ -614,11 +614,64 @@ static void a_replica_far_behind_gets_a_snapshot_while_others_serve(void **state
     world_free(w);
 }
 
+/* What memory held over the checkpoint is gone with the table: nothing may be applied to the rest.
+ */
+static void a_snapshot_that_cannot_be_put_in_place_fails_the_replica(void **state)
+{
+    struct world *w = world_new(51);
+    struct client *c = client_new(w, 'a');
+    struct hf_raft_driver_status log;
+    struct hf_replica_status status;
+    struct rnode *n;
+
+    (void)state;
+    pass(w, 2 * SEC);
+    n = leader(w) == &w->nodes[0] ? &w->nodes[1] : &w->nodes[0];
+    while (c->acked < STREAM_OPS / 3) {
+        client_go_on(c);
+        pass(w, 5 * MSEC);
+    }
+    for (uint32_t i = 0; i < REPLICAS; i++) {
+        w->c->cut[n->net->id.v - 1][i] = w->c->cut[i][n->net->id.v - 1] = true;
+    }
+    while (c->acked < STREAM_OPS / 2) {
+        client_go_on(c);
+        pass(w, 5 * MSEC);
+    }
+    for (uint32_t i = 0; i < REPLICAS; i++) {
+        if (&w->nodes[i] != n) { /* with a checkpoint, where the logs begin now */
+            shut(&w->nodes[i]);
+            start(&w->nodes[i]);
+        }
+    }
+    hf_replica_status(n->replica, &status);
+    assert_true(status.checkpoint_index < status.applied_index);
+    n->refuse_install = true;
+    memset(w->c->cut, 0, sizeof(w->c->cut));
+    pass(w, 4 * SEC);
+    assert_false(n->refuse_install);
+    hf_replica_status(n->replica, &status);
+    assert_int_equal(status.failed, -EIO);
+    hf_raft_driver_status(hf_meta_log_driver(n->log), &log);
+    assert_int_equal(log.state, HF_RAFT_FAILED);
+    shut(n);
+    while (c->acked < STREAM_OPS) {
+        client_go_on(c);
+        pass(w, 5 * MSEC);
+    }
+    settle(w);
+    client_check(w, c);
+    settle(w);
+    free(c);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_across_leaders_has_each_effect_once),
         cmocka_unit_test(a_replica_far_behind_gets_a_snapshot_while_others_serve),
+        cmocka_unit_test(a_snapshot_that_cannot_be_put_in_place_fails_the_replica),
     };
 
     cmocka_set_test_filter(getenv("HF_TEST_FILTER"));
