@@ -4,6 +4,7 @@
  */
 #include "server/meta/replica.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -457,6 +458,7 @@ static void install_done(struct hf_job *job)
 {
     struct hf_replica_load *load = hf_container_of(job, struct hf_replica_load, install);
     struct hf_replica *replica = load->replica;
+    const uint64_t applied = hf_meta_applied(replica->meta);
 
     if (load->err) {
         hf_log(HF_LOG_ERROR, "meta", "snapshot not installed", "err=%s", hf_err_name(load->err));
@@ -474,6 +476,12 @@ static void install_done(struct hf_job *job)
         leader->meta = replica->meta; /* closing ones may still look */
     }
     note_position(replica);
+    if (load->err && replica->opened.index != applied) {
+        /* What memory held over the checkpoint went with the table, or the new one is there but
+         * may not stay: only a start puts it and the log together again. */
+        hf_replica_fail(replica, load->err, "a snapshot could not be put in place");
+        load->err = -ENOTRECOVERABLE;
+    }
     load_end(load, load->err);
 }
 

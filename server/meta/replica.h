@@ -111,7 +111,8 @@ void hf_replica_save(struct hf_replica *replica, const char *path,
                      void (*done)(void *arg, int err, const struct hf_mlog_position *position,
                                   uint64_t bytes),
                      void *arg);
-/** The state becomes what @path holds, which must stand for @index; done later, exactly once. */
+/** The state becomes what @path holds, which must stand for @index; done later, exactly once.
+ *  Errors: -ENOTRECOVERABLE  this replica failed; others: the state is what it was. */
 void hf_replica_load(struct hf_replica *replica, const char *path, uint64_t index,
                      void (*done)(void *arg, int err), void *arg);
 

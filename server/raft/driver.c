@@ -115,7 +115,8 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
         alone(d);
     } else if (no_vote || no_log) {
         hf_log(HF_LOG_ERROR, "raft", "store damaged",
-               "lost=\"%s\" what=\"it cannot vary what it promised: this node neither votes nor "
+               "lost=\"%s\" what=\"what it promised is not known any more: this node neither votes "
+               "nor "
                "acknowledges until the leader has brought it up to date\"",
                no_vote ? "vote" : "log");
         d->hard.state = HF_RAFT_STORE_JOINING;
@@ -229,6 +230,7 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
     struct hf_raft_config config;
     int err = hf_disk_mkdir(hf_env_disk(d->env), d->dir);
 
+    raft_transfer_clean(d);
     err = err ? err : raft_disk_open(d->env, &options, &d->items, &found, &d->disk, ret_error);
     if (err) {
         return err;
@@ -354,8 +356,10 @@ static void log_begun(struct raft_write *write, int err)
         raft_driver_fail(d, err, "the log cannot be emptied");
         return;
     }
-    d->hard.install_index = 0;
-    raft_driver_persist(d, saved);
+    if (d->state == HF_RAFT_FOUNDING) {
+        d->hard.install_index = 0;
+        raft_driver_persist(d, saved);
+    }
 }
 
 void raft_driver_begin(struct hf_raft_driver *d)
@@ -474,6 +478,10 @@ void hf_raft_driver_unreachable(struct hf_raft_driver *d, struct hf_node_id peer
 
 void hf_raft_driver_checkpointed(struct hf_raft_driver *d, uint64_t index)
 {
+    if (d->hard.install_index && !d->incoming.installing && raft_driver_runs(d)) {
+        d->hard.install_index = 0; /* it came to nothing, and the state is no snapshot's now */
+        raft_driver_persist(d, NULL);
+    }
     d->trim_to = index > d->trim_to ? index : d->trim_to;
     raft_driver_run_soon(d);
 }

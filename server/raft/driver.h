@@ -87,7 +87,9 @@ struct hf_raft_machine {
     void (*snapshot_save)(void *ctx, const char *path,
                           void (*done)(void *arg, int err, const struct hf_raft_snapshot *snapshot),
                           void *arg);
-    /** The state becomes what the file holds, if that is whole; done(err) later, exactly once. */
+    /** The state becomes what the file holds, if that is whole; done(err) later, exactly once.
+     * After an error it is in memory what it was before; on the disk it may be either.
+     *  -ENOTRECOVERABLE: in memory it is neither: FAILED. */
     void (*snapshot_load)(void *ctx, const char *path, uint64_t index, uint64_t term,
                           const struct hf_raft_config *config, void (*done)(void *arg, int err),
                           void *arg);

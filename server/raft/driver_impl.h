@@ -22,6 +22,7 @@
 #define RAFT_LOG_ENTRIES_MAX    (1u << 20)
 #define RAFT_CHUNK_BYTES        HF_FRAME_BULK_MAX
 #define RAFT_PROMOTE_LAG_MAX    1000u
+#define RAFT_HELD_MAX           256u /* messages that wait for a promise; older ones are lost */
 #define RAFT_OWN_WRITES_MAX     1u   /* what arrives meanwhile makes the next batch */
 #define RAFT_APPLY_AT_ONCE      256u /* then the loop has its turn */
 #define RAFT_PATH_MAX           4400u
@@ -89,6 +90,7 @@ struct hf_raft_driver {
     uint64_t confirmed_index;
 
     struct raft_out *held_head, *held_tail;
+    uint32_t held;
     uint64_t persisted_seq;
     uint32_t writes; /* of the disk, under way */
     uint32_t sends;  /* not yet released by the network */
@@ -179,6 +181,8 @@ void raft_found_greet(struct hf_raft_driver *d);
 void raft_members_tick(struct hf_raft_driver *d);
 
 /* transfer.c */
+/** Remove what transfers of an earlier life left. Start-up. */
+void raft_transfer_clean(struct hf_raft_driver *d);
 void raft_upload_open(struct hf_raft_driver *d, struct hf_node_id peer);
 void raft_upload_close(struct hf_raft_driver *d, struct hf_node_id peer);
 /** Read the chunk that @out announces, then send it. */

@@ -251,9 +251,9 @@ static void started(struct hf_raft_driver *d, int err)
         raft_driver_fail(d, err, "the vote cannot be written");
         return;
     }
-    ask_all(d);
-    decide(d);
     if (d->state == HF_RAFT_FOUNDING) {
+        ask_all(d);
+        decide(d);
         hf_timer_arm(&d->second, HF_NS_PER_SEC / 2);
     }
 }

@@ -63,16 +63,35 @@ void raft_out_chunk(struct raft_out *out, struct hf_buf *chunk)
     send_now(out);
 }
 
+static struct raft_out *held_pop(struct hf_raft_driver *d)
+{
+    struct raft_out *out = d->held_head;
+
+    d->held_head = out->next;
+    if (!d->held_head) {
+        d->held_tail = NULL;
+    }
+    d->held--;
+    return out;
+}
+
+static void held_push(struct hf_raft_driver *d, struct raft_out *out)
+{
+    if (d->held_tail) {
+        d->held_tail->next = out;
+    } else {
+        d->held_head = out;
+    }
+    d->held_tail = out;
+    if (d->held++ == RAFT_HELD_MAX) { /* the disk of the vote answers no more, or is full */
+        raft_out_free(held_pop(d));
+    }
+}
+
 void raft_out_flush(struct hf_raft_driver *d)
 {
     while (d->held_head && d->held_head->persist_seq <= d->persisted_seq) {
-        struct raft_out *out = d->held_head;
-
-        d->held_head = out->next;
-        if (!d->held_head) {
-            d->held_tail = NULL;
-        }
-        go(out);
+        go(held_pop(d));
     }
 }
 
@@ -117,21 +136,12 @@ void raft_out_add(struct hf_raft_driver *d, const struct hf_raft_action *action)
         go(out);
         return;
     }
-    if (d->held_tail) {
-        d->held_tail->next = out;
-    } else {
-        d->held_head = out;
-    }
-    d->held_tail = out;
+    held_push(d, out);
 }
 
 void raft_out_drop_all(struct hf_raft_driver *d)
 {
-    struct raft_out *next;
-
-    for (struct raft_out *out = d->held_head; out; out = next) {
-        next = out->next;
-        raft_out_free(out);
+    while (d->held_head) {
+        raft_out_free(held_pop(d));
     }
-    d->held_head = d->held_tail = NULL;
 }

@@ -72,6 +72,7 @@ struct inflight {
 
 struct peer_snapshot {
     bool asked, open, chunk_sent;
+    bool none; /* was to be had: the next heartbeat asks again */
     uint64_t index, term, total_bytes;
     uint64_t offset_bytes; /* what the peer holds */
     uint64_t sent_ns;

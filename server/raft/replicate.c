@@ -200,7 +200,8 @@ void hf_raft_pump(struct hf_raft *r)
         if (p->id.v == r->options.self.v) {
             continue;
         }
-        if (p->state != PEER_SNAPSHOT && p->next <= r->log.base && !p->abstaining) {
+        if (p->state != PEER_SNAPSHOT && p->next <= r->log.base && !p->abstaining &&
+            (r->broadcast || !p->snapshot.none || p->state == PEER_REPLICATE)) {
             hf_raft_snapshot_begin(r, p);
         }
         switch (p->state) {

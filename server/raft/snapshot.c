@@ -64,14 +64,14 @@ int hf_raft_on_snapshot_opened(struct hf_raft *r, const struct hf_raft_event *ev
     if (ev->u.snapshot_opened.err) {
         p->snapshot.asked = false; /* nothing to close */
         hf_raft_peer_probe(r, p, p->next);
-        p->probe_sent = true;
+        p->probe_sent = p->snapshot.none = true;
         return 0;
     }
     if (ev->u.snapshot_opened.index < r->log.base || ev->u.snapshot_opened.index > r->commit ||
         !ev->u.snapshot_opened.config || !hf_raft_config_valid(ev->u.snapshot_opened.config) ||
         hf_raft_log_term(&r->log, ev->u.snapshot_opened.index) != ev->u.snapshot_opened.term) {
         hf_raft_peer_probe(r, p, p->next);
-        p->probe_sent = true;
+        p->probe_sent = p->snapshot.none = true;
         return -EINVAL;
     }
     p->snapshot.asked = false;

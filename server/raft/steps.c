@@ -379,7 +379,7 @@ void raft_driver_run(struct hf_task *task)
 
 void raft_driver_fail(struct hf_raft_driver *d, int err, const char *what)
 {
-    if (d->failed) {
+    if (d->failed || d->state == HF_RAFT_CLOSING) { /* nobody wants to know any more */
         return;
     }
     d->failed = err;
@@ -387,9 +387,7 @@ void raft_driver_fail(struct hf_raft_driver *d, int err, const char *what)
            "err=%s applied=%llu what=\"%s; this node serves no metadata any more. Check its disk "
            "(dmesg, smartctl), then restart holdfastd\"",
            hf_err_name(err), (unsigned long long)d->applied, what);
-    if (d->state != HF_RAFT_CLOSING) {
-        d->state = HF_RAFT_FAILED;
-    }
+    d->state = HF_RAFT_FAILED;
     hf_timer_disarm(&d->tick);
     hf_timer_disarm(&d->second);
     d->lead_due = d->leading = false;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
@@ -26,6 +27,29 @@ struct raft_upload {
     uint32_t reads;
     struct hf_job unlink;
 };
+
+/* Start-up */
+
+static int find_left(void *ctx, const char *name)
+{
+    char *path = ctx;
+    const size_t len = strlen(path);
+
+    if (strncmp(name, "snapshot-", strlen("snapshot-")) != 0 && strcmp(name, "incoming") != 0) {
+        return 0;
+    }
+    return snprintf(path + len, RAFT_PATH_MAX - len, "/%s", name) < (int)(RAFT_PATH_MAX - len);
+}
+
+void raft_transfer_clean(struct hf_raft_driver *d)
+{
+    struct hf_disk *disk = hf_env_disk(d->env);
+    char path[RAFT_PATH_MAX];
+
+    do {
+        (void)snprintf(path, sizeof(path), "%s", d->dir);
+    } while (hf_disk_list(disk, d->dir, find_left, path) > 0 && hf_disk_unlink(disk, path) == 0);
+}
 
 /* To a peer */
 
@@ -330,8 +354,10 @@ static void installed(struct hf_raft_driver *d, int err)
 
     event.u.snapshot_installed.index = d->incoming.action.u.snapshot.index;
     event.u.snapshot_installed.err = err;
-    d->hard.install_index = 0;
-    raft_driver_persist(d, NULL);
+    if (!err) { /* else the state on the disk may be either: until the next checkpoint or start */
+        d->hard.install_index = 0;
+        raft_driver_persist(d, NULL);
+    }
     d->incoming.installing = false;
     d->transfer_jobs--;
     hf_log(err ? HF_LOG_ERROR : HF_LOG_INFO, "raft", "snapshot installed", "index=%llu err=%s",
@@ -390,7 +416,9 @@ static void loaded(void *arg, int err)
     const uint64_t index = d->incoming.action.u.snapshot.index;
     struct reset *reset;
 
-    if (err) {
+    if (err == -ENOTRECOVERABLE) {
+        raft_driver_fail(d, err, "the state was lost while a snapshot took its place");
+    } else if (err) {
         installed(d, err);
         return;
     }

@@ -367,6 +367,7 @@ static inline void cl_snapshot_save(void *ctx, const char *path,
 
     assert_non_null(s);
     s->node = ctx;
+    s->node->c->saves++;
     (void)snprintf(s->path, sizeof(s->path), "%s", path);
     s->done = done;
     s->arg = arg;
@@ -428,6 +429,7 @@ static inline void cl_load_run(struct hf_job *job)
     }
     if (!l->err) {
         l->err = hf_disk_replace(disk, CL_DIR "/state", bytes, len);
+        l->err = l->err == 0 && l->node->c->late_loads ? -EIO : l->err;
     }
     free(bytes);
 }

@@ -63,7 +63,8 @@ struct cl_node {
     struct hf_bufpool *pool;
     struct cl_state state, checkpoint;
     bool checkpointing, leading, failed, closing;
-    bool damaged; /* by the test, and not whole again yet */
+    bool damaged;     /* by the test, and not whole again yet */
+    bool disk_failed; /* writes or syncs did: it may be careful, and take that for a loss */
     struct cl_load *load;
     uint32_t member_count; /* of its configuration file */
     bool must_join;
@@ -98,7 +99,9 @@ struct cluster {
     uint32_t loss_per_mille;
     uint64_t delay_max_ns;
     uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
+    uint64_t saves;
     uint64_t save_ns; /* how long a snapshot takes to be written */
+    bool late_loads;  /* snapshots fail to load when they are in their place */
     bool stale_saves; /* machines give snapshots that are too old */
     bool chatty;      /* machines propose and read from within their callbacks */
     uint32_t bulk_max;
@@ -281,6 +284,7 @@ static inline void cl_ask(void *ctx, struct hf_node_id to, const void *msg, size
 
     p->done = done;
     p->arg = arg;
+    assert_false(from->closing);
     cl_schedule(p, from->env, &any_ns, p->c->delay_max_ns, cl_asked);
 }
 

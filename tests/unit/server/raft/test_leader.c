@@ -290,6 +290,28 @@ static void a_peer_behind_the_trimmed_head_gets_a_snapshot(void **state)
     assert_int_equal(prev, 5);
 }
 
+static void a_snapshot_that_is_not_to_be_had_is_asked_for_with_the_heartbeats(void **state)
+{
+    struct hf_raft_event opened = {.type = HF_RAFT_EV_SNAPSHOT_OPENED};
+
+    (void)state;
+    lead();
+    assert_int_equal(fx_propose(&fx, 4, 10), 0);
+    fx_flush(&fx);
+    fx_ack(&fx, 2, 5);
+    assert_int_equal(fx_trim(&fx, 4), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_non_null(fx_act(&fx, HF_RAFT_ACT_SNAPSHOT_OPEN, 0));
+        opened.u.snapshot_opened.peer = node(3);
+        opened.u.snapshot_opened.err = -EAGAIN;
+        assert_int_equal(fx_event(&fx, &opened), 0);
+        assert_null(fx_act(&fx, HF_RAFT_ACT_SNAPSHOT_OPEN, 0));
+        assert_int_equal(fx_propose(&fx, 1, 10), 0);
+        assert_null(fx_act(&fx, HF_RAFT_ACT_SNAPSHOT_OPEN, 0));
+        assert_int_equal(fx_tick(&fx, TIMEOUT / 5), 0);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -309,6 +331,7 @@ int main(void)
         T(reads_do_not_put_off_the_leaders_clock),
         T(reads_fail_with_the_leadership),
         T(a_peer_behind_the_trimmed_head_gets_a_snapshot),
+        T(a_snapshot_that_is_not_to_be_had_is_asked_for_with_the_heartbeats),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
