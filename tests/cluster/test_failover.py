@@ -558,8 +558,8 @@ def test_voter_replaced_by_another_node_under_load(make_cluster):
     load.go_on(50, GO_ON)
     p = c.hf("meta", "remove-voter", leader, "--config", c.conf, check=False)
     assert p.returncode == 1 and "does not hold the metadata" in p.err
-    c.wait_digests(rest, timeout=WHOLE)
     load.finish()
+    c.wait_digests(rest, timeout=WHOLE)
     load.check(c.mount("b"))
     c.fsck()
 
