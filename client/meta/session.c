@@ -17,6 +17,7 @@
 
 #define PROBE_TIMEOUT_NS  (3 * HF_NS_PER_SEC)
 #define RENEW_TIMEOUT_NS  (10 * HF_NS_PER_SEC) /* while the link is up: slow is not gone */
+#define CLOSE_WAIT_NS     (5 * HF_NS_PER_SEC)
 #define BACKOFF_MIN_NS    (50 * HF_NS_PER_MS)
 #define BACKOFF_MAX_NS    (500 * HF_NS_PER_MS)
 #define NOT_READY_NS      (50 * HF_NS_PER_MS)
@@ -626,6 +627,7 @@ static void close_send(struct hf_session *s)
 void hf_session_close(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx)
 {
     struct hf_session *s = session;
+    uint64_t wait_ns = s->options.op_timeout_ns;
 
     hf_assert_loop(s->env);
     HF_ASSERT(!s->closing);
@@ -642,7 +644,10 @@ void hf_session_close(struct hf_session *session, void (*done)(void *ctx, int er
         stream_fail_all(s);
         return;
     }
-    s->close_deadline_ns = hf_env_mono_ns(s->env) + s->options.op_timeout_ns;
+    if (TAILQ_EMPTY(&s->ops) && wait_ns > CLOSE_WAIT_NS) {
+        wait_ns = CLOSE_WAIT_NS; /* nothing but locks and leases would end sooner */
+    }
+    s->close_deadline_ns = hf_env_mono_ns(s->env) + wait_ns;
     set_deadline(s);
     if (s->link == LINK_UP) {
         session_pump(s);

@@ -59,7 +59,10 @@ int hf_session_new(struct hf_env *env, const struct hf_session_options *options,
  *         tried), -HF_EWRONGCLUSTER
  */
 void hf_session_open(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx);
-/** Wait for the stream to be answered, end the session at the leader; bounded by the op timeout. */
+/**
+ * Wait for the stream to be answered, end the session at the leader; bounded by the op timeout, or
+ * 5 s where nothing waits for an answer: the session then ends by itself, some time later.
+ */
 void hf_session_close(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx);
 /** Calls in flight end with -ECANCELED before this returns. NULL is a no-op. */
 void hf_session_free(struct hf_session *session);

@@ -95,7 +95,9 @@ const char *hf_err_name(int err)
 {
     const struct err_row *row = find(err);
 
-    return err == 0 ? "ok" : row ? row->name : "unlisted error";
+    const char *name = err == 0 ? "ok" : row ? row->name : strerrorname_np(err < 0 ? -err : err);
+
+    return name ? name : "unlisted error";
 }
 
 const char *hf_err_text(int err)

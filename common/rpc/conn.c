@@ -43,6 +43,7 @@ struct hf_conn {
     void *ctx;
     struct hf_bufpool *pool;
     enum conn_state state;
+    bool accepted; /* the peer connected */
     uint32_t refs; /* the owner's, running functions', posted tasks' */
 
     uint8_t *in;
@@ -133,7 +134,9 @@ void hf_conn_fail(struct hf_conn *c, int err, const char *why)
         hf_log(HF_LOG_WARN, "rpc", "connection closed", "peer=%s name=\"%s\" reason=\"%s\"",
                hf_conn_peer(c), c->name, why);
     } else if (c->state == CONN_OPEN) {
-        hf_log(HF_LOG_INFO, "rpc", "connection lost",
+        /* Who came may go: every command does. */
+        hf_log(c->accepted && err == -HF_EDISCONNECTED ? HF_LOG_DEBUG : HF_LOG_INFO, "rpc",
+               "connection lost",
                "peer=%s name=\"%s\" reason=\"%s\" error=\"%s\"", hf_conn_peer(c), c->name, why,
                hf_err_name(err));
     } else {
@@ -750,6 +753,7 @@ int hf_conn_accept(const struct hf_conn_options *options, struct hf_stream *stre
         hf_conn_close(c);
         return err;
     }
+    c->accepted = true;
     conn_opened(c);
     *ret = c;
     return 0;

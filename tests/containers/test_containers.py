@@ -63,9 +63,10 @@ def inside(service, *argv, **more):
 
 def wait_for(what, probe, timeout):
     end = time.monotonic() + timeout
-    while not probe():
+    while not (found := probe()):
         assert time.monotonic() < end, f"waited {timeout} s in vain: {what}"
         time.sleep(0.2)
+    return found
 
 
 def status():
@@ -79,11 +80,15 @@ def node_state(n):
 
 
 def leader():
-    return status()["metadata"]["leader"]
+    s = status()
+    return s and s["metadata"]["leader"]
 
 
 def voters_well():
-    members = json.loads(inside("client1", "holdfast", "meta", "status", "--json"))["members"]
+    p = docker("exec", name("client1"), "holdfast", "meta", "status", "--json", check=False)
+    if p.returncode != 0:  # while a leader is looked for
+        return False
+    members = json.loads(p.stdout)["members"]
     return len(members) == 3 and all(m["kind"] == "voter" and not m["abstaining"] and
                                      m["heard_ms_ago"] < 2000 for m in members)
 

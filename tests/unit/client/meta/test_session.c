@@ -575,6 +575,20 @@ static void close_waits_for_the_stream(void **state)
     assert_int_equal(w->losts, 0);
 }
 
+static void close_without_a_leader_is_short_when_nothing_waits(void **state)
+{
+    struct world *w = *state;
+    uint64_t from;
+
+    open_session(w);
+    w->leader.mute = true;
+    from = hf_env_mono_ns(w->env);
+    hf_session_close(w->session, close_done, w);
+    assert_true(loop_until(w->env, loop_flag, &w->closed, 10 * HF_NS_PER_SEC));
+    assert_int_equal(w->close_err, -ETIMEDOUT);
+    assert_in_range(hf_env_mono_ns(w->env) - from, 4 * HF_NS_PER_SEC, 7 * HF_NS_PER_SEC);
+}
+
 static void free_ends_what_is_in_flight(void **state)
 {
     struct world *w = *state;
@@ -640,6 +654,7 @@ int main(void)
         T(inode_numbers_are_never_repeated),
         T(renewals_go_on_and_carry_the_floor),
         T(close_waits_for_the_stream),
+        T(close_without_a_leader_is_short_when_nothing_waits),
         T(free_ends_what_is_in_flight),
         T(a_tool_looks_without_a_session),
     };
