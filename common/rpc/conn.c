@@ -136,9 +136,8 @@ void hf_conn_fail(struct hf_conn *c, int err, const char *why)
     } else if (c->state == CONN_OPEN) {
         /* Who came may go: every command does. */
         hf_log(c->accepted && err == -HF_EDISCONNECTED ? HF_LOG_DEBUG : HF_LOG_INFO, "rpc",
-               "connection lost",
-               "peer=%s name=\"%s\" reason=\"%s\" error=\"%s\"", hf_conn_peer(c), c->name, why,
-               hf_err_name(err));
+               "connection lost", "peer=%s name=\"%s\" reason=\"%s\" error=\"%s\"", hf_conn_peer(c),
+               c->name, why, hf_err_name(err));
     } else {
         hf_log(HF_LOG_DEBUG, "rpc", "not connected", "peer=%s error=\"%s\"", hf_conn_peer(c),
                hf_err_name(err));
