@@ -103,9 +103,11 @@ void hf_workers_submit(struct hf_workers *workers, struct hf_job *job)
     if (!grow) {
         workers->idle--;
         workers->promised++;
-        (void)pthread_cond_signal(&workers->work);
     }
     (void)pthread_mutex_unlock(&workers->lock);
+    if (!grow) {
+        (void)pthread_cond_signal(&workers->work); /* what it wakes finds the lock free */
+    }
     if (grow && workers->thread_count < workers->thread_max && !start_thread(workers)) {
         HF_ASSERT(workers->thread_count > 0);
     }

@@ -258,7 +258,8 @@ static int decode_extents(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_
     size_t n = m->n_extent_inos;
 
     if (n > HF_COMMIT_EXTENTS_MAX || m->n_extent_offsets != n || m->n_extent_lengths != n ||
-        m->n_extent_objects != n || m->n_extent_positions != n) {
+        m->n_extent_objects != n || m->n_extent_positions != n ||
+        m->n_extent_digests != (m->op == HF_OP_RELOCATE ? n : 0)) {
         return -EBADMSG;
     }
     if (n == 0) {
@@ -276,6 +277,7 @@ static int decode_extents(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_
         e->len_bytes = m->extent_lengths[i];
         e->object = m->extent_objects[i];
         e->pos_bytes = m->extent_positions[i];
+        e->digest = m->n_extent_digests ? m->extent_digests[i] : 0;
         if (!extent_valid(op, e)) {
             return -EBADMSG;
         }

@@ -318,8 +318,12 @@ int raft_driver_step(struct hf_raft_driver *d, struct hf_raft_event *event,
     for (uint32_t i = 0; i < d->actions.count && raft_driver_runs(d); i++) {
         act(d, &d->actions.items[i], source);
     }
-    if (raft_driver_runs(d)) {
-        apply_some(d);
+    if (raft_driver_runs(d) && d->applied < hf_raft_commit_index(d->raft)) {
+        if (hf_raft_role(d->raft) == HF_RAFT_LEADER) {
+            apply_some(d);
+        } else {
+            raft_driver_run_soon(d); /* the write of what came with it goes first */
+        }
     }
     d->stepping = false;
     if (raft_driver_runs(d)) {

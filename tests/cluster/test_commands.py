@@ -172,6 +172,19 @@ def test_status_info_verify_dirty_flush_and_set(cluster):
     content.check_file(f"{top}/d", 3, 305000)
 
 
+def test_small_synced_writes_leave_the_metadata_for_the_stores(cluster):
+    top = cluster.mount()
+    with open(f"{top}/log", "wb", buffering=0) as f:
+        for i in range(50):
+            f.write(content.data(7, i * 4096, 4096))
+            os.fdatasync(f)
+    wait_for("objects instead of inline bytes", lambda: not any(
+        x.get("inline") for x in cluster.info(f"{top}/log")["extents"]), 20)
+    assert len(cluster.info(f"{top}/log")["extents"]) <= 8
+    cluster.remount()
+    content.check_file(f"{top}/log", 7, 50 * 4096)
+
+
 def test_status_of_one_node_needs_no_other(cluster):
     def ask(n, *more):
         return hf("status", "--config", cluster.conf, "--node", n, *more, check=False)

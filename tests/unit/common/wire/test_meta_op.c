@@ -75,6 +75,7 @@ static void rnd_extent(const struct hf_meta_op *op, struct hf_wr_extent *e)
     e->pos_bytes = (uint32_t)(rnd() % limit);
     e->len_bytes = 1 + (uint32_t)(rnd() % (limit - e->pos_bytes));
     e->object = in ? HF_EXTENT_INLINE : object;
+    e->digest = op->op == HF_OP_RELOCATE ? rnd64() : 0;
 }
 
 static void rnd_columns(struct hf_meta_op *op, uint32_t max)
@@ -189,6 +190,7 @@ static void assert_columns_equal(const struct hf_meta_op *a, const struct hf_met
         SAME(extents[i].len_bytes, )
         SAME(extents[i].object, )
         SAME(extents[i].pos_bytes, )
+        SAME(extents[i].digest, )
     }
     for (uint32_t i = 0; i < a->inode_count; i++) {
         SAME(inodes[i].ino.v, )
