@@ -616,6 +616,9 @@ int hf_rpc_send(struct hf_rpc_peer *p, uint16_t method, const void *msg, size_t 
 
     hf_assert_loop(p->env);
     HF_ASSERT(msg_len <= HF_RPC_MSG_MAX);
+    if (p->conn && hf_conn_urgent_bytes(p->conn) > queue_max) {
+        hf_conn_flush(p->conn);
+    }
     if (p->state != PEER_UP || !hf_conn_is_open(p->conn)) {
         err = -ENOTCONN;
         if (p->state == PEER_IDLE) {

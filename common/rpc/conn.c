@@ -19,7 +19,7 @@
 #define TURN_BYTES_MAX    (4u << 20)
 #define WRITE_BYTES       (1u << 20)
 #define WRITE_PIECES      1024
-#define CORK_BYTES        (256u << 10) /* answers gather up to here while requests are read */
+#define CORK_BYTES        (256u << 10) /* frames gather up to here, within a turn */
 #define POOL_RETRY_NS     (10 * HF_NS_PER_MS)
 #define STALL_PONG_NS     (500 * HF_NS_PER_MS)
 #define FRAME_TIMEOUT_DEF (10 * HF_NS_PER_SEC)
@@ -71,8 +71,10 @@ struct hf_conn {
     struct hf_out *pong; /* queued: one is enough */
     bool flushing;
     bool want_write;
+    bool corked; /* the first frame of a turn goes at once, what follows it goes together */
 
     struct hf_task resume_task;
+    struct hf_task cork_task;
     struct hf_task lost_task;
     int lost_err;
     char name[64];
@@ -192,9 +194,34 @@ void hf_conn_send(struct hf_conn *c, struct hf_out *out)
 {
     hf_frame_seal(out->iov[0].iov_base, out->msg_len);
     hf_outq_push(&c->outq, out);
-    if (!c->want_write && (!c->reading || c->outq.bytes > CORK_BYTES)) {
+    if (c->want_write) {
+        return;
+    }
+    if (c->reading || c->corked) {
+        if (c->outq.bytes > CORK_BYTES) {
+            flush(c);
+        }
+        return;
+    }
+    flush(c);
+    c->corked = true;
+    post(c, &c->cork_task);
+}
+
+void hf_conn_flush(struct hf_conn *c)
+{
+    if (!hf_outq_empty(&c->outq) && !c->want_write) {
         flush(c);
     }
+}
+
+static void cork_run(struct hf_task *task)
+{
+    struct hf_conn *c = hf_container_of(task, struct hf_conn, cork_task);
+
+    c->corked = false;
+    hf_conn_flush(c);
+    conn_unref(c);
 }
 
 void hf_conn_withdraw(struct hf_conn *c, struct hf_out *out)
@@ -542,9 +569,7 @@ static void read_turn(struct hf_conn *c)
         post(c, &c->resume_task);
     }
     watch_frame(c);
-    if (!hf_outq_empty(&c->outq) && !c->want_write) {
-        flush(c);
-    }
+    hf_conn_flush(c);
     conn_unref(c);
 }
 
@@ -709,6 +734,7 @@ static struct hf_conn *conn_new(const struct hf_conn_options *options,
     c->in = in;
     c->in_cap = IN_BYTES_FIRST;
     c->resume_task.fn = resume_run;
+    c->cork_task.fn = cork_run;
     c->lost_task.fn = lost_run;
     hf_outq_init(&c->outq);
     hf_timer_init(&c->frame_timer, c->env, frame_expired, c);

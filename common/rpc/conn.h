@@ -86,8 +86,13 @@ size_t hf_out_bytes(const struct hf_out *out);
 /** *@slot becomes NULL when the frame is gone: sent, or the connection closed. */
 void hf_out_watch(struct hf_out *out, struct hf_out **slot);
 
-/** Owns @out. Attempts to write at once when nothing waits. Any state of the connection. */
+/**
+ * Owns @out. The first frame of a turn is written at once when nothing waits; what follows it in
+ * the same turn is gathered and goes at its end. Any state of the connection.
+ */
 void hf_conn_send(struct hf_conn *conn, struct hf_out *out);
+/** Write now what was gathered. */
+void hf_conn_flush(struct hf_conn *conn);
 /**
  * The owner's bulk pieces are about to go: drop the frame if nothing of it was sent, else copy
  * what is left of it (out of memory: the connection fails).

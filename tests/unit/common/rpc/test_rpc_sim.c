@@ -391,7 +391,7 @@ static void without_faults_every_one_way_request_taken_arrives(void **state)
     }
     hf_sim_run_ns(s.sim, 60 * HF_NS_PER_SEC);
     assert_int_equal(s.sends_came, s.sends_taken);
-    assert_true(s.sends_taken > SENDS / 2);
+    assert_true(s.sends_taken > SENDS / 4);
     world_end();
 }
 
