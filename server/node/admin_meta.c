@@ -282,5 +282,11 @@ void admin_meta_warnings(struct hf_node *node, json_t *list)
                            m->id.v);
             admin_warn(list, what, "it becomes a voter by itself; watch: holdfast meta status");
         }
+        if (llabs(log.clock_ahead_s[i]) > HF_RAFT_CLOCK_APART_S) {
+            (void)snprintf(what, sizeof(what), "the clock of node %u is %lld s %s node %u's",
+                           m->id.v, llabs(log.clock_ahead_s[i]),
+                           log.clock_ahead_s[i] > 0 ? "ahead of" : "behind", node->self->id.v);
+            admin_warn(list, what, "set the clocks: file times jump when leadership moves");
+        }
     }
 }

@@ -527,6 +527,11 @@ void hf_raft_driver_status(const struct hf_raft_driver *d, struct hf_raft_driver
     ret->config = *hf_raft_config(d->raft, NULL);
     for (uint32_t i = 0; i < ret->config.count; i++) {
         (void)hf_raft_peer(d->raft, ret->config.members[i].id, &ret->peers[i]);
+        for (uint32_t k = 0; k < d->options.member_count; k++) {
+            if (d->members[k].v == ret->config.members[i].id.v) {
+                ret->clock_ahead_s[i] = d->clock_ahead_s[k];
+            }
+        }
     }
 }
 

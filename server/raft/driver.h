@@ -165,6 +165,9 @@ int hf_raft_driver_remove(struct hf_raft_driver *driver, struct hf_node_id node,
 int hf_raft_driver_transfer(struct hf_raft_driver *driver, struct hf_node_id target,
                             const char **ret_error);
 
+/** Times of day that differ by more are warned of. */
+#define HF_RAFT_CLOCK_APART_S 60
+
 enum hf_raft_driver_state {
     HF_RAFT_FOUNDING,
     HF_RAFT_RUNNING,
@@ -186,7 +189,8 @@ struct hf_raft_driver_status {
     struct hf_raft_config config;
     struct hf_raft_peer_status peers[HF_RAFT_MEMBERS_MAX]; /* as in config; leader only */
     uint64_t now_ns;                                       /* what heard_ns compares with */
-    char waiting_for[160];                                 /* FOUNDING: for people; else "" */
+    int64_t clock_ahead_s[HF_RAFT_MEMBERS_MAX]; /* as in config: of this node's time of day */
+    char waiting_for[160];                      /* FOUNDING: for people; else "" */
 };
 void hf_raft_driver_status(const struct hf_raft_driver *driver, struct hf_raft_driver_status *ret);
 /** Of whoever leads, 0: unknown. Cheap. */

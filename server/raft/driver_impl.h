@@ -107,6 +107,8 @@ struct hf_raft_driver {
     struct hf_raft_found heard[HF_RAFT_MEMBERS_MAX]; /* what the others last said of themselves */
     int heard_err[HF_RAFT_MEMBERS_MAX];              /* 1: not asked yet */
     bool asking[HF_RAFT_MEMBERS_MAX];
+    int64_t clock_ahead_s[HF_RAFT_MEMBERS_MAX]; /* of this node's time of day, when last heard */
+    bool clock_apart[HF_RAFT_MEMBERS_MAX];
     uint32_t questions; /* under way */
     uint64_t waiting_said_ns;
     char waiting_for[160];

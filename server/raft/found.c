@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/assert.h"
@@ -16,8 +17,7 @@
 #include "common/log/log.h"
 #include "server/raft/driver_impl.h"
 
-#define SAY_EVERY_NS   (10 * HF_NS_PER_SEC)
-#define CLOCK_APART_NS (60 * HF_NS_PER_SEC)
+#define SAY_EVERY_NS (10 * HF_NS_PER_SEC)
 
 static struct hf_raft_found own(const struct hf_raft_driver *d)
 {
@@ -164,16 +164,21 @@ static void decide(struct hf_raft_driver *d)
 
 /* Asking */
 
-static void check_clock(struct hf_raft_driver *d, uint32_t at)
+/* The answer took a moment, which counts as part of the difference. */
+static void check_clock(struct hf_raft_driver *d, uint32_t at, bool first)
 {
-    const uint64_t now_ns = hf_env_wall_ns(d->env), theirs_ns = d->heard[at].wall_ns;
-    const uint64_t apart_ns = now_ns > theirs_ns ? now_ns - theirs_ns : theirs_ns - now_ns;
+    const int64_t ahead_ns = (int64_t)(d->heard[at].wall_ns - hf_env_wall_ns(d->env));
+    const bool was_apart = d->clock_apart[at] && !first;
 
-    if (theirs_ns && apart_ns > CLOCK_APART_NS) {
+    d->clock_ahead_s[at] = d->heard[at].wall_ns ? ahead_ns / (int64_t)HF_NS_PER_SEC : 0;
+    d->clock_apart[at] = llabs(d->clock_ahead_s[at]) > HF_RAFT_CLOCK_APART_S;
+    if (d->clock_apart[at] && !was_apart) {
         hf_log(HF_LOG_WARN, "raft", "clocks apart",
-               "node=%u seconds=%llu what=\"file times will jump when leadership moves: set the "
+               "node=%u seconds=%lld what=\"file times will jump when leadership moves: set the "
                "clocks (chrony, systemd-timesyncd)\"",
-               d->members[at].v, (unsigned long long)(apart_ns / HF_NS_PER_SEC));
+               d->members[at].v, (long long)d->clock_ahead_s[at]);
+    } else if (was_apart && !d->clock_apart[at]) {
+        hf_log(HF_LOG_INFO, "raft", "clocks agree", "node=%u", d->members[at].v);
     }
 }
 
@@ -198,9 +203,7 @@ static void answered(void *arg, int err, const void *msg, size_t len)
             d->heard[at] = found;
             d->heard_err[at] = 0;
             d->asking[at] = false;
-            if (first) {
-                check_clock(d, at);
-            }
+            check_clock(d, at, first);
         }
     }
     if (d->state != HF_RAFT_CLOSING) {

@@ -621,6 +621,45 @@ def test_two_of_three_serve_and_the_third_comes_later(three):
     whole(three, load)
 
 
+@pytest.fixture
+def wrong_clock(tmp_path):
+    """Environment of a process whose time of day is off by so many seconds."""
+    library = tmp_path / "wall_clock.so"
+    run(["cc", "-shared", "-fPIC", "-o", library,
+         os.path.join(os.path.dirname(os.path.abspath(__file__)), "wall_clock.c"), "-ldl"])
+    return lambda seconds: {**os.environ, "LD_PRELOAD": str(library),
+                            "WALL_CLOCK_AHEAD": str(seconds)}
+
+
+@PLAIN  # a sanitizer wants to be the first library
+@pytest.mark.limit(240)
+@pytest.mark.parametrize("ahead", [7200, -7200])
+def test_clock_far_apart_is_named_and_costs_nothing(three, wrong_clock, ahead):
+    load = Workload(three, three.mount("a"))
+    wrong = three.leader()
+    three.terminate(wrong)
+    before = {n: len(three.read(f"n{n}.log")) for n in (1, 2, 3)}
+    three.hf("dev", "start", wrong, "--dir", three.dir, env=wrong_clock(ahead), cwd=three.dir)
+    for n in (1, 2, 3):
+        named = others(three, n) if n == wrong else [wrong]
+        for other in named:
+            wait_for(f"node {n} to name the clock of node {other}", lambda: re.search(
+                rf"clocks apart.* node={other} seconds=-?7[12]\d\d ",
+                three.read(f"n{n}.log")[before[n]:]), 30)
+    three.wait_voters(timeout=WHOLE)
+    assert any("clock of node" in w["what"] for w in three.status()["warnings"])
+    three.hf("meta", "transfer", wrong, "--config", three.conf)
+    assert three.wait_leader() == wrong
+    load.go_on(50, GO_ON)
+    three.kill(wrong)  # sessions and leases of its reign are counted on other clocks
+    load.go_on(50, GO_ON)
+    three.start(wrong)
+    for n in others(three, wrong):
+        wait_for(f"node {n} to see that it is right again", lambda: re.search(
+            rf"clocks agree node={wrong}\b", three.read(f"n{n}.log")[before[n]:]), 30)
+    whole(three, load)
+
+
 def test_node_of_another_cluster_is_named_by_both_sides(three):
     three.terminate(3)
     shutil.rmtree(three.data_dir(3))
