@@ -15,6 +15,7 @@
 #define FIRES_MAX       256u
 #define FIRE_TIMEOUT_NS (5 * HF_NS_PER_SEC)
 #define SLOW_NS         HF_NS_PER_SEC
+#define PING_NS         (300 * HF_NS_PER_MS) /* another copy is read after three */
 #define HUNG_NS         (5 * HF_NS_PER_SEC)
 #define AVOID_NS        (3 * HF_NS_PER_SEC)
 
@@ -131,6 +132,7 @@ struct hf_rpc_peer *io_peer(struct hf_io *io, struct hf_node_id node)
         .expect_cluster = io->options.cluster,
         .pool = io->options.pool,
         .backoff_max_ns = 500 * HF_NS_PER_MS,
+        .idle_ping_ns = PING_NS,
     };
 
     if (node.v == 0 || node.v > HF_NODES_MAX || io->freeing) {

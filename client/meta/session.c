@@ -17,6 +17,8 @@
 
 #define PROBE_TIMEOUT_NS  (3 * HF_NS_PER_SEC)
 #define RENEW_TIMEOUT_NS  (10 * HF_NS_PER_SEC) /* while the link is up: slow is not gone */
+#define PING_NS           (400 * HF_NS_PER_MS) /* a leader that vanished is missed after three */
+#define SILENT_NS         (2 * HF_NS_PER_SEC)
 #define CLOSE_WAIT_NS     (5 * HF_NS_PER_SEC)
 #define BACKOFF_MIN_NS    (50 * HF_NS_PER_MS)
 #define BACKOFF_MAX_NS    (500 * HF_NS_PER_MS)
@@ -198,9 +200,40 @@ static void retry_now(void *ctx)
     probe_send(s);
 }
 
+void session_peer_failed(struct hf_session *s, int err)
+{
+    if (err == -ETIMEDOUT) {
+        s->peers[s->current].silent_until_ns = hf_env_mono_ns(s->env) + SILENT_NS;
+    }
+}
+
+static bool is_silent(const struct hf_session *s, uint32_t peer)
+{
+    return hf_env_mono_ns(s->env) < s->peers[peer].silent_until_ns;
+}
+
+/* One that may answer; the next one where none does. False: a round is over. */
+static bool turn_to_next(struct hf_session *s)
+{
+    bool more = true;
+
+    for (uint32_t i = 0; i < s->peer_count; i++) {
+        s->current = (s->current + 1) % s->peer_count;
+        more = ++s->round < s->peer_count && more;
+        if (!is_silent(s, s->current)) {
+            break;
+        }
+    }
+    return more;
+}
+
 static void drained(struct hf_session *s)
 {
     uint64_t delay = s->backoff_ns;
+
+    if (is_silent(s, s->current)) {
+        (void)turn_to_next(s);
+    }
 
     s->backoff_ns = 0;
     s->round = 0;
@@ -259,7 +292,9 @@ static int add_peer(struct hf_session *s, const char *addr)
         .self = {.cluster = s->options.cluster, .session = s->id},
         .expect_cluster = s->options.cluster,
         .pool = s->options.pool,
+        .connect_timeout_ns = HF_NS_PER_SEC,
         .backoff_max_ns = 200 * HF_NS_PER_MS,
+        .idle_ping_ns = PING_NS,
     };
     struct session_peer *p = &s->peers[s->peer_count];
     int err;
@@ -288,6 +323,9 @@ static bool follow_hint(struct hf_session *s, const char *addr)
     while (i < s->peer_count && strcmp(s->peers[i].addr, addr) != 0) {
         i++;
     }
+    if (i < s->peer_count && is_silent(s, i)) {
+        return false; /* who named it has not noticed yet */
+    }
     if (i == s->peer_count && (i == SESSION_PEERS_MAX || add_peer(s, addr) != 0)) {
         return false;
     }
@@ -298,8 +336,7 @@ static bool follow_hint(struct hf_session *s, const char *addr)
 
 static void next_peer(struct hf_session *s)
 {
-    s->current = (s->current + 1) % s->peer_count;
-    if (++s->round < s->peer_count) {
+    if (turn_to_next(s)) {
         probe_after(s, 0);
         return;
     }
@@ -450,6 +487,7 @@ static void probe_refused(struct hf_session *s, int err, const struct hf_rpc_rep
 
     s->peers[s->current].last_err = err;
     s->peers[s->current].tried = true;
+    session_peer_failed(s, err);
     if (err == -HF_EWRONGCLUSTER && s->state == SESSION_OPENING) {
         session_lost(s, err);
     } else if (err == -HF_ENOTREADY) {
@@ -490,6 +528,7 @@ static void probe_done(struct hf_rpc_call *call, int err, const struct hf_rpc_re
     } else if (s->link == LINK_PROBING) {
         probe_refused(s, err, reply);
     } else if (s->link == LINK_UP) {
+        session_peer_failed(s, err);
         session_link_lost(s, session_err_is_link(s, err) ? 0 : NOT_READY_NS);
     }
     session_call_back(s);

@@ -28,6 +28,7 @@ struct session_peer {
     struct hf_rpc_peer *rpc;
     int last_err;
     bool tried;
+    uint64_t silent_until_ns; /* it did not answer at all: the others first */
 };
 
 enum call_kind { CALL_OP, CALL_READ, CALL_CLOSE };
@@ -146,6 +147,8 @@ struct hf_session {
 bool session_err_is_link(const struct hf_session *s, int err);
 /** Some call's way failed: drain, probe after @delay_ns, resend. */
 void session_link_lost(struct hf_session *s, uint64_t delay_ns);
+/** A call to the current peer ended with @err. */
+void session_peer_failed(struct hf_session *s, int err);
 /** A call ended: goes on draining. */
 void session_call_back(struct hf_session *s);
 /** What any answer tells. */

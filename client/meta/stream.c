@@ -172,6 +172,7 @@ static void call_done(struct hf_rpc_call *rpc, int err, const struct hf_rpc_repl
         } else {
             keep(s, c);
             if (s->link == LINK_UP) { /* at once the first time; then it is the call's fault */
+                session_peer_failed(s, err);
                 session_link_lost(s, s->refused++ ? 100 * HF_NS_PER_MS : 0);
             }
         }

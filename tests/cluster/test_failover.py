@@ -200,8 +200,11 @@ def test_leader_cut_off_from_the_majority(net, clients):
                  "leader", GO_ON)
     net.heal()
     times = whole(net, load)
-    measured(f"leader cut off, clients {clients}, metadata",
-             times.longest(METADATA, at, at + 30))
+    for kind, steps in (("metadata", METADATA), ("reads", READS)):
+        pause = times.longest(steps, at, at + 30)
+        measured(f"leader cut off, clients {clients}, {kind}", pause)
+        if clients == "cut off too":
+            assert pause <= METADATA_PAUSE_MS, "silence is noticed as fast as a broken connection"
 
 
 @PLAIN
