@@ -5,6 +5,11 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "client/meta/session.h"
 #include "tests/lib/fake_leader.h"
 #include "tests/lib/loop.h"
@@ -330,6 +335,40 @@ static void a_named_leader_is_followed(void **state)
     free(other);
 }
 
+/* Its machine vanished: what follower still names it has not noticed yet. */
+static void a_silent_node_is_asked_last_even_when_named(void **state)
+{
+    struct world *w = *state;
+    struct fake_leader *follower = calloc(1, sizeof(*follower));
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* connects, and says nothing */
+    uint64_t from;
+    char addr[32];
+
+    assert_non_null(follower);
+    assert_int_equal(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(silent, 8), 0);
+    assert_int_equal(getsockname(silent, (struct sockaddr *)&at, &len), 0);
+    (void)snprintf(addr, sizeof(addr), "127.0.0.1:%u", ntohs(at.sin_port));
+    fake_leader_init(follower, w->env, w->pool);
+    fake_leader_start(follower);
+    follower->hint = addr;
+    w->addrs[0] = addr;
+    w->addrs[1] = follower->addr;
+    w->addrs[2] = w->leader.addr;
+    w->options.addr_count = 3;
+    from = hf_env_mono_ns(w->env);
+    open_session(w);
+    assert_int_equal(w->open_err, 0);
+    assert_in_range(hf_env_mono_ns(w->env) - from, 900 * HF_NS_PER_MS, 1800 * HF_NS_PER_MS);
+    hf_session_free(w->session);
+    w->session = NULL;
+    fake_leader_fini(follower);
+    free(follower);
+    (void)close(silent);
+}
+
 static void a_leader_that_starts_is_waited_for(void **state)
 {
     struct world *w = *state;
@@ -641,6 +680,7 @@ int main(void)
         T(a_failing_leader_answers_nothing),
         T(an_operation_too_large_takes_no_number),
         T(a_named_leader_is_followed),
+        T(a_silent_node_is_asked_last_even_when_named),
         T(a_leader_that_starts_is_waited_for),
         T(addresses_are_tried_in_turn),
         T(open_without_a_leader_says_what_was_tried),
