@@ -103,6 +103,17 @@ static uint32_t voters(const struct hf_raft_config *config)
     return count;
 }
 
+/*
+ * Has it committed an entry of its own term? Before that, an addition that it knows nothing of may
+ * still be committed by another.
+ */
+static bool own_term(const struct node *leader)
+{
+    const struct entry *e = elog_get(&leader->cache, hf_raft_commit_index(leader->raft));
+
+    return e && e->term == hf_raft_term(leader->raft);
+}
+
 /* Nodes that are out for good are turned off; their next life is a new store. */
 static void retire(struct sim *s, const struct hf_raft_config *config, bool committed)
 {
@@ -183,7 +194,7 @@ void sim_admin(struct sim *s, bool once)
         }
         config = *hf_raft_config(leader->raft, &index);
         if (leader == sim_leader(s)) {
-            retire(s, &config, index <= hf_raft_commit_index(leader->raft));
+            retire(s, &config, index <= hf_raft_commit_index(leader->raft) && own_term(leader));
         }
         if (leader->up && !s->failed && !repair(s, leader, &config) && !s->healed &&
             hf_sim_rng_chance(&s->rng, 30)) {
