@@ -6,6 +6,23 @@
 
 #ifdef HF_PLANTED_BUGS
 enum hf_raft_bug hf_raft_bug_active;
+
+/* For programs without an option of their own: which of them find it? */
+static void __attribute__((constructor)) bug_of_environment(void)
+{
+    static const char *const names[] = {
+#define NAME(name, text) #name,
+        HF_RAFT_BUGS(NAME)
+#undef NAME
+    };
+    const char *wanted = getenv("HF_RAFT_BUG");
+
+    for (size_t i = 0; wanted && i < HF_ARRAY_LEN(names); i++) {
+        if (strcmp(names[i], wanted) == 0) {
+            hf_raft_bug_active = (enum hf_raft_bug)(i + 1);
+        }
+    }
+}
 #endif
 
 struct hf_raft_action *hf_raft_act(struct hf_raft *r, enum hf_raft_action_type type)

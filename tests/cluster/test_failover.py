@@ -92,6 +92,26 @@ def whole(c, load, timeout=WHOLE):
 # --- (a) kill -9
 
 
+@PLAIN
+@pytest.mark.limit(300)
+def test_five_voters_lose_two_the_leader_first(make_cluster):
+    c = make_cluster(nodes=5, metadata=5)
+    c.up()
+    c.wait_voters([1, 2, 3, 4, 5])
+    load = Workload(c, c.mount("a"))
+    dead = [c.leader()]
+    c.kill(dead[0])
+    load.go_on(20, GO_ON)
+    dead.append(c.wait_leader(but=dead))
+    c.kill(dead[1])
+    c.wait_leader(but=dead)
+    load.go_on(20, GO_ON)
+    for node in dead:
+        c.start(node)
+    c.wait_voters([1, 2, 3, 4, 5], timeout=WHOLE)
+    whole(c, load)
+
+
 def kill_and_start(c, load, node, down=1.0):
     """Returns when it was killed."""
     at = time.monotonic()
