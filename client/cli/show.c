@@ -205,7 +205,11 @@ static void show_remarks(const json_t *answer, const json_t *member, FILE *out)
     if (json_is_true(json_object_get(member, "snapshotting"))) {
         remark(out, &first, "is sent a snapshot", "");
     }
-    if (json_is_false(ok)) {
+    if (json_is_true(json_object_get(member, "taken_out")) ||
+        json_is_true(json_object_get(answer, "taken_out"))) {
+        remark(out, &first, "TAKEN OUT, ITS METADATA DIFFERED: remove its directory, restart it",
+               "");
+    } else if (json_is_false(ok)) {
         char index[32];
 
         remark(out, &first, "ITS METADATA DIFFERS FROM THE LEADER'S at entry ",

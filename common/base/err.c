@@ -76,6 +76,7 @@ static const struct err_row rows[] = {
     OURS(HF_EQUARANTINED, EIO, 73, "quarantined", "the store has set its bad copy aside"),
     OURS(HF_ENOTREADY, EAGAIN, 74, "not ready", "the node is starting"),
     OURS(HF_EDISCONNECTED, EIO, 75, "disconnected", "the connection was lost"),
+    OURS(HF_EDIFFERS, EIO, 76, "replica differs", "its metadata differ from the other nodes'"),
 };
 
 static const struct err_row *find(int err)

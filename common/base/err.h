@@ -26,6 +26,7 @@ enum hf_err {
     HF_EQUARANTINED,  /* the store's copy is bad and set aside */
     HF_ENOTREADY,     /* starting up or replaying: try again */
     HF_EDISCONNECTED, /* the connection was lost with the call's outcome unknown */
+    HF_EDIFFERS,      /* the metadata here differ from the others': filled anew, or not at all */
     HF_ERR_END,
 };
 

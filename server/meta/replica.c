@@ -26,9 +26,10 @@ void hf_replica_fail(struct hf_replica *replica, int err, const char *what)
     }
     replica->failed = err;
     hf_log(HF_LOG_ERROR, "meta", "failed",
-           "err=%s applied=%llu what=\"%s; this node serves no metadata any more. Check its disk, "
-           "then restart holdfastd\"",
-           hf_err_name(err), (unsigned long long)hf_meta_applied(replica->meta), what);
+           "err=%s applied=%llu what=\"%s; this node serves no metadata any more. %s, then restart "
+           "holdfastd\"",
+           hf_err_name(err), (unsigned long long)hf_meta_applied(replica->meta), what,
+           err == -HF_EDIFFERS ? "Remove its metadata directory" : "Check its disk");
     hf_timer_disarm(&replica->checkpoint_timer);
     if (replica->leader) {
         hf_leader_failed(replica->leader);
@@ -37,7 +38,9 @@ void hf_replica_fail(struct hf_replica *replica, int err, const char *what)
 
 void hf_replica_log_failed(struct hf_replica *replica, int err)
 {
-    hf_replica_fail(replica, err, "the metadata log failed");
+    hf_replica_fail(replica, err,
+                    err == -HF_EDIFFERS ? "its metadata differ from those of a majority"
+                                        : "the metadata log failed");
 }
 
 /* Checkpoints */

@@ -104,7 +104,7 @@ void hf_replica_lead(struct hf_replica *replica);
 void hf_replica_follow(struct hf_replica *replica);
 /** More of the log is durable. */
 void hf_replica_durable(struct hf_replica *replica);
-/** The log failed. */
+/** The log failed. -HF_EDIFFERS: by it, replicas were found to differ, and this is the odd one. */
 void hf_replica_log_failed(struct hf_replica *replica, int err);
 /** Write the newest checkpoint to @path; done later, exactly once. */
 void hf_replica_save(struct hf_replica *replica, const char *path,

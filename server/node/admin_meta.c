@@ -73,6 +73,17 @@ const char *admin_meta_role(struct hf_node *node)
     return role_name(&log);
 }
 
+static void compared_json(json_t *o, const struct hf_raft_compared *compared)
+{
+    if (compared->index) {
+        (void)json_object_set_new(o, "digest_index", number(compared->index));
+        (void)json_object_set_new(o, "digest_ok", json_boolean(compared->equal));
+    }
+    if (compared->taken_out) {
+        (void)json_object_set_new(o, "taken_out", json_true());
+    }
+}
+
 static json_t *members_json(struct hf_node *node, const struct hf_raft_driver_status *log)
 {
     json_t *list = json_array();
@@ -100,6 +111,7 @@ static json_t *members_json(struct hf_node *node, const struct hf_raft_driver_st
             }
             (void)json_object_set_new(o, "abstaining", json_boolean(!self && peer->abstaining));
             (void)json_object_set_new(o, "snapshotting", json_boolean(!self && peer->snapshotting));
+            compared_json(o, &log->compared[i]);
         }
         (void)json_array_append_new(list, o);
     }
@@ -129,6 +141,7 @@ static json_t *meta_status(struct hf_node *node)
     (void)json_object_set_new(o, "log_bytes", number(log.log_bytes));
     (void)json_object_set_new(o, "kept_bytes", number(log.kept_bytes));
     (void)json_object_set_new(o, "abstaining", json_boolean(log.abstaining));
+    (void)json_object_set_new(o, "taken_out", json_boolean(log.taken_out));
     (void)json_object_set_new(digest, "index", number(state.applied_index));
     (void)snprintf(hex, sizeof(hex), "%016" PRIx64, hf_replica_digest(node->replica));
     (void)json_object_set_new(digest, "value", json_string(hex));
@@ -260,6 +273,28 @@ int admin_meta(struct hf_node *node, const struct hf_msg_admin *m, json_t **ret)
     return -ENOSYS;
 }
 
+static void differs(const struct hf_raft_driver_status *log, uint32_t i, json_t *list)
+{
+    const unsigned id = log->config.members[i].id.v;
+    char what[256];
+
+    if (log->compared[i].taken_out) {
+        (void)snprintf(what, sizeof(what),
+                       "metadata node %u was taken out: its metadata differed from the others'",
+                       id);
+        admin_warn(list, what,
+                   "keep a copy of the directory 'meta' below its data for a report, remove it, "
+                   "restart holdfastd there: the leader fills it again");
+    } else {
+        (void)snprintf(what, sizeof(what),
+                       "the metadata of node %u differ from the leader's at entry %" PRIu64, id,
+                       log->compared[i].index);
+        admin_warn(list, what,
+                   "a defect, or a failing disk or memory in one of them; if no majority decides "
+                   "which, see docs/operate/metadata.md");
+    }
+}
+
 void admin_meta_warnings(struct hf_node *node, json_t *list)
 {
     struct hf_raft_driver_status log;
@@ -273,7 +308,9 @@ void admin_meta_warnings(struct hf_node *node, json_t *list)
         if (m->id.v == node->self->id.v) {
             continue;
         }
-        if (!peer->heard_ns || log.now_ns - peer->heard_ns > HEARD_LATELY_NS) {
+        if (log.compared[i].taken_out || (log.compared[i].index && !log.compared[i].equal)) {
+            differs(&log, i, list);
+        } else if (!peer->heard_ns || log.now_ns - peer->heard_ns > HEARD_LATELY_NS) {
             (void)snprintf(what, sizeof(what), "metadata node %u is not heard", m->id.v);
             admin_warn(list, what,
                        "start holdfastd on it; if it is gone for good: holdfast meta remove-voter");

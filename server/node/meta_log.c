@@ -131,6 +131,11 @@ static void failed(void *ctx, int err)
     hf_replica_log_failed(((struct hf_meta_log *)ctx)->replica, err);
 }
 
+static uint64_t digest(void *ctx)
+{
+    return hf_replica_digest(((struct hf_meta_log *)ctx)->replica);
+}
+
 static int snapshot_of(const struct hf_mlog_position *position, struct hf_raft_snapshot *ret)
 {
     *ret = (struct hf_raft_snapshot){.index = position->index, .term = position->term};
@@ -195,6 +200,7 @@ int hf_meta_log_open(struct hf_env *env, struct hf_replica *replica,
         .member_count = options->member_count,
         .must_join = options->must_join,
         .segment_bytes = options->segment_bytes,
+        .digest_every = options->digest_every,
         .election_ns = options->election_ns,
         .heartbeat_ns = options->heartbeat_ns,
         .pool = options->pool,
@@ -204,6 +210,7 @@ int hf_meta_log_open(struct hf_env *env, struct hf_replica *replica,
                     .follow = follow,
                     .durable = more_durable,
                     .failed = failed,
+                    .digest = digest,
                     .snapshot_save = snapshot_save,
                     .snapshot_load = snapshot_load,
                     .ctx = log},

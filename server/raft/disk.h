@@ -26,6 +26,7 @@ struct raft_hard {
     uint64_t incarnation;   /* random, not 0; 0: there is no record */
     uint8_t state;          /* enum hf_raft_store_state */
     bool abstain;
+    bool taken_out;         /* the state differed from that of a majority: it is not to be used */
     uint64_t install_index; /* a snapshot on its way into the state; 0: none */
     uint32_t founder_count;
     struct hf_raft_founder founders[HF_RAFT_MEMBERS_MAX];

@@ -5,7 +5,8 @@
 
 #include "common/base/assert.h"
 
-#define HARD_ABSTAIN 0x1u
+#define HARD_ABSTAIN   0x1u
+#define HARD_TAKEN_OUT 0x2u
 
 void raft_log_head_encode(const struct raft_log_head *head, uint8_t ret[RAFT_LOG_HEAD_BYTES])
 {
@@ -93,7 +94,8 @@ size_t raft_hard_encode(const struct raft_hard *hard, uint8_t ret[RAFT_HARD_BYTE
 
     HF_ASSERT(hard->founder_count <= HF_RAFT_MEMBERS_MAX);
     hf_put_le32(ret, RAFT_VOTE_VERSION);
-    hf_put_le32(ret + 4, hard->abstain ? HARD_ABSTAIN : 0);
+    hf_put_le32(ret + 4,
+                (hard->abstain ? HARD_ABSTAIN : 0) | (hard->taken_out ? HARD_TAKEN_OUT : 0));
     hf_put_le64(ret + 8, hard->term);
     hf_put_le64(ret + 16, hard->vote.v);
     hf_put_le64(ret + 24, hard->incarnation);
@@ -114,7 +116,7 @@ int raft_hard_decode(const uint8_t *meta, size_t len, struct raft_hard *ret)
     uint32_t version = hf_read_le32(&r), flags = hf_read_le32(&r), state;
     uint64_t node, node_self;
 
-    *ret = (struct raft_hard){.abstain = flags & HARD_ABSTAIN};
+    *ret = (struct raft_hard){.abstain = flags & HARD_ABSTAIN, .taken_out = flags & HARD_TAKEN_OUT};
     ret->term = hf_read_le64(&r);
     node = hf_read_le64(&r);
     ret->vote.v = (uint16_t)node;
@@ -128,10 +130,11 @@ int raft_hard_decode(const uint8_t *meta, size_t len, struct raft_hard *ret)
     if (!r.bad && version != RAFT_VOTE_VERSION) {
         return -EPROTONOSUPPORT;
     }
-    if (r.bad || (flags & ~HARD_ABSTAIN) || node > UINT16_MAX || node_self == 0 ||
-        node_self > UINT16_MAX || ret->incarnation == 0 || state < HF_RAFT_STORE_NEW ||
-        state > HF_RAFT_STORE_JOINING || ret->term > HF_RAFT_NUMBER_MAX ||
-        ret->install_index > HF_RAFT_NUMBER_MAX || ret->founder_count > HF_RAFT_MEMBERS_MAX) {
+    if (r.bad || (flags & ~(HARD_ABSTAIN | HARD_TAKEN_OUT)) || node > UINT16_MAX ||
+        node_self == 0 || node_self > UINT16_MAX || ret->incarnation == 0 ||
+        state < HF_RAFT_STORE_NEW || state > HF_RAFT_STORE_JOINING ||
+        ret->term > HF_RAFT_NUMBER_MAX || ret->install_index > HF_RAFT_NUMBER_MAX ||
+        ret->founder_count > HF_RAFT_MEMBERS_MAX) {
         return -EBADMSG;
     }
     for (uint32_t i = 0; i < ret->founder_count; i++) {

@@ -104,6 +104,10 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
         return -HF_EWRONGCLUSTER;
     }
     d->hard.node = d->options.self;
+    if (d->hard.taken_out) { /* whatever else is wrong with it */
+        d->known = true;
+        return 0;
+    }
     if ((no_log || (no_vote && (found->log_lost || !log_fits(d)))) && only_voter(d)) {
         return say(ret_error, -EBADMSG, d->dir,
                    "entries that were acknowledged are missing from the log or unreadable, and no "
@@ -260,7 +264,7 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
         raft_items_reset(&d->items, d->options.applied.index + 1);
     }
     founders_config(d, &config);
-    return d->known ? raft_driver_core_new(d, &config) : 0;
+    return d->known && !d->hard.taken_out ? raft_driver_core_new(d, &config) : 0;
 }
 
 static void tick(void *ctx)
@@ -307,6 +311,7 @@ int hf_raft_driver_open(struct hf_env *env, const struct hf_raft_driver_options 
     d->options.segment_bytes =
         options->segment_bytes ? options->segment_bytes : HF_RAFT_SEGMENT_BYTES;
     d->options.keep_bytes = options->keep_bytes ? options->keep_bytes : HF_RAFT_KEEP_BYTES;
+    d->options.digest_every = options->digest_every ? options->digest_every : HF_RAFT_DIGEST_EVERY;
     d->options.election_ns = options->election_ns ? options->election_ns : HF_RAFT_ELECTION_NS;
     d->options.heartbeat_ns = options->heartbeat_ns ? options->heartbeat_ns : HF_RAFT_HEARTBEAT_NS;
     d->applied = options->applied.index;
@@ -377,7 +382,9 @@ void hf_raft_driver_start(struct hf_raft_driver *d)
     hf_assert_loop(d->env);
     HF_ASSERT(!d->started);
     d->started = true;
-    if (!d->known) {
+    if (d->hard.taken_out) {
+        raft_digests_stay_out(d);
+    } else if (!d->known) {
         raft_found_start(d);
     } else if (d->drop_log) {
         raft_driver_begin(d);
@@ -505,6 +512,7 @@ void hf_raft_driver_status(const struct hf_raft_driver *d, struct hf_raft_driver
         .leading = d->leading,
         .term = d->hard.term,
         .abstaining = d->hard.abstain,
+        .taken_out = d->hard.taken_out,
         .leader = hf_raft_driver_leader(d),
         .applied_index = d->applied,
         .log_bytes = d->disk ? raft_disk_bytes(d->disk) : 0,
@@ -533,6 +541,7 @@ void hf_raft_driver_status(const struct hf_raft_driver *d, struct hf_raft_driver
             }
         }
     }
+    raft_digests_status(d, ret);
 }
 
 /* Closing */

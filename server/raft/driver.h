@@ -12,6 +12,7 @@
  * by two.
  *
  *   FOUNDING ──all founders met──► RUNNING ──disk gives up──► FAILED       any ──close──► CLOSING
+ *                                         ──state differs──►
  *
  * A store that was never a member does nothing until it knows what it is: with an empty store on
  * every node of the configuration the lowest one founds the cluster; where a cluster exists the
@@ -35,6 +36,7 @@ struct hf_raft_driver;
 #define HF_RAFT_SEGMENT_BYTES (16u << 20)
 #define HF_RAFT_KEEP_BYTES    (16u << 20) /* of log kept below the checkpoint, for peers that lag */
 #define HF_RAFT_KEEP_ENTRIES  65536u
+#define HF_RAFT_DIGEST_EVERY  1024u /* entries from one digest that is compared to the next */
 
 /** A mutation to be logged; embedded by its proposer, alive (with msg and bulk) until it ended. */
 struct hf_raft_proposal {
@@ -81,8 +83,11 @@ struct hf_raft_machine {
     void (*follow)(void *ctx);
     /** More of the log is durable: a checkpoint may be possible now. */
     void (*durable)(void *ctx);
-    /** FAILED; once. */
+    /** FAILED; once. -HF_EDIFFERS: the state differs from that of a majority, or did before the
+     *  restart; a leader was told to follow before. */
     void (*failed)(void *ctx, int err);
+    /** Of the state as of the last entry applied; members compare. NULL: they do not. */
+    uint64_t (*digest)(void *ctx);
     /** Write the newest checkpoint to @path; done(err, snapshot) later, exactly once. */
     void (*snapshot_save)(void *ctx, const char *path,
                           void (*done)(void *arg, int err, const struct hf_raft_snapshot *snapshot),
@@ -116,6 +121,7 @@ struct hf_raft_driver_options {
     bool must_join;         /* what this node holds tells of a cluster: found no new one */
     uint64_t segment_bytes; /* 0: HF_RAFT_SEGMENT_BYTES; smaller where entries are small */
     uint64_t keep_bytes;    /* 0: HF_RAFT_KEEP_BYTES */
+    uint64_t digest_every;  /* 0: HF_RAFT_DIGEST_EVERY; the same on all nodes */
     uint64_t election_ns, heartbeat_ns; /* 0: the defaults */
     struct hf_bufpool *pool;
     struct hf_raft_snapshot applied; /* of the state machine's checkpoint; index 0: it is empty */
@@ -175,12 +181,20 @@ enum hf_raft_driver_state {
     HF_RAFT_CLOSING,
 };
 
+/** The state of another member, and the one here. */
+struct hf_raft_compared {
+    uint64_t index; /* the newest that both had noted; 0: none yet */
+    bool equal;     /* then */
+    bool taken_out; /* it says so */
+};
+
 struct hf_raft_driver_status {
     enum hf_raft_driver_state state;
     enum hf_raft_role role; /* RUNNING */
     bool leading;           /* machine.lead() was called */
     bool transferring;      /* leadership is being handed over */
     bool abstaining;
+    bool taken_out; /* the state differs: FAILED, until the directory was removed */
     uint64_t term;
     struct hf_node_id leader; /* 0: unknown */
     uint64_t last_index, commit_index, applied_index, durable_index, base_index;
@@ -188,6 +202,7 @@ struct hf_raft_driver_status {
     uint64_t syncs;
     struct hf_raft_config config;
     struct hf_raft_peer_status peers[HF_RAFT_MEMBERS_MAX]; /* as in config; leader only */
+    struct hf_raft_compared compared[HF_RAFT_MEMBERS_MAX]; /* as in config */
     uint64_t now_ns;                                       /* what heard_ns compares with */
     int64_t clock_ahead_s[HF_RAFT_MEMBERS_MAX]; /* as in config: of this node's time of day */
     char waiting_for[160];                      /* FOUNDING: for people; else "" */

@@ -5,7 +5,7 @@
  *     driver.c     opening, closing, status       steps.c      events in, actions out, applying
  *     outbox.c     messages to peers              requests.c   proposals and reads
  *     found.c      founding or joining            members.c    who takes part
- *     transfer.c   snapshots, both ways
+ *     transfer.c   snapshots, both ways            digests.c    is the state that of the others?
  */
 #ifndef HF_RAFT_DRIVER_IMPL_H
 #define HF_RAFT_DRIVER_IMPL_H
@@ -47,6 +47,24 @@ struct raft_out {
     uint32_t count;
     struct hf_buf *chunk; /* of a snapshot */
     struct iovec chunk_iov;
+};
+
+/** Of the state after certain entries, oldest first. */
+struct raft_digests {
+    uint32_t count;
+    struct hf_raft_digest list[HF_RAFT_DIGESTS_MAX];
+};
+
+/** What another member last said of its state. */
+struct raft_other {
+    struct hf_node_id node; /* 0: none */
+    uint64_t incarnation;
+    uint64_t heard_ns; /* boot clock */
+    bool taken_out;
+    bool equal; /* at compared_index, the newest that both had; 0: none yet */
+    bool told;  /* of the difference, by the leader here */
+    uint64_t compared_index;
+    struct raft_digests digests;
 };
 
 struct raft_upload; /* a snapshot on its way to a peer (transfer.c) */
@@ -103,6 +121,9 @@ struct hf_raft_driver {
         bool installing;
     } incoming;
 
+    struct raft_digests digests; /* of the state here; cleared when a snapshot replaces it */
+    struct raft_other others[HF_RAFT_MEMBERS_MAX];
+
     /* founding */
     struct hf_raft_found heard[HF_RAFT_MEMBERS_MAX]; /* what the others last said of themselves */
     int heard_err[HF_RAFT_MEMBERS_MAX];              /* 1: not asked yet */
@@ -145,6 +166,8 @@ int raft_driver_step(struct hf_raft_driver *d, struct hf_raft_event *event,
 void raft_driver_run_soon(struct hf_raft_driver *d);
 void raft_driver_run(struct hf_task *task);
 void raft_driver_fail(struct hf_raft_driver *d, int err, const char *what);
+/** raft_driver_fail() without a word: who calls it has said what there is to say. */
+void raft_driver_stop(struct hf_raft_driver *d, int err);
 /** Write d->hard; @done (may be NULL) on the loop. */
 void raft_driver_persist(struct hf_raft_driver *d, void (*done)(struct hf_raft_driver *d, int err));
 static inline bool raft_driver_runs(const struct hf_raft_driver *d)
@@ -178,6 +201,18 @@ void raft_found_tick(struct hf_raft_driver *d);
 /** Ask the other members how they are: finds connections that are dead without having broken, and
  *  clocks far apart. */
 void raft_found_greet(struct hf_raft_driver *d);
+
+/* digests.c */
+void raft_digests_applied(struct hf_raft_driver *d, uint64_t index);
+/** The state becomes another one. */
+void raft_digests_clear(struct hf_raft_driver *d);
+/** What is noted here, for an answer. */
+void raft_digests_tell(const struct hf_raft_driver *d, struct hf_raft_found *found);
+/** Another node's answer; this one may be FAILED afterwards. */
+void raft_digests_heard(struct hf_raft_driver *d, const struct hf_raft_found *found);
+/** At the start of one that was taken out: FAILED. */
+void raft_digests_stay_out(struct hf_raft_driver *d);
+void raft_digests_status(const struct hf_raft_driver *d, struct hf_raft_driver_status *ret);
 
 /* members.c */
 void raft_members_tick(struct hf_raft_driver *d);

@@ -206,6 +206,9 @@ static void answered(void *arg, int err, const void *msg, size_t len)
             check_clock(d, at, first);
         }
     }
+    if (!err) {
+        raft_digests_heard(d, &found);
+    }
     if (d->state != HF_RAFT_CLOSING) {
         decide(d);
     }
@@ -288,7 +291,7 @@ int hf_raft_driver_asked(struct hf_raft_driver *d, const void *msg, size_t msg_l
     struct hf_raft_found found;
     int err = hf_raft_found_decode(msg, msg_len, &found);
 
-    if (err || d->state == HF_RAFT_FAILED || d->hard.incarnation == 0) {
+    if (err || (d->state == HF_RAFT_FAILED && !d->hard.taken_out) || d->hard.incarnation == 0) {
         return err ? err : -HF_ENOTREADY;
     }
     found = own(d);
@@ -296,5 +299,6 @@ int hf_raft_driver_asked(struct hf_raft_driver *d, const void *msg, size_t msg_l
     if (!d->known && d->hard.state == HF_RAFT_STORE_FOUNDED) {
         return -HF_ENOTREADY;
     }
+    raft_digests_tell(d, &found);
     return hf_raft_found_encode(&found, ret, ret_len);
 }

@@ -186,12 +186,16 @@ static bool apply_one(struct hf_raft_driver *d)
     err = d->options.machine.apply(d->options.machine.ctx, &item->entry, proposal);
     if (err) {
         raft_driver_fail(d, err, "an entry could not be applied");
-    } else if (d->lead_due && item->entry.type == HF_RAFT_ENTRY_NOOP &&
-               item->entry.term == hf_raft_term(d->raft)) {
+        raft_item_unref(item);
+        return false;
+    }
+    raft_digests_applied(d, d->applied);
+    if (d->lead_due && item->entry.type == HF_RAFT_ENTRY_NOOP &&
+        item->entry.term == hf_raft_term(d->raft)) {
         lead_now(d);
     }
     raft_item_unref(item);
-    return !err;
+    return true;
 }
 
 static void apply_some(struct hf_raft_driver *d)
@@ -386,16 +390,27 @@ void raft_driver_fail(struct hf_raft_driver *d, int err, const char *what)
     if (d->failed || d->state == HF_RAFT_CLOSING) { /* nobody wants to know any more */
         return;
     }
-    d->failed = err;
     hf_log(HF_LOG_ERROR, "raft", "failed",
            "err=%s applied=%llu what=\"%s; this node serves no metadata any more. Check its disk "
            "(dmesg, smartctl), then restart holdfastd\"",
            hf_err_name(err), (unsigned long long)d->applied, what);
+    raft_driver_stop(d, err);
+}
+
+void raft_driver_stop(struct hf_raft_driver *d, int err)
+{
+    /* Who asked a leader that differs may ask the next one. */
+    const bool follows = err == -HF_EDIFFERS && d->leading;
+
+    d->failed = err;
     d->state = HF_RAFT_FAILED;
     hf_timer_disarm(&d->tick);
     hf_timer_disarm(&d->second);
     d->lead_due = d->leading = false;
     raft_out_drop_all(d);
-    raft_requests_fail(d, -EIO);
+    raft_requests_fail(d, follows ? -HF_ENOTLEADER : -EIO);
+    if (follows) {
+        d->options.machine.follow(d->options.machine.ctx);
+    }
     d->options.machine.failed(d->options.machine.ctx, err);
 }

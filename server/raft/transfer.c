@@ -462,5 +462,6 @@ void raft_incoming_install(struct hf_raft_driver *d, const struct hf_raft_action
     d->incoming.installing = true;
     d->transfer_jobs++;
     d->hard.install_index = action->u.snapshot.index;
+    raft_digests_clear(d); /* nothing is applied until it is in place */
     raft_driver_persist(d, noted);
 }

@@ -355,9 +355,11 @@ int hf_raft_found_encode(const struct hf_raft_found *m, uint8_t ret[HF_RPC_MSG_M
 {
     uint32_t members[HF_RAFT_MEMBERS_MAX], founders[HF_RAFT_MEMBERS_MAX];
     uint64_t incarnations[HF_RAFT_MEMBERS_MAX];
+    uint64_t indexes[HF_RAFT_DIGESTS_MAX], digests[HF_RAFT_DIGESTS_MAX];
     Hf__Wire__RaftFound pb;
 
-    if (m->member_count > HF_RAFT_MEMBERS_MAX || m->founder_count > HF_RAFT_MEMBERS_MAX) {
+    if (m->member_count > HF_RAFT_MEMBERS_MAX || m->founder_count > HF_RAFT_MEMBERS_MAX ||
+        m->digest_count > HF_RAFT_DIGESTS_MAX) {
         return -EMSGSIZE;
     }
     for (uint32_t i = 0; i < m->member_count; i++) {
@@ -366,6 +368,10 @@ int hf_raft_found_encode(const struct hf_raft_found *m, uint8_t ret[HF_RPC_MSG_M
     for (uint32_t i = 0; i < m->founder_count; i++) {
         founders[i] = m->founders[i].node.v;
         incarnations[i] = m->founders[i].incarnation;
+    }
+    for (uint32_t i = 0; i < m->digest_count; i++) {
+        indexes[i] = m->digests[i].index;
+        digests[i] = m->digests[i].value;
     }
     hf__wire__raft_found__init(&pb);
     WIRE_SET(pb, node, m->node.v);
@@ -378,6 +384,11 @@ int hf_raft_found_encode(const struct hf_raft_found *m, uint8_t ret[HF_RPC_MSG_M
     pb.n_founder_incarnations = m->founder_count;
     pb.founder_incarnations = incarnations;
     WIRE_SET(pb, time, m->wall_ns);
+    WIRE_SET(pb, taken_out, m->taken_out);
+    pb.n_digest_indexes = m->digest_count;
+    pb.digest_indexes = indexes;
+    pb.n_digests = m->digest_count;
+    pb.digests = digests;
     return wire_pack(&pb.base, ret, ret_len);
 }
 
@@ -390,6 +401,24 @@ static bool node_new(uint64_t id, uint64_t *seen)
         return false;
     }
     *seen |= UINT64_C(1) << (id - 1);
+    return true;
+}
+
+static bool take_digests(const Hf__Wire__RaftFound *pb, struct hf_raft_found *m)
+{
+    uint64_t last = 0;
+
+    if (pb->n_digests > HF_RAFT_DIGESTS_MAX || pb->n_digest_indexes != pb->n_digests) {
+        return false;
+    }
+    for (size_t i = 0; i < pb->n_digests; i++) {
+        if (pb->digest_indexes[i] <= last || !number_good(pb->digest_indexes[i])) {
+            return false;
+        }
+        last = pb->digest_indexes[i];
+        m->digests[i] = (struct hf_raft_digest){.index = last, .value = pb->digests[i]};
+    }
+    m->digest_count = (uint32_t)pb->n_digests;
     return true;
 }
 
@@ -423,7 +452,8 @@ static bool take_found(const Hf__Wire__RaftFound *pb, struct hf_raft_found *m)
     m->member_count = (uint32_t)pb->n_members;
     m->founder_count = (uint32_t)pb->n_founder_nodes;
     m->wall_ns = pb->time;
-    return true;
+    m->taken_out = pb->taken_out;
+    return take_digests(pb, m);
 }
 
 int hf_raft_found_decode(const void *bytes, size_t len, struct hf_raft_found *ret)

@@ -81,6 +81,13 @@ struct hf_raft_founder {
     uint64_t incarnation; /* of its store then */
 };
 
+#define HF_RAFT_DIGESTS_MAX 64u
+
+/** Of the state machine after the entry at index. */
+struct hf_raft_digest {
+    uint64_t index, value;
+};
+
 /** What a node says of its own store; request and reply alike. */
 struct hf_raft_found {
     struct hf_node_id node;
@@ -91,7 +98,10 @@ struct hf_raft_found {
                                                        each once; at least one */
     uint32_t founder_count; /* who founded the cluster, each once; NEW: none */
     struct hf_raft_founder founders[HF_RAFT_MEMBERS_MAX];
-    uint64_t wall_ns; /* its clock, so that clocks far apart are noticed */
+    uint64_t wall_ns;      /* its clock, so that clocks far apart are noticed */
+    bool taken_out;        /* its state differed from that of a majority: it takes no part */
+    uint32_t digest_count; /* replies only */
+    struct hf_raft_digest digests[HF_RAFT_DIGESTS_MAX]; /* of its state; indexes rise strictly */
 };
 
 /** Errors: -EMSGSIZE. */

@@ -587,6 +587,21 @@ def test_voter_replaced_by_another_node_under_load(make_cluster):
     c.fsck()
 
 
+@PLAIN
+@pytest.mark.limit(240)
+def test_replicas_compare_digests_by_themselves(three):
+    load = Workload(three, three.mount("a"))
+
+    def compared():
+        meta = three.meta_all()
+        return all(m.get("digest_index", 0) >= 1024 and m["digest_ok"]
+                   for m in meta.get("members", []) if m["node"] != meta["leader"])
+
+    wait_for(lambda: f"equal digests; {json.dumps(three.meta_all(), indent=1)}", compared, 90, 0.5)
+    whole(three, load)
+    assert not any(n["taken_out"] for n in three.meta_all()["nodes"])
+
+
 def _node_ls(c):
     return json.loads(c.hf("node", "ls", "--json", "--config", c.conf).out)
 

@@ -90,7 +90,8 @@ static void metadata_nodes_are_shown_with_what_is_wrong(void **state)
         "[" LEADER ",{\"node\":2,\"address\":\"127.0.0.12:7400\",\"role\":\"follower\",\"term\":7},"
         "{\"node\":3,\"address\":\"127.0.0.13:7400\",\"error\":\"Connection refused\"},"
         "{\"node\":4,\"address\":\"127.0.0.14:7400\",\"role\":\"joining\",\"abstaining\":true,"
-        "\"waiting_for\":\"a snapshot of node 1\"}]");
+        "\"waiting_for\":\"a snapshot of node 1\"},"
+        "{\"node\":5,\"address\":\"127.0.0.15:7400\",\"role\":\"failed\",\"taken_out\":true}]");
     json_t *meta = show_merge_meta(answers);
 
     (void)state;
@@ -105,7 +106,9 @@ static void metadata_nodes_are_shown_with_what_is_wrong(void **state)
               "does not answer: Connection refused\n"
               "4     127.0.0.14:7400        joining    learner          60        60        -  "
               "does not vote: its log lost entries, it is made whole again; is sent a snapshot; "
-              "waits for a snapshot of node 1\n");
+              "waits for a snapshot of node 1\n"
+              "5     127.0.0.15:7400        failed     -                 -         -        -  "
+              "TAKEN OUT, ITS METADATA DIFFERED: remove its directory, restart it\n");
     json_decref(meta);
     json_decref(answers);
 }

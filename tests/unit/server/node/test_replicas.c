@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/table/snapshot.h"
+#include "server/meta/replica_impl.h"
 #include "server/node/meta_log.h"
 
 #define REPLICAS   3u
@@ -27,6 +28,7 @@ struct rnode {
     uint32_t life;
     bool closed;
     bool refuse_install; /* the next snapshot cannot be put in place */
+    bool differs;        /* made so by the test */
 };
 
 struct world {
@@ -171,6 +173,7 @@ static void start(struct rnode *n)
         .members = members,
         .member_count = REPLICAS,
         .segment_bytes = 256u << 10,
+        .digest_every = 16,
         .net = {.send = cl_send, .ask = cl_ask, .ctx = n->net},
     };
     char *error = NULL;
@@ -273,10 +276,29 @@ static void compare(struct world *w)
         for (uint32_t k = 0; k < i; k++) {
             const struct rnode *a = &w->nodes[i], *b = &w->nodes[k];
 
-            if (a->replica && b->replica && applied(a) == applied(b)) {
+            if (a->replica && b->replica && !a->differs && !b->differs &&
+                applied(a) == applied(b)) {
                 assert_int_equal(hf_replica_digest(a->replica), hf_replica_digest(b->replica));
             }
         }
+    }
+}
+
+static bool is_out(const struct rnode *n)
+{
+    struct hf_raft_driver_status log = {0};
+
+    if (n->replica) {
+        hf_raft_driver_status(hf_meta_log_driver(n->log), &log);
+    }
+    return log.taken_out;
+}
+
+/* Replicas that are the same find no difference. */
+static void check_who_is_out(struct world *w)
+{
+    for (uint32_t i = 0; i < REPLICAS; i++) {
+        assert_true(w->nodes[i].differs || !is_out(&w->nodes[i]));
     }
 }
 
@@ -299,6 +321,7 @@ static void pass(struct world *w, uint64_t ns)
         }
         hf_sim_run_ns(w->c->sim, part);
         compare(w);
+        check_who_is_out(w);
     }
 }
 
@@ -666,12 +689,76 @@ static void a_snapshot_that_cannot_be_put_in_place_fails_the_replica(void **stat
     world_free(w);
 }
 
+/* A row of the table changes behind the replica's back. */
+static void tamper(struct rnode *n)
+{
+    struct hf_table_cursor cursor;
+    uint8_t key[HF_TABLE_KEY_MAX], value[HF_TABLE_VALUE_MAX];
+    size_t key_len, value_len;
+
+    assert_int_equal(hf_table_seek(n->replica->table, NULL, 0, &cursor), 0);
+    while (cursor.value_len == 0) {
+        assert_int_equal(hf_table_next(&cursor), 0);
+    }
+    key_len = cursor.key_len;
+    value_len = cursor.value_len;
+    memcpy(key, cursor.key, key_len);
+    memcpy(value, cursor.value, value_len);
+    value[value_len - 1] ^= 1;
+    assert_int_equal(hf_table_put(n->replica->table, key, key_len, value, value_len), 0);
+    n->differs = true;
+}
+
+static void a_replica_whose_row_changed_is_taken_out_and_filled_anew(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) { /* a follower; the leader */
+        struct world *w = world_new(60 + i);
+        struct client *c = client_new(w, 'a');
+        struct hf_replica_status status;
+        struct rnode *n;
+
+        pass(w, 2 * SEC);
+        n = i ? leader(w) : leader(w) == &w->nodes[0] ? &w->nodes[1] : &w->nodes[0];
+        tamper(n);
+        while (c->acked < STREAM_OPS / 2 || !is_out(n)) { /* clients go on */
+            client_go_on(c);
+            pass(w, 20 * MSEC);
+        }
+        hf_replica_status(n->replica, &status);
+        assert_int_equal(status.failed, -HF_EDIFFERS);
+        assert_false(status.leads);
+        crash(n);
+        start(n);
+        pass(w, 5 * SEC);
+        hf_replica_status(n->replica, &status);
+        assert_int_equal(status.failed, -HF_EDIFFERS); /* after a restart as well */
+        shut(n);
+        hf_table_model_free(n->model);
+        n->model = hf_table_model_new();
+        cl_wipe(n->net, CL_DIR "/vote");
+        cl_wipe(n->net, CL_DIR "/log");
+        n->differs = false;
+        start(n);
+        while (c->acked < STREAM_OPS) {
+            client_go_on(c);
+            pass(w, 5 * MSEC);
+        }
+        settle(w);
+        client_check(w, c);
+        settle(w);
+        free(c);
+        world_free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_across_leaders_has_each_effect_once),
         cmocka_unit_test(a_replica_far_behind_gets_a_snapshot_while_others_serve),
         cmocka_unit_test(a_snapshot_that_cannot_be_put_in_place_fails_the_replica),
+        cmocka_unit_test(a_replica_whose_row_changed_is_taken_out_and_filled_anew),
     };
 
     cmocka_set_test_filter(getenv("HF_TEST_FILTER"));

@@ -7,7 +7,7 @@
  *
  * Checked while it runs: every node applies the same entry at an index, a value is applied at one
  * index only, a proposal ends once, a read sees everything that was answered before it began, a
- * store abstains only when the test damaged it.
+ * store abstains or is taken out only when the test damaged it.
  *
  * A checkpoint is DIR/state: position, configuration, list; DIR/state of another node is its
  * snapshot. Values that a machine proposes from within its callbacks keep the driver honest.
@@ -48,12 +48,14 @@ static inline int cl_try_start(struct cl_node *n)
         .must_join = n->must_join,
         .segment_bytes = c->segment_bytes,
         .keep_bytes = c->keep_bytes,
+        .digest_every = c->digest_every,
         .machine = {.apply = cl_apply,
                     .members = cl_members,
                     .lead = cl_lead,
                     .follow = cl_follow,
                     .durable = cl_durable,
                     .failed = cl_machine_failed,
+                    .digest = cl_digest,
                     .snapshot_save = cl_snapshot_save,
                     .snapshot_load = cl_snapshot_load,
                     .ctx = n},
@@ -288,6 +290,7 @@ static inline struct cluster *cl_new(uint64_t seed, uint32_t count)
     c->delay_max_ns = MSEC;
     c->segment_bytes = 256u << 10;
     c->checkpoint_every = 50;
+    c->digest_every = 7;
     c->proposals = calloc(CL_VALUES_MAX, sizeof(*c->proposals));
     for (uint32_t i = 0; i < count; i++) {
         char host[32];

@@ -278,11 +278,20 @@ static inline void cl_follow(void *ctx)
 
     assert_true(n->leading);
     n->leading = false;
+    n->follows++;
     /* Proposals have failed before, but for those made while they did. */
     for (uint64_t v = 1; !n->c->chatty && v <= n->c->last_value; v++) {
         assert_false(n->c->proposals[v].node == n && n->c->proposals[v].end == CL_PENDING);
     }
     cl_chat(n, 2);
+}
+
+static inline uint64_t cl_digest(void *ctx)
+{
+    const struct cl_node *n = ctx;
+
+    assert_null(n->load);
+    return n->state.hash + n->damage;
 }
 
 static inline void cl_durable(void *ctx)
@@ -297,6 +306,7 @@ static inline void cl_machine_failed(void *ctx, int err)
     assert_true(err < 0);
     assert_false(n->failed);
     assert_false(n->closing);
+    assert_true(err != -HF_EDIFFERS || n->damage); /* else it imagines a difference */
     n->failed = true;
     n->leading = false;
 }

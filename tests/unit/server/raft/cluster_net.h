@@ -69,7 +69,8 @@ struct cl_node {
     uint32_t member_count; /* of its configuration file */
     bool must_join;
     uint64_t since_checkpoint;
-    uint32_t snapshots_loaded, leads;
+    uint64_t damage; /* of its state: added to the digest it tells */
+    uint32_t snapshots_loaded, leads, follows;
 };
 
 struct cl_packet {
@@ -99,6 +100,7 @@ struct cluster {
     uint32_t loss_per_mille;
     uint64_t delay_max_ns;
     uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
+    uint64_t digest_every;
     uint64_t saves;
     uint64_t save_ns; /* how long a snapshot takes to be written */
     bool late_loads;  /* snapshots fail to load when they are in their place */

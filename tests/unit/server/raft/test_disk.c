@@ -128,6 +128,15 @@ static void a_hard_record_comes_back(void **state)
     for (size_t cut = 0; cut < len; cut++) {
         assert_int_equal(raft_hard_decode(bytes, cut, &back), -EBADMSG);
     }
+    for (uint32_t flags = 0; flags < 4; flags++) {
+        struct raft_hard hard = hard_example;
+
+        hard.abstain = flags & 1;
+        hard.taken_out = flags & 2;
+        len = raft_hard_encode(&hard, bytes);
+        assert_int_equal(raft_hard_decode(bytes, len, &back), 0);
+        assert_memory_equal(&back, &hard, sizeof(back));
+    }
 }
 
 /* A number of @width bytes at @off becomes @v: refused with @err. */
@@ -148,7 +157,7 @@ static void a_hard_record_with_nonsense_is_refused(void **state)
 {
     static const struct spoil spoils[] = {
         {0, 4, 2, -EPROTONOSUPPORT},               /* version */
-        {4, 4, 2, -EBADMSG},                       /* flags */
+        {4, 4, 4, -EBADMSG},                       /* flags */
         {8, 8, HF_RAFT_NUMBER_MAX + 1, -EBADMSG},  /* term */
         {16, 8, 65536, -EBADMSG},                  /* vote */
         {24, 8, 0, -EBADMSG},                      /* incarnation */

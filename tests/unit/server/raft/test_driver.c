@@ -743,6 +743,283 @@ static void what_a_crash_leaves_of_snapshots_is_removed(void **state)
     cl_free(c);
 }
 
+/* Digests */
+
+/* As the leader has them. */
+static struct hf_raft_compared compared(struct cluster *c, const struct cl_node *with)
+{
+    const struct hf_raft_driver_status status = cl_status(cl_leader(c));
+    uint32_t i = 0;
+
+    while (status.config.members[i].id.v != with->id.v) {
+        i++;
+        assert_true(i < status.config.count);
+    }
+    return status.compared[i];
+}
+
+static bool told(struct cluster *c, const struct cl_node *of)
+{
+    const struct hf_raft_driver *d = cl_leader(c)->driver;
+
+    for (uint32_t i = 0; i < HF_RAFT_MEMBERS_MAX; i++) {
+        if (d->others[i].node.v == of->id.v) {
+            return d->others[i].told;
+        }
+    }
+    return false;
+}
+
+static uint32_t errors_said; /* may be fewer than there were: lines are limited by time */
+
+static void count_errors(void *ctx, const char *line)
+{
+    errors_said += strstr(line, "replicas differ") || strstr(line, "taken out");
+    cl_no_line(ctx, line);
+}
+
+static struct cluster *cluster_with_digests(uint64_t seed, uint32_t count)
+{
+    struct cluster *c = cl_new(seed, count);
+
+    errors_said = 0;
+    hf_log_set_sink(count_errors, NULL);
+    c->digest_every = 4;
+    cl_start_all(c);
+    cl_fill(c, 20);
+    cl_settle(c);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    return c;
+}
+
+static bool is_out(void *ctx)
+{
+    const struct hf_raft_driver_status status = cl_status(ctx);
+
+    return status.taken_out && status.state == HF_RAFT_FAILED;
+}
+
+/* It stays out over a restart, and is whole again when it began with nothing. */
+static void stays_out_until_filled_anew(struct cluster *c, struct cl_node *n)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        if (i == 0) {
+            cl_kill(n, CL_POWER);
+        } else {
+            cl_close(n);
+        }
+        cl_start(n);
+        cl_fill(c, 10);
+        hf_sim_run_ns(c->sim, 5 * SEC);
+        assert_true(is_out(n));
+        assert_true(n->failed);
+        assert_true(compared(c, n).taken_out);
+    }
+    cl_close(n);
+    lose(n, LOST_ALL);
+    n->damage = 0;
+    comes_back(n);
+    cl_fill(c, 10);
+    cl_settle(c);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    assert_false(compared(c, n).taken_out);
+    assert_true(compared(c, n).index > 0 && compared(c, n).equal);
+}
+
+static void equal_digests_are_silent(void **state)
+{
+    struct cluster *c = cluster_with_digests(110, 3);
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct cl_node *n = &c->nodes[i];
+
+        assert_int_equal(cl_status(n).state, HF_RAFT_RUNNING);
+        assert_false(cl_status(n).taken_out);
+        assert_true(n == cl_leader(c) || (compared(c, n).equal && compared(c, n).index >= 16));
+    }
+    assert_int_equal(errors_said, 0);
+    cl_free(c);
+}
+
+static void a_follower_that_differs_is_taken_out_until_it_is_filled_anew(void **state)
+{
+    struct cluster *c = cluster_with_digests(111, 3);
+    struct cl_node *leader = cl_leader(c), *n = cl_other(c, leader);
+
+    (void)state;
+    n->damage = 1;
+    cl_fill(c, 8);
+    assert_true(hf_sim_run_until(c->sim, is_out, n, 5 * SEC));
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    assert_true(n->failed);
+    assert_true(told(c, n));
+    assert_in_range(errors_said, 0, 2); /* by the leader, and by itself */
+    assert_ptr_equal(cl_leader(c), leader);
+    assert_true(compared(c, n).taken_out && !compared(c, n).equal);
+    stays_out_until_filled_anew(c, n);
+    cl_free(c);
+}
+
+static void a_leader_that_differs_steps_down_and_is_taken_out(void **state)
+{
+    struct cluster *c = cluster_with_digests(112, 3);
+    struct cl_node *n = cl_leader(c);
+    const uint32_t follows = n->follows;
+    struct cl_proposal *p;
+
+    (void)state;
+    n->damage = 1;
+    cl_fill(c, 8);
+    assert_true(hf_sim_run_until(c->sim, is_out, n, 5 * SEC));
+    assert_true(n->failed && !n->leading);
+    assert_int_equal(n->follows, follows + 1); /* who asks it is sent on */
+    p = cl_propose(n);
+    assert_ptr_not_equal(cl_wait_leader(c), n);
+    assert_int_equal(p->end, CL_FAILED);
+    stays_out_until_filled_anew(c, n);
+    cl_free(c);
+}
+
+static void a_difference_that_nobody_decides_is_only_told(void **state)
+{
+    struct cluster *c = cluster_with_digests(113, 3);
+    struct cl_node *n;
+
+    (void)state;
+    cl_kill(cl_other(c, cl_leader(c)), CL_POWER);
+    hf_sim_run_ns(c->sim, 10 * SEC);
+    n = cl_leader(c) == &c->nodes[2] ? cl_other(c, cl_leader(c)) : &c->nodes[2];
+    n = n->driver ? n : &c->nodes[1];
+    n->damage = 1;
+    cl_fill(c, 20);
+    hf_sim_run_ns(c->sim, 20 * SEC);
+    assert_true(told(c, n));
+    assert_in_range(errors_said, 0, 1); /* once */
+    assert_true(compared(c, n).index > 0 && !compared(c, n).equal);
+    assert_int_equal(cl_status(n).state, HF_RAFT_RUNNING);
+    assert_int_equal(cl_status(cl_leader(c)).state, HF_RAFT_RUNNING);
+    cl_fill(c, 4);
+    n->damage = 0; /* the same again: that counts from the next digest on */
+    cl_fill(c, 8);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    assert_true(compared(c, n).equal);
+    cl_start_all(c);
+    cl_settle(c);
+    cl_free(c);
+}
+
+/* Two agreed, and one of them is gone: without the third there would be no majority. */
+static void a_majority_that_is_gone_decides_nothing(void **state)
+{
+    struct cluster *c = cluster_with_digests(114, 3);
+    struct cl_node *leader = cl_leader(c), *n = cl_other(c, leader);
+    struct cl_node *third = &c->nodes[3 - (leader - c->nodes) - (n - c->nodes)];
+    struct raft_digests *own = &n->driver->digests;
+
+    (void)state;
+    cl_kill(third, CL_POWER);
+    hf_sim_run_ns(c->sim, 10 * SEC);
+    own->list[own->count - 1].value++;
+    hf_sim_run_ns(c->sim, 10 * SEC);
+    assert_int_equal(cl_status(n).state, HF_RAFT_RUNNING);
+    n->damage = 1;
+    cl_fill(c, 20);
+    hf_sim_run_ns(c->sim, 10 * SEC);
+    assert_int_equal(cl_status(n).state, HF_RAFT_RUNNING);
+    assert_int_equal(cl_status(cl_leader(c)).state, HF_RAFT_RUNNING);
+    cl_start(third); /* it notes again what comes from now on */
+    cl_fill(c, 20);
+    assert_true(hf_sim_run_until(c->sim, is_out, n, 10 * SEC));
+    stays_out_until_filled_anew(c, n);
+    cl_free(c);
+}
+
+static void three_of_five_that_all_differ_take_nobody_out(void **state)
+{
+    struct cluster *c = cluster_with_digests(115, 5);
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        c->nodes[i].damage = i + 1;
+    }
+    cl_fill(c, 20);
+    hf_sim_run_ns(c->sim, 20 * SEC);
+    assert_true(told(c, &c->nodes[cl_leader(c) == &c->nodes[1] ? 2 : 1]));
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(cl_status(&c->nodes[i]).state, HF_RAFT_RUNNING);
+    }
+    c->nodes[0].damage = 0; /* three of five agree now */
+    cl_fill(c, 20);
+    assert_true(hf_sim_run_until(c->sim, is_out, &c->nodes[1], 10 * SEC));
+    assert_true(hf_sim_run_until(c->sim, is_out, &c->nodes[2], 10 * SEC));
+    hf_sim_run_ns(c->sim, 10 * SEC);
+    cl_fill(c, 20);
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_true(is_out(&c->nodes[i]) == (i == 1 || i == 2));
+    }
+    cl_free(c);
+}
+
+static void two_that_agree_are_no_majority_of_five(void **state)
+{
+    struct cluster *c = cluster_with_digests(117, 5);
+    struct cl_node *n = cl_other(c, cl_leader(c)), *away[2];
+    uint32_t count = 0;
+
+    (void)state;
+    for (uint32_t i = 0; count < 2; i++) {
+        if (&c->nodes[i] != n && &c->nodes[i] != cl_leader(c)) {
+            away[count++] = &c->nodes[i];
+            cl_close(&c->nodes[i]);
+        }
+    }
+    n->damage = 1;
+    cl_fill(c, 20);
+    hf_sim_run_ns(c->sim, 20 * SEC);
+    assert_true(told(c, n));
+    assert_in_range(errors_said, 0, 1); /* once */
+    assert_int_equal(cl_status(n).state, HF_RAFT_RUNNING);
+    cl_start(away[0]);
+    cl_fill(c, 20);
+    assert_true(hf_sim_run_until(c->sim, is_out, n, 10 * SEC));
+    cl_start(away[1]);
+    stays_out_until_filled_anew(c, n);
+    cl_free(c);
+}
+
+static void after_a_snapshot_digests_begin_anew(void **state)
+{
+    struct cluster *c = cl_new(116, 3);
+    struct cl_node *n;
+    uint64_t before;
+
+    (void)state;
+    c->digest_every = 4;
+    c->keep_bytes = 1000;
+    c->checkpoint_every = 20;
+    cl_start_all(c);
+    cl_fill(c, 30);
+    n = cl_other(c, cl_leader(c));
+    for (uint32_t i = 0; i < 3; i++) {
+        c->cut[n->id.v - 1][i] = c->cut[i][n->id.v - 1] = true;
+    }
+    before = n->state.index;
+    assert_true(n->driver->digests.count > 0);
+    cl_fill(c, 100);
+    hf_sim_run_ns(c->sim, 2 * SEC);
+    cl_fill(c, 30);
+    memset(c->cut, 0, sizeof(c->cut));
+    cl_settle(c);
+    cl_fill(c, 10);
+    assert_true(n->snapshots_loaded > 0);
+    assert_true(n->driver->digests.count > 0);
+    assert_true(n->driver->digests.list[0].index > before + 20);
+    hf_sim_run_ns(c->sim, 3 * SEC);
+    assert_true(n == cl_leader(c) || (compared(c, n).equal && compared(c, n).index > before));
+    cl_free(c);
+}
+
 /* Members */
 
 static void a_fourth_member_is_added_and_one_removed(void **state)
@@ -888,6 +1165,14 @@ int main(void)
         cmocka_unit_test(a_load_that_failed_late_is_no_lost_log),
         cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
         cmocka_unit_test(what_a_crash_leaves_of_snapshots_is_removed),
+        cmocka_unit_test(equal_digests_are_silent),
+        cmocka_unit_test(a_follower_that_differs_is_taken_out_until_it_is_filled_anew),
+        cmocka_unit_test(a_leader_that_differs_steps_down_and_is_taken_out),
+        cmocka_unit_test(a_difference_that_nobody_decides_is_only_told),
+        cmocka_unit_test(a_majority_that_is_gone_decides_nothing),
+        cmocka_unit_test(three_of_five_that_all_differ_take_nobody_out),
+        cmocka_unit_test(two_that_agree_are_no_majority_of_five),
+        cmocka_unit_test(after_a_snapshot_digests_begin_anew),
         cmocka_unit_test(a_fourth_member_is_added_and_one_removed),
         cmocka_unit_test(leadership_is_handed_over),
         cmocka_unit_test(closing_at_any_moment_of_founding_ends_quietly),

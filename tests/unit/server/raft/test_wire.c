@@ -592,6 +592,17 @@ static struct hf_raft_found make_found(void)
     };
 }
 
+static struct hf_raft_found make_answer(void)
+{
+    struct hf_raft_found m = make_found();
+
+    m.taken_out = true;
+    m.digest_count = 2;
+    m.digests[0] = (struct hf_raft_digest){1024, 0x1122334455667788};
+    m.digests[1] = (struct hf_raft_digest){2048, 0};
+    return m;
+}
+
 static void found_round_trip(const struct hf_raft_found *m)
 {
     struct hf_raft_found got;
@@ -610,6 +621,12 @@ static void found_round_trip(const struct hf_raft_found *m)
         assert_int_equal(got.founders[i].node.v, m->founders[i].node.v);
         assert_true(got.founders[i].incarnation == m->founders[i].incarnation);
     }
+    assert_true(got.taken_out == m->taken_out);
+    assert_int_equal(got.digest_count, m->digest_count);
+    for (uint32_t i = 0; i < m->digest_count; i++) {
+        assert_true(got.digests[i].index == m->digests[i].index);
+        assert_true(got.digests[i].value == m->digests[i].value);
+    }
 }
 
 static void found_round_trips_at_its_bounds(void **state)
@@ -618,12 +635,18 @@ static void found_round_trips_at_its_bounds(void **state)
 
     (void)state;
     found_round_trip(&m);
+    m = make_answer();
+    found_round_trip(&m);
     m.member_count = m.founder_count = HF_RAFT_MEMBERS_MAX;
     for (uint16_t i = 0; i < HF_RAFT_MEMBERS_MAX; i++) {
         m.members[i].v = (uint16_t)(HF_NODES_MAX - i);
         m.founders[i] = (struct hf_raft_founder){{(uint16_t)(i + 1)}, UINT64_MAX - i};
     }
     m.wall_ns = UINT64_MAX;
+    m.digest_count = HF_RAFT_DIGESTS_MAX;
+    for (uint32_t i = 0; i < HF_RAFT_DIGESTS_MAX; i++) {
+        m.digests[i] = (struct hf_raft_digest){TOP - HF_RAFT_DIGESTS_MAX + 1 + i, UINT64_MAX - i};
+    }
     found_round_trip(&m);
     m = (struct hf_raft_found){.node = {64},
                                .incarnation = 1,
@@ -638,11 +661,14 @@ static void found_round_trips_at_its_bounds(void **state)
     m.member_count = 1;
     m.founder_count = UINT32_MAX;
     assert_int_equal(hf_raft_found_encode(&m, buf, &(size_t){0}), -EMSGSIZE);
+    m.founder_count = 0;
+    m.digest_count = HF_RAFT_DIGESTS_MAX + 1;
+    assert_int_equal(hf_raft_found_encode(&m, buf, &(size_t){0}), -EMSGSIZE);
 }
 
 #define REFUSED_FOUND(field, value)                                                                \
     do {                                                                                           \
-        struct hf_raft_found refused_ = make_found(), got_;                                        \
+        struct hf_raft_found refused_ = make_answer(), got_;                                       \
         size_t len_;                                                                               \
         refused_.field = value;                                                                    \
         assert_int_equal(hf_raft_found_encode(&refused_, buf, &len_), 0);                          \
@@ -655,7 +681,9 @@ static void bad_found_messages_are_refused(void **state)
     static const uint8_t many[] = {0x22, 11, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21};
     static const uint8_t node[] = {0x2a, 1, 9};
     static const uint8_t incarnation[] = {0x32, 8, 1, 1, 1, 1, 1, 1, 1, 1};
-    const struct hf_raft_found m = make_found();
+    /* an index more than digests */
+    static const uint8_t index[] = {0x4a, 2, 0x81, 0x10};
+    const struct hf_raft_found m = make_answer();
     struct hf_raft_found got;
     size_t len;
 
@@ -674,6 +702,10 @@ static void bad_found_messages_are_refused(void **state)
     REFUSED_FOUND(founders[2].node.v, UINT16_MAX);
     REFUSED_FOUND(founders[2].node.v, 1); /* twice */
     REFUSED_FOUND(founders[2].incarnation, 0);
+    REFUSED_FOUND(digests[0].index, 0);
+    REFUSED_FOUND(digests[1].index, 1024); /* twice */
+    REFUSED_FOUND(digests[1].index, 1023);
+    REFUSED_FOUND(digests[1].index, TOP + 1);
     assert_int_equal(hf_raft_found_encode(&m, buf, &len), 0);
     memcpy(buf + len, many, sizeof(many));
     assert_int_equal(hf_raft_found_decode(buf, len + sizeof(many), &got), -EBADMSG);
@@ -683,6 +715,19 @@ static void bad_found_messages_are_refused(void **state)
     assert_int_equal(hf_raft_found_decode(buf, len + sizeof(node) + sizeof(incarnation), &got), 0);
     memcpy(buf + len, incarnation, sizeof(incarnation));
     assert_int_equal(hf_raft_found_decode(buf, len + sizeof(incarnation), &got), -EBADMSG);
+    memcpy(buf + len, index, sizeof(index));
+    assert_int_equal(hf_raft_found_decode(buf, len + sizeof(index), &got), -EBADMSG);
+    for (uint32_t i = 0; i < HF_RAFT_DIGESTS_MAX - 1; i++) { /* with the two: one too many */
+        const uint32_t at = 2049 + i;
+        const uint8_t pair[] = {0x4a, 2, (uint8_t)(0x80 | (at & 0x7f)), (uint8_t)(at >> 7)};
+        const uint8_t digest[] = {0x52, 8, 1, 1, 1, 1, 1, 1, 1, 1};
+
+        memcpy(buf + len, pair, sizeof(pair));
+        memcpy(buf + len + sizeof(pair), digest, sizeof(digest));
+        len += sizeof(pair) + sizeof(digest);
+        assert_int_equal(hf_raft_found_decode(buf, len, &got),
+                         i + 3 <= HF_RAFT_DIGESTS_MAX ? 0 : -EBADMSG);
+    }
     assert_int_equal(hf_raft_found_decode(NULL, 0, &got), -EBADMSG);
 }
 
@@ -704,6 +749,7 @@ static const struct golden {
     {.name = "config"},
     {.name = "entries"},
     {.name = "found"},
+    {.name = "found.answer"},
 };
 #define GOLDEN_COUNT (sizeof(golden) / sizeof(golden[0]))
 
@@ -741,7 +787,7 @@ static size_t make_entries(uint8_t *ret)
 
 static size_t make(const struct golden *g, uint8_t *ret)
 {
-    const struct hf_raft_found found = make_found();
+    const struct hf_raft_found found = make_found(), answer = make_answer();
     struct hf_raft_msg m;
     size_t len = 0;
 
@@ -751,8 +797,9 @@ static size_t make(const struct golden *g, uint8_t *ret)
     if (strcmp(g->name, "entries") == 0) {
         return make_entries(ret);
     }
-    if (strcmp(g->name, "found") == 0) {
-        assert_int_equal(hf_raft_found_encode(&found, ret, &len), 0);
+    if (strncmp(g->name, "found", 5) == 0) {
+        assert_int_equal(
+            hf_raft_found_encode(strcmp(g->name, "found") == 0 ? &found : &answer, ret, &len), 0);
         return len;
     }
     m = make_msg(g->type, 0x0102030405060708);
