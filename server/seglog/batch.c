@@ -2,10 +2,6 @@
 /*
  * batch.c - one group commit, on the worker: close and open segments where needed, build header
  * pages, write everything in one go, sync once.
- *
- * The first write to a block that is only reserved makes the sync wait for the file system's
- * journal too, which costs more than the write itself where a batch is small. A small batch that
- * comes to such blocks therefore writes zeros ahead of itself, for those that follow.
  */
 #include "server/seglog/seglog_impl.h"
 
@@ -15,11 +11,8 @@
 
 #include "common/base/assert.h"
 
-#define PAGE            HF_SEGMENT_PAGE_BYTES
-#define IOV_MAX_CALL    512
-#define ZEROS_BYTES     (256u << 10)
-#define ZEROS_PIECES    4u           /* written ahead at once */
-#define ZEROS_BATCH_MAX (128u << 10) /* larger ones gain nothing */
+#define PAGE         HF_SEGMENT_PAGE_BYTES
+#define IOV_MAX_CALL 512
 
 /* Bytes of the arena that @op takes: header pages and, when copied, the payload's pages. */
 static size_t arena_bytes(const struct hf_seglog_append *op)
@@ -37,7 +30,6 @@ static int reserve(struct hf_seglog_batch *b)
         bytes += arena_bytes(op);
         iovs += 1 + (op->aligned ? op->iov_count : 0);
     }
-    iovs += ZEROS_PIECES;
     if (bytes > b->arena_cap) {
         size_t cap = bytes > 2 * b->arena_cap ? bytes : 2 * b->arena_cap;
 
@@ -150,32 +142,8 @@ static uint32_t build(struct hf_seglog_batch *b, const struct hf_segment_key *ke
     return count;
 }
 
-/* Behind the batch's own pieces. Returns where the write ends. Without memory: without zeros. */
-static uint64_t push_zeros(struct hf_seglog_batch *b, const struct hf_seglog_segment *target,
-                           uint32_t *count)
-{
-    uint64_t end = b->end_off;
-
-    if (end <= target->written_to || end - b->start_off > ZEROS_BATCH_MAX) {
-        return end;
-    }
-    if (!b->zeros) {
-        b->zeros = hf_segment_aligned_alloc(ZEROS_BYTES);
-    }
-    for (uint32_t i = 0; b->zeros && i < ZEROS_PIECES && end < target->file_bytes; i++) {
-        uint64_t left = target->file_bytes - end;
-        size_t len = left < ZEROS_BYTES ? (size_t)left : ZEROS_BYTES;
-
-        HF_ASSERT(*count < b->iov_cap);
-        b->iov[(*count)++] = (struct iovec){.iov_base = b->zeros, .iov_len = len};
-        end += len;
-    }
-    return end;
-}
-
 static int write_all(struct hf_seglog_batch *b, struct hf_seglog_segment *target, uint32_t count)
 {
-    const uint64_t end = push_zeros(b, target, &count);
     uint64_t off = b->start_off;
     int err = 0;
 
@@ -189,12 +157,8 @@ static int write_all(struct hf_seglog_batch *b, struct hf_seglog_segment *target
         err = hf_file_write_full(target->writer, b->iov + i, (int)n, off);
         off += len;
     }
-    HF_ASSERT(err || off == end);
-    err = err ? err : hf_file_sync(target->writer);
-    if (!err && end > target->written_to) {
-        target->written_to = end;
-    }
-    return err;
+    HF_ASSERT(err || off == b->end_off);
+    return err ? err : hf_file_sync(target->writer);
 }
 
 void hf_seglog_batch_run(struct hf_job *job)

@@ -654,7 +654,6 @@ static void log_free(struct hf_seglog *log)
     free(log->spares);
     free(log->dropped);
     free(log->batch.arena);
-    free(log->batch.zeros);
     free(log->batch.iov);
     free(log->dir);
     free(log);

@@ -49,7 +49,6 @@ struct hf_seglog_batch {
     size_t arena_cap;
     struct iovec *iov;
     uint32_t iov_cap;
-    uint8_t *zeros; /* a piece of them, once needed */
     /* out: */
     struct hf_seglog_segment *fresh;
     int seal_err;

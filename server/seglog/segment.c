@@ -238,7 +238,6 @@ int hf_segment_create(const struct hf_segment_create *how, struct hf_seglog_segm
         return err;
     }
     s->state = HF_SEGMENT_OPEN;
-    s->written_to = how->spare || how->prezero ? how->file_bytes : 0;
     *ret = s;
     return 0;
 }

@@ -37,7 +37,6 @@ struct hf_seglog_segment {
     enum hf_seglog_segment_state state;
     struct hf_file *reader;
     struct hf_file *writer;         /* O_DIRECT; while OPEN */
-    uint64_t written_to;            /* the disk has blocks up to here; the batch's worker's */
     struct hf_table_entry *entries; /* of OPEN ones, and of small closed ones; else NULL */
     uint32_t count;                 /* of entries; valid with entries */
     uint32_t cap;
