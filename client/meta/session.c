@@ -18,7 +18,7 @@
 #define PROBE_TIMEOUT_NS  (3 * HF_NS_PER_SEC)
 #define RENEW_TIMEOUT_NS  (10 * HF_NS_PER_SEC) /* while the link is up: slow is not gone */
 #define PING_NS           (400 * HF_NS_PER_MS) /* a leader that vanished is missed after three */
-#define SILENT_NS         (2 * HF_NS_PER_SEC)
+#define SILENT_NS         HF_NS_PER_SEC
 #define CLOSE_WAIT_NS     (5 * HF_NS_PER_SEC)
 #define BACKOFF_MIN_NS    (50 * HF_NS_PER_MS)
 #define BACKOFF_MAX_NS    (500 * HF_NS_PER_MS)
