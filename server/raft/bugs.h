@@ -49,7 +49,29 @@
     X(no_backpressure, "proposals are never refused")                                              \
     X(own_vote_early, "a candidate counts its own vote before it is durable")                      \
     X(removed_leader_stays, "a leader that was removed goes on")                                   \
-    X(no_noop, "a new leader appends nothing of its own")
+    X(no_noop, "a new leader appends nothing of its own")                                          \
+    X(prevotes_count, "pre-votes count as votes")                                                  \
+    X(learner_quorum, "the leader takes a learner that it hears for a part of its quorum")         \
+    X(learner_confirms, "learners confirm reads")                                                  \
+    X(restart_skips_config, "after a restart only the configuration of the snapshot counts")       \
+    X(persist_under_way, "a message waits for the PERSIST of its own step only")                   \
+    X(probe_below_match, "a peer is probed below what it acknowledged")                            \
+    X(removed_keeps_snapshot, "the snapshot for a member that was removed stays open")             \
+    X(deposed_keeps_snapshot, "snapshots stay open when leadership is lost")                       \
+    X(config_own_disk, "a change waits until the one before is on the leader's own disk")          \
+    X(change_own_disk, "a new leader changes members once its own disk has its entry")             \
+    X(lost_leader_frees, "a broken connection to the leader ends the promise")                     \
+    X(rewrite_durable, "entries that are written again count as durable at once")                  \
+    X(campaign_during_install, "a node stands for election while a snapshot is installed")         \
+    X(stall_clock_restarts, "each append restarts the clock of a stalled disk")                    \
+    X(demoted_leader_counts, "a leader that is a learner by now counts its own log")               \
+    X(demoted_leader_stays, "a leader that became a learner goes on")                              \
+    X(vote_in_known_term, "a vote in a term that was known before is not written")                 \
+    X(step_down_forgets_vote, "a candidate that steps down may vote again in its term")            \
+    X(old_term_snapshot, "snapshots of an older term are accepted")                                \
+    X(rebuild_by_position, "a change of members gives peers the progress of their neighbours")     \
+    X(drop_durable_keeps, "late writes count when something durable was dropped")                  \
+    X(window_of_log, "the window counts from what is durable here")
 
 enum hf_raft_bug {
     HF_RAFT_BUG_none,

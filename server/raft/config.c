@@ -79,6 +79,9 @@ void hf_raft_peers_rebuild(struct hf_raft *r)
         while (k < old_count && old[k].id.v != config->members[i].id.v) {
             k++;
         }
+        if (HF_RAFT_BUG(rebuild_by_position) && k < old_count) {
+            old[k].match = i < old_count ? old[i].match : 0;
+        }
         if (k < old_count) {
             *p = old[k];
             old[k].snapshot.asked = old[k].snapshot.open = false; /* moved, not lost */
@@ -89,7 +92,7 @@ void hf_raft_peers_rebuild(struct hf_raft *r)
         }
         p->voter = config->members[i].kind == HF_RAFT_VOTER;
     }
-    for (uint32_t k = 0; k < old_count; k++) {
+    for (uint32_t k = 0; k < old_count && !HF_RAFT_BUG(removed_keeps_snapshot); k++) {
         hf_raft_snapshot_end(r, &old[k]);
     }
 }
@@ -204,12 +207,14 @@ int hf_raft_on_config(struct hf_raft *r, const struct hf_raft_event *ev)
     if (r->role != HF_RAFT_LEADER) {
         return -HF_ENOTLEADER;
     }
-    if (r->config.index > r->commit && !HF_RAFT_BUG(config_two_at_once)) {
+    if (r->config.index > (HF_RAFT_BUG(config_own_disk) ? r->durable : r->commit) &&
+        !HF_RAFT_BUG(config_two_at_once)) {
         return -EBUSY;
     }
     /* Without this, two leaders in turn could each commit with a majority that misses the other's
      * (the single-server bug of 2015). */
-    if ((r->commit < r->term_start && !HF_RAFT_BUG(config_before_own_commit)) ||
+    if (((HF_RAFT_BUG(change_own_disk) ? r->durable : r->commit) < r->term_start &&
+         !HF_RAFT_BUG(config_before_own_commit)) ||
         r->transfer_to.v != 0 || r->log.last - r->log.base >= r->options.log_entries_max) {
         return -EAGAIN;
     }

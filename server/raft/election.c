@@ -25,7 +25,7 @@ void hf_raft_election_rearm(struct hf_raft *r)
 static void leave_leadership(struct hf_raft *r)
 {
     hf_raft_reads_fail(r);
-    for (uint32_t i = 0; i < r->peer_count; i++) {
+    for (uint32_t i = 0; i < r->peer_count && !HF_RAFT_BUG(deposed_keeps_snapshot); i++) {
         hf_raft_snapshot_end(r, &r->peers[i]);
     }
     r->transfer_to.v = 0;
@@ -48,6 +48,10 @@ void hf_raft_become_follower(struct hf_raft *r, uint64_t term, struct hf_node_id
     HF_ASSERT(term >= r->term || HF_RAFT_BUG(old_term_append));
     if (r->role == HF_RAFT_LEADER) {
         leave_leadership(r);
+    }
+    if (HF_RAFT_BUG(step_down_forgets_vote) && term == r->term && r->role == HF_RAFT_CANDIDATE) {
+        r->vote.v = 0;
+        r->dirty = true;
     }
     if (term != r->term) {
         enter_term(r, term, (struct hf_node_id){0});
@@ -78,6 +82,9 @@ void hf_raft_leader_lost(struct hf_raft *r)
 {
     const uint64_t timeout = r->options.election_timeout_ns;
 
+    if (HF_RAFT_BUG(lost_leader_frees)) {
+        r->promised_until_ns = 0;
+    }
     r->heard_ns = r->now_ns > timeout ? r->now_ns - timeout : 0;
     r->election_ns = raft_min(r->election_ns, raft_max(r->now_ns, r->promised_until_ns) +
                                                   random_next(r) % r->options.heartbeat_ns);
@@ -124,7 +131,7 @@ int hf_raft_on_vote(struct hf_raft *r, const struct hf_raft_msg *m)
         (r->vote.v == m->from.v || r->vote.v == 0 || HF_RAFT_BUG(vote_twice))) {
         if (r->vote.v != m->from.v) {
             r->vote = m->from;
-            r->dirty = true;
+            r->dirty = r->dirty || !HF_RAFT_BUG(vote_in_known_term);
         }
         hf_raft_election_rearm(r);
         answer_vote(r, m, true);
@@ -167,7 +174,7 @@ static void start_votes(struct hf_raft *r, bool pre)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct peer *p = &r->peers[i];
 
-        p->granted = false;
+        p->granted = p->granted && !pre && HF_RAFT_BUG(prevotes_count);
         if (p->voter && p->id.v != r->options.self.v) {
             struct hf_raft_msg *m =
                 hf_raft_send(r, pre ? HF_RAFT_MSG_PREVOTE : HF_RAFT_MSG_VOTE, p->id);
@@ -230,7 +237,8 @@ static bool electable(const struct hf_raft *r)
  */
 static bool may_campaign(const struct hf_raft *r)
 {
-    return electable(r) && !r->abstain && !r->incoming.installing && !r->rewrite_due &&
+    return electable(r) && !r->abstain &&
+           (!r->incoming.installing || HF_RAFT_BUG(campaign_during_install)) && !r->rewrite_due &&
            r->persisted_seq == r->persist_seq && !r->dirty && r->term < HF_RAFT_NUMBER_MAX &&
            !hf_raft_write_stalled(r, r->options.election_timeout_ns / 2);
 }
@@ -332,8 +340,9 @@ static bool quorum_heard(const struct hf_raft *r)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct peer *p = &r->peers[i];
 
-        heard += p->voter && (p->id.v == r->options.self.v ||
-                              r->now_ns - p->heard_ns < r->options.election_timeout_ns);
+        heard += (p->voter || HF_RAFT_BUG(learner_quorum)) &&
+                 (p->id.v == r->options.self.v ||
+                  r->now_ns - p->heard_ns < r->options.election_timeout_ns);
     }
     return heard >= hf_raft_quorum(r) || HF_RAFT_BUG(no_check_quorum);
 }

@@ -72,6 +72,9 @@ void hf_raft_check_whole(struct hf_raft *r)
 void hf_raft_log_drop(struct hf_raft *r, uint64_t from)
 {
     HF_ASSERT(from > r->commit);
+    if (HF_RAFT_BUG(drop_durable_keeps) && from <= r->durable) {
+        r->epoch--; /* not raised below */
+    }
     hf_raft_config_drop(r, from);
     hf_raft_log_truncate(&r->log, from);
     r->durable = raft_min(r->durable, from - 1);
@@ -269,6 +272,9 @@ void hf_raft_rewrite(struct hf_raft *r)
     a->u.append.last_index = r->log.last;
     a->u.append.epoch = r->epoch;
     a->u.append.source = HF_RAFT_FROM_LOG;
+    if (HF_RAFT_BUG(rewrite_durable)) {
+        r->durable = r->log.last;
+    }
 }
 
 static void durable_to(struct hf_raft *r, uint64_t index)

@@ -48,7 +48,7 @@ struct hf_raft_msg *hf_raft_send(struct hf_raft *r, enum hf_raft_msg_type type,
     m->term = r->term;
     if (r->dirty) {
         a->u.send.persist_seq = r->persist_seq + 1;
-    } else if (r->persisted_seq < r->persist_seq) {
+    } else if (r->persisted_seq < r->persist_seq && !HF_RAFT_BUG(persist_under_way)) {
         a->u.send.persist_seq = r->persist_seq;
     }
     if (HF_RAFT_BUG(vote_not_persisted)) {
@@ -65,7 +65,8 @@ void hf_raft_commit_to(struct hf_raft *r, uint64_t index)
 
 void hf_raft_write_begins(struct hf_raft *r)
 {
-    if (r->durable == r->log.last) { /* else an older write is what may stall */
+    if (r->durable == r->log.last ||
+        HF_RAFT_BUG(stall_clock_restarts)) { /* else an older write is what may stall */
         r->write_since_ns = r->now_ns;
     }
 }
@@ -161,7 +162,7 @@ static int load(struct hf_raft *r, const struct hf_raft_start *s, bool *ret_drop
             return -EBADMSG;
         }
         hf_raft_log_push(&r->log, h->term, h->type, h->bytes);
-        if (h->type == HF_RAFT_ENTRY_CONFIG) {
+        if (h->type == HF_RAFT_ENTRY_CONFIG && !HF_RAFT_BUG(restart_skips_config)) {
             hf_raft_config_set(r, i, h->config);
         }
     }
@@ -352,7 +353,9 @@ static int dispatch(struct hf_raft *r, const struct hf_raft_event *ev)
 static void finish(struct hf_raft *r)
 {
     if (r->role == HF_RAFT_LEADER && r->config.index <= r->commit && !hf_raft_self_votes(r) &&
-        !HF_RAFT_BUG(removed_leader_stays)) {
+        !HF_RAFT_BUG(removed_leader_stays) &&
+        !(HF_RAFT_BUG(demoted_leader_stays) &&
+          hf_raft_config_has(&r->config.config, r->options.self, HF_RAFT_LEARNER))) {
         r->broadcast = true; /* the others learn that the change is committed */
         hf_raft_pump(r);
         hf_raft_become_follower(r, r->term, (struct hf_node_id){0});

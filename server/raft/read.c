@@ -72,7 +72,8 @@ static bool confirmed(const struct hf_raft *r)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct peer *p = &r->peers[i];
 
-        count += p->voter && (p->id.v == r->options.self.v || p->acked_round >= r->reading.round);
+        count += (p->voter || HF_RAFT_BUG(learner_confirms)) &&
+                 (p->id.v == r->options.self.v || p->acked_round >= r->reading.round);
     }
     return count >= hf_raft_quorum(r) || HF_RAFT_BUG(read_no_round);
 }

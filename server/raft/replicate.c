@@ -43,7 +43,7 @@ void hf_raft_peer_probe(struct hf_raft *r, struct peer *p, uint64_t next)
 {
     hf_raft_snapshot_end(r, p);
     p->state = PEER_PROBE;
-    p->next = raft_max(p->match + 1, next);
+    p->next = HF_RAFT_BUG(probe_below_match) ? next : raft_max(p->match + 1, next);
     p->probe_sent = false;
     p->stream = ++r->streams;
     if (!HF_RAFT_BUG(inflight_leak)) {
@@ -93,7 +93,8 @@ static uint64_t quorum_match(const struct hf_raft *r)
         uint64_t m = p->match;
         uint32_t at = count;
 
-        if (!p->voter && !HF_RAFT_BUG(learner_counts)) {
+        if (!p->voter && !HF_RAFT_BUG(learner_counts) &&
+            !(HF_RAFT_BUG(demoted_leader_counts) && p->id.v == r->options.self.v)) {
             continue;
         }
         if (HF_RAFT_BUG(leader_counts_unflushed) && p->id.v == r->options.self.v) {

@@ -187,7 +187,7 @@ int hf_raft_on_snapshot(struct hf_raft *r, const struct hf_raft_msg *m)
         .config = m->u.snapshot.config,
     };
 
-    if (m->term < r->term) {
+    if (m->term < r->term && !HF_RAFT_BUG(old_term_snapshot)) {
         struct hf_raft_msg *out = hf_raft_send(r, HF_RAFT_MSG_SNAPSHOT_RESULT, m->from);
 
         out->u.snapshot_result.incarnation = r->options.incarnation; /* the term is what counts */
