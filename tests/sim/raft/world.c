@@ -273,6 +273,8 @@ static void dump(const struct sim *s)
     }
 }
 
+#define WAITING_MAX 100000u /* hundreds do */
+
 void sim_run(struct sim *s, uint64_t seed, bool print)
 {
     memset(s, 0, sizeof(*s));
@@ -287,6 +289,9 @@ void sim_run(struct sim *s, uint64_t seed, bool print)
         if (!postponed(s, &e)) {
             s->events++;
             run_event(s, &e);
+        }
+        if (s->heap_count > WAITING_MAX && !s->failed) {
+            sim_fail(s, "liveness: %u events wait: messages beget messages", s->heap_count);
         }
     }
     if (!s->failed) {
