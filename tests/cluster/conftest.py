@@ -114,7 +114,7 @@ def _close(cluster, strict):
 
 @pytest.fixture
 def make_cluster(request):
-    """make_cluster(nodes=3, config={}, node={}, client={}, metadata=1, kind=Cluster): not started
+    """make_cluster(nodes=3, config={}, node={}, client={}, metadata=..., kind=Cluster): not started
     yet."""
     made = []
 

@@ -110,7 +110,7 @@ def test_unreachable_cluster_fails_within_its_time_and_lists_what_was_tried(make
 
 
 def test_silent_metadata_node_fails_mount_and_status_in_time(make_cluster):
-    c = make_cluster(client={"open_timeout": "2s"})
+    c = make_cluster(client={"open_timeout": "2s"}, metadata=1)
     c.up()
     c.stop(1)
     for p in (c.mount("a", check=False), hf("status", "--config", c.conf, check=False)):
@@ -195,7 +195,9 @@ def test_data_directory_that_is_a_file_is_refused(make_cluster):
     assert p.returncode == 1 and c.data_dir(2) in p.err, p.err
 
 
-def test_metadata_directory_lost_is_refused_rather_than_made_anew(cluster):
+def test_only_metadata_directory_lost_is_refused_rather_than_made_anew(make_cluster):
+    cluster = make_cluster(metadata=1)
+    cluster.up()
     top = cluster.mount("a")
     content.write_file(f"{top}/f", 1, 1 << 20)
     cluster.umount("a")
