@@ -384,14 +384,16 @@ static void without_faults_every_one_way_request_taken_arrives(void **state)
     (void)state;
     world_start(8);
     while (s.sends_begun < SENDS) {
+        const uint32_t taken = s.sends_taken;
+
         begin_send();
-        if (chance(4) == 0) {
+        if (s.sends_taken == taken || chance(4) == 0) { /* refused: what waits goes first */
             hf_sim_run_ns(s.sim, chance(20 * HF_NS_PER_MS));
         }
     }
     hf_sim_run_ns(s.sim, 60 * HF_NS_PER_SEC);
     assert_int_equal(s.sends_came, s.sends_taken);
-    assert_true(s.sends_taken > SENDS / 4);
+    assert_true(s.sends_taken > SENDS / 2);
     world_end();
 }
 
