@@ -26,6 +26,13 @@ const char *hf_node_state_name(enum hf_node_state state)
     return "unknown";
 }
 
+const char *hf_map_node_state_name(const struct hf_map_node *node)
+{
+    return node->state == HF_NODE_UP && hf_uuid_is_zero(&node->uuid)
+               ? "new"
+               : hf_node_state_name(node->state);
+}
+
 int hf_map_dup(const struct hf_map *map, struct hf_map *ret)
 {
     struct hf_map_group *groups = NULL;

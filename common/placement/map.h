@@ -9,6 +9,7 @@
  * Node states:
  *   NEW ──► UP ◄──► DOWN ──► RETURNING ──► UP      (RETURNING: alive and written to, but counts as
  *            └──────► REMOVED                       holding nothing until its inventory matched)
+ * NEW is UP with no store's uuid yet: it is placed on, and the first store that it shows is its own.
  *
  * Pure. Threads: any, one at a time.
  */
@@ -40,6 +41,9 @@ struct hf_map_node {
     char domain[64];
     struct hf_uuid uuid; /* of the store; zero until it was seen */
 };
+
+/** Its state as users see it: "new" for a member whose store was not seen yet. */
+const char *hf_map_node_state_name(const struct hf_map_node *node);
 
 struct hf_map_group {
     struct hf_epoch epoch;

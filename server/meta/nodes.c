@@ -196,8 +196,7 @@ static void take_state(struct hf_leader *leader, struct hf_lnode *node,
     switch (member->state) {
     case HF_NODE_DOWN:
     case HF_NODE_NONE:
-        propose_state(leader, node, hf_uuid_is_zero(&member->uuid) ? HF_NODE_UP : HF_NODE_RETURNING,
-                      &beat->store, moved ? beat->addr : NULL);
+        propose_state(leader, node, HF_NODE_RETURNING, &beat->store, moved ? beat->addr : NULL);
         break;
     case HF_NODE_UP:
     case HF_NODE_RETURNING:

@@ -74,7 +74,7 @@ static json_t *nodes_json(struct hf_node *node)
         (void)json_object_set_new(o, "id", number(n->id.v));
         (void)json_object_set_new(o, "address", json_string(n->addr));
         (void)json_object_set_new(o, "domain", json_string(n->domain));
-        (void)json_object_set_new(o, "state", json_string(hf_node_state_name(n->state)));
+        (void)json_object_set_new(o, "state", json_string(hf_map_node_state_name(n)));
         (void)json_object_set_new(o, "store", json_string(hf_uuid_str(&n->uuid, uuid)));
         (void)json_object_set_new(o, "metadata", json_boolean(admin_meta_member(&log, n->id)));
         (void)json_object_set_new(o, "lacking", number(info->lacking));
@@ -177,7 +177,7 @@ static json_t *warnings_json(struct hf_node *node)
             (void)snprintf(what, sizeof(what), "node %u (%s) is down", n->id.v, n->addr);
             (void)snprintf(fix, sizeof(fix), "start holdfastd on it; it catches up by itself");
             admin_warn(list, what, fix);
-        } else if (n->state == HF_NODE_NONE) {
+        } else if (n->state == HF_NODE_UP && hf_uuid_is_zero(&n->uuid)) {
             (void)snprintf(what, sizeof(what), "node %u (%s) was never heard of", n->id.v, n->addr);
             (void)snprintf(fix, sizeof(fix), "start holdfastd on it with this cluster's file");
             admin_warn(list, what, fix);
