@@ -372,6 +372,9 @@ static int encode_renew(struct hf_session *s, size_t *ret_len)
         .want_bytes = ranges_want(s),
     };
 
+    if (s->claim) {
+        rd.flags = HF_RENEW_CLAIM;
+    }
     if (s->claim && s->options.events.open_inodes) {
         rd.inos = s->claims;
         rd.ino_count =

@@ -203,14 +203,15 @@ enum hf_rd {
     HF_RD_LOCK_WAIT = 10, /* like GETLK; answered when it may be free, or after 20 s: -EAGAIN */
     HF_RD_OPEN = 11,      /* ino -> attr; the session holds it open from now on (leader memory) */
     HF_RD_RELEASE = 12,   /* inos: no longer held open */
-    HF_RD_RENEW = 13,  /* session alive; inos: held open (claimed again after the leader restarted);
-                          want_bytes, floor -> ttl, budget_*, map_epoch, last_stream;
-                          -HF_EFENCED: evicted */
+    HF_RD_RENEW = 13,  /* session alive; want_bytes, floor -> ttl, budget_*, map_epoch, last_stream;
+                          with HF_RENEW_CLAIM, inos: all that it holds open; -HF_ENOTREADY: a new
+                          leader has to hear that first; -HF_EFENCED: evicted */
     HF_RD_STREAM = 14, /* -> last_stream applied for the session */
     HF_RD_PATH = 15,   /* ino -> bulk: a path of it, for people */
 };
 
 #define HF_READDIR_PLUS 0x1u
+#define HF_RENEW_CLAIM  0x1u
 
 struct hf_meta_read {
     enum hf_rd op;

@@ -132,6 +132,11 @@ static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
     if (reply->err) {
         return;
     }
+    if (first && !(rd->flags & HF_RENEW_CLAIM)) {
+        /* This node leads anew, and the client, whose connection never broke, does not know. */
+        reply->err = -HF_ENOTREADY;
+        return;
+    }
     for (uint32_t i = 0; i < rd->ino_count; i++) {
         int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]});
 

@@ -48,6 +48,7 @@ struct fake_leader {
     uint32_t ops, reads, renewals, opens, closes, map_reads, claims;
     uint64_t claimed_ino, floor, want_bytes;
     /* how it misbehaves */
+    bool unclaimed;      /* it leads anew, and no connection broke */
     const char *hint;    /* not the leader; "" or the address of who is */
     uint32_t not_ready;  /* answers to go */
     uint32_t drop_every; /* stop after this many operations, the last one applied, unanswered */
@@ -197,6 +198,10 @@ static void fake_leader_read(struct fake_leader *l, struct hf_rpc_request *req)
         l->renewals++;
         l->floor = rd.floor;
         l->want_bytes = rd.want_bytes;
+        if (rd.flags & HF_RENEW_CLAIM) {
+            l->unclaimed = false;
+        }
+        err = l->unclaimed ? -HF_ENOTREADY : 0;
         if (rd.ino_count) {
             l->claims++;
             l->claimed_ino = rd.inos[0];

@@ -237,6 +237,24 @@ static void lost_connections_change_nothing(void **state)
     assert_int_equal(w->leader.claimed_ino, 4711);
 }
 
+static bool is_claimed(void *ctx)
+{
+    return !((struct world *)ctx)->leader.unclaimed;
+}
+
+static void a_leader_that_knows_no_open_files_is_told_them(void **state)
+{
+    struct world *w = *state;
+
+    open_session(w);
+    w->leader.unclaimed = true;
+    assert_true(loop_until(w->env, is_claimed, w, 10 * HF_NS_PER_SEC));
+    assert_int_equal(w->leader.claimed_ino, 4711);
+    submit_many(w, 10);
+    wait_answers(w);
+    check_exactly_once(w);
+}
+
 static void answers_may_come_in_any_order(void **state)
 {
     struct world *w = *state;
@@ -674,6 +692,7 @@ int main(void)
         T(open_finds_the_leader_and_fetches_the_map),
         T(every_operation_is_applied_once_and_answered_its_own),
         T(lost_connections_change_nothing),
+        T(a_leader_that_knows_no_open_files_is_told_them),
         T(answers_may_come_in_any_order),
         T(no_more_than_the_window_is_in_flight),
         T(a_gap_is_sent_again),

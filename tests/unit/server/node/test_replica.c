@@ -680,8 +680,12 @@ static int inode_read(struct world *w, const struct session *s, enum hf_rd op, s
 static struct hf_meta_reply renew(struct world *w, const struct session *s, uint64_t *inos,
                                   uint32_t count, uint64_t want)
 {
-    struct hf_meta_read rd = {
-        .op = HF_RD_RENEW, .session = s->id, .inos = inos, .ino_count = count, .want_bytes = want};
+    struct hf_meta_read rd = {.op = HF_RD_RENEW,
+                              .session = s->id,
+                              .flags = HF_RENEW_CLAIM,
+                              .inos = inos,
+                              .ino_count = count,
+                              .want_bytes = want};
 
     return run_read(w, &rd);
 }
@@ -1119,6 +1123,26 @@ static void after_a_restart_an_unclaimed_file_is_kept(void **state)
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, kept), 0);
     assert_int_equal(getattr(w, dropped), -ENOENT);
+}
+
+/* Its connection did not break when the node led anew: it does not know that it has to claim. */
+static void a_renewal_that_claims_nothing_says_nothing_of_open_files(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = create(w, &s, "open");
+    const struct hf_meta_read rd = {.op = HF_RD_RENEW, .session = s.id};
+
+    assert_int_equal(unlink_name(w, &t, "open"), 0);
+    crash(w);
+    boot(w);
+    assert_int_equal(run_read(w, &rd).err, -HF_ENOTREADY);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), 0);
+    assert_int_equal(renew(w, &s, &ino.v, 1, 0).err, 0);
+    assert_int_equal(run_read(w, &rd).err, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), 0);
 }
 
 /* Sessions */
@@ -1875,6 +1899,7 @@ int main(void)
         T(an_open_during_an_unlink_is_answered_after_it),
         T(a_release_during_an_unlink_leaves_no_orphan),
         T(after_a_restart_an_unclaimed_file_is_kept),
+        T(a_renewal_that_claims_nothing_says_nothing_of_open_files),
         T(a_silent_session_is_evicted_and_fenced),
         T(any_request_counts_as_being_heard),
         T(a_restart_counts_as_a_renewal),
