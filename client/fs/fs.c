@@ -702,6 +702,6 @@ void hf_fs_check_invariants(const struct hf_fs *fs)
     }
     HF_ASSERT(dirty == fs->dirty_bytes && flushing == fs->flush_bytes && shown <= flushing);
     HF_ASSERT(fs->arena.mem_bytes >= dirty + flushing || fs->arena.slab_count == 0 || dirty == 0);
-    HF_ASSERT(fs->budget_bytes <= dirty + flushing);
+    HF_ASSERT(fs->budget_bytes <= dirty + flushing || fs->lost); /* goes with the session */
     HF_ASSERT(extents == fs->extent_bytes);
 }

@@ -216,6 +216,9 @@ static bool more_to_do(struct hf_store *store)
         hf_table_dirty(store->index)) {
         return true;
     }
+    if (hf_store_room(store) < store->options.reserve_put_bytes) {
+        return true; /* full: somebody else may make room on the disk */
+    }
     for (uint32_t i = 0; i < store->segment_count; i++) {
         const struct hf_store_segment *s = &store->segments[i];
 

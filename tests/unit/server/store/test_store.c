@@ -512,6 +512,28 @@ static void below_the_reserve_puts_stop_and_deletes_work(void **state)
     world_verify(w);
 }
 
+static void a_store_opened_on_a_full_disk_notices_that_there_is_room_again(void **state)
+{
+    struct world *w = *state;
+    struct hf_store_stats stats;
+
+    hf_sim_disk_set_capacity(w->disk, 8 << 20);
+    world_open(w);
+    assert_int_equal(put_one(w, 1), 0);
+    world_close(w);
+    hf_sim_disk_set_capacity(w->disk, 1 << 20);
+    world_open(w);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    hf_store_stats(w->store, &stats);
+    assert_int_equal(stats.state, HF_STORE_FULL);
+    hf_sim_disk_set_capacity(w->disk, 16 << 20);
+    world_run_ns(w, 5 * HF_NS_PER_SEC);
+    hf_store_stats(w->store, &stats);
+    assert_int_equal(stats.state, HF_STORE_OK);
+    assert_int_equal(put_one(w, 2), 0);
+    world_verify(w);
+}
+
 static void deletes_work_where_no_whole_segment_fits(void **state)
 {
     struct world *w = *state;
@@ -624,6 +646,7 @@ int main(void)
         T(tombstones_go_once_what_they_bury_is_gone),
         T(a_bad_copy_is_never_dropped_by_compaction),
         T(below_the_reserve_puts_stop_and_deletes_work),
+        T(a_store_opened_on_a_full_disk_notices_that_there_is_room_again),
         T(deletes_work_where_no_whole_segment_fits),
         T(after_three_failed_syncs_the_store_is_read_only),
         T(a_put_after_a_failed_sync_goes_to_a_new_segment),
