@@ -79,7 +79,7 @@ static int run(const struct hf_config *config, struct hf_node_id id, int cpu)
         (void)fprintf(stderr, "holdfastd: cannot start: %s\n", hf_err_text(err));
         return 1;
     }
-    err = hf_node_start(d.env, config, id, &d.node, &error);
+    err = hf_node_start(d.env, config, id, NULL, &d.node, &error);
     if (err) {
         (void)fprintf(stderr, "holdfastd: node %u: %s\n", id.v, error ? error : hf_err_text(err));
         free(error);

@@ -144,6 +144,13 @@ static int start_store(struct hf_node *node, char **ret_error)
     };
 
     (void)snprintf(dir, sizeof(dir), "%s/store", node->self->data);
+    if (node->tables.open_index) {
+        int err = node->tables.open_index(node->tables.ctx, &options.index_base);
+
+        if (err) {
+            return err;
+        }
+    }
     return hf_store_open(node->env, &options, &node->store, ret_error);
 }
 
@@ -154,6 +161,7 @@ static int open_replica(struct hf_node *node, const char *dir, char **ret_error)
         .dir = dir,
         .cluster = node->config->cluster,
         .pool = node->pool,
+        .base = node->tables.meta.open ? &node->tables.meta : NULL,
         .nodes = nodes,
         .node_count = node->config->node_count,
         .copies = node->config->copies,
@@ -293,7 +301,7 @@ static void node_free(struct hf_node *node)
 }
 
 int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,
-                  struct hf_node **ret, char **ret_error)
+                  const struct hf_node_tables *tables, struct hf_node **ret, char **ret_error)
 {
     struct hf_node *node = calloc(1, sizeof(*node));
     int err;
@@ -305,6 +313,7 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     node->env = env;
     node->config = config;
     node->self = hf_config_node(config, id);
+    node->tables = tables ? *tables : (struct hf_node_tables){0};
     HF_ASSERT(node->self != NULL);
     for (uint32_t i = 0; i < config->node_count; i++) {
         if (config->nodes[i].metadata) {

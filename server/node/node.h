@@ -14,16 +14,25 @@
 
 #include "common/config/config.h"
 #include "common/env/env.h"
+#include "server/meta/replica.h"
 
 struct hf_node;
+
+/** Where a node's tables lie, if not in LMDB below its data directory (simulation). */
+struct hf_node_tables {
+    int (*open_index)(void *ctx, struct hf_table_base **ret); /* of the store */
+    void *ctx;
+    struct hf_replica_base meta;
+};
 
 /**
  * Open the store (and the metadata), listen, start the heartbeat. Blocks (start-up).
  * @config     borrowed until hf_node_stop() is done
+ * @tables     copied; NULL: LMDB
  * @ret_error  on failure one sentence with what to do (malloc'd)
  */
 int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,
-                  struct hf_node **ret, char **ret_error);
+                  const struct hf_node_tables *tables, struct hf_node **ret, char **ret_error);
 /** Answer what is under way, checkpoint, close everything; done when it is safe to exit. */
 void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx);
 

@@ -6,8 +6,11 @@
 
 #include "common/base/assert.h"
 
+/* What is written as zeros, whole pages of it (logs are prepared so), takes no memory. */
+static uint8_t zero_page[HF_SIM_PAGE_BYTES];
+
 struct pages {
-    uint8_t **page; /* NULL: zeros */
+    uint8_t **page; /* NULL: zeros, not in use; zero_page: zeros */
     size_t cap;
     uint64_t size_bytes;
     size_t reserved; /* pages below it are in use, written or not */
@@ -26,6 +29,7 @@ struct change {
     uint64_t off;    /* WRITE */
     uint64_t len;    /* WRITE: bytes; TRUNCATE, ALLOCATE: the new size */
     uint64_t before; /* the size before */
+    bool zeros;      /* WRITE: of zeros, without bytes */
     uint8_t bytes[];
 };
 
@@ -63,10 +67,17 @@ static void pages_count(struct pages *pages)
     }
 }
 
+static void page_free(uint8_t *page)
+{
+    if (page != zero_page) {
+        free(page);
+    }
+}
+
 static void pages_fini(struct pages *pages)
 {
     for (size_t i = 0; i < pages->cap; i++) {
-        free(pages->page[i]);
+        page_free(pages->page[i]);
     }
     free(pages->page);
     *pages = (struct pages){0};
@@ -77,7 +88,9 @@ static void pages_copy(struct pages *to, const struct pages *from)
     pages_fini(to);
     pages_grow(to, from->cap);
     for (size_t i = 0; i < from->cap; i++) {
-        if (from->page[i]) {
+        if (from->page[i] == zero_page) {
+            to->page[i] = zero_page;
+        } else if (from->page[i]) {
             to->page[i] = malloc(HF_SIM_PAGE_BYTES);
             HF_ASSERT(to->page[i] != NULL);
             memcpy(to->page[i], from->page[i], HF_SIM_PAGE_BYTES);
@@ -119,6 +132,29 @@ static size_t pages_read(const struct pages *pages, uint8_t *ret, size_t len, ui
     return len;
 }
 
+/* A page to write into. */
+static uint8_t *page_of(struct pages *pages, size_t index)
+{
+    uint8_t **page = &pages->page[index];
+
+    if (!*page || *page == zero_page) {
+        pages->used += !*page && index >= pages->reserved;
+        *page = calloc(1, HF_SIM_PAGE_BYTES);
+        HF_ASSERT(*page != NULL);
+    }
+    return *page;
+}
+
+static void page_clear(struct pages *pages, size_t index)
+{
+    uint8_t **page = &pages->page[index];
+
+    pages->used += !*page && index >= pages->reserved;
+    page_free(*page);
+    *page = zero_page;
+}
+
+/* @bytes  NULL: zeros */
 static void pages_write(struct pages *pages, const uint8_t *bytes, size_t len, uint64_t off)
 {
     size_t done = 0;
@@ -131,12 +167,13 @@ static void pages_write(struct pages *pages, const uint8_t *bytes, size_t len, u
         size_t index = (size_t)((off + done) / HF_SIM_PAGE_BYTES);
         size_t n = piece_len(off + done, len - done, HF_SIM_PAGE_BYTES);
 
-        if (!pages->page[index]) {
-            pages->page[index] = calloc(1, HF_SIM_PAGE_BYTES);
-            HF_ASSERT(pages->page[index] != NULL);
-            pages->used += index >= pages->reserved;
+        if (bytes) {
+            memcpy(page_of(pages, index) + (off + done) % HF_SIM_PAGE_BYTES, bytes + done, n);
+        } else if (n == HF_SIM_PAGE_BYTES) {
+            page_clear(pages, index);
+        } else {
+            memset(page_of(pages, index) + (off + done) % HF_SIM_PAGE_BYTES, 0, n);
         }
-        memcpy(pages->page[index] + (off + done) % HF_SIM_PAGE_BYTES, bytes + done, n);
         done += n;
     }
     if (off + len > pages->size_bytes) {
@@ -149,10 +186,11 @@ static void pages_truncate(struct pages *pages, uint64_t len)
     size_t count = pages_of(len);
 
     for (size_t i = count; i < pages->cap; i++) {
-        free(pages->page[i]);
+        page_free(pages->page[i]);
         pages->page[i] = NULL;
     }
-    if (len % HF_SIM_PAGE_BYTES && count <= pages->cap && pages->page[count - 1]) {
+    if (len % HF_SIM_PAGE_BYTES && count <= pages->cap && pages->page[count - 1] &&
+        pages->page[count - 1] != zero_page) {
         memset(pages->page[count - 1] + len % HF_SIM_PAGE_BYTES, 0,
                HF_SIM_PAGE_BYTES - len % HF_SIM_PAGE_BYTES);
     }
@@ -179,12 +217,13 @@ static void pages_allocate(struct pages *pages, uint64_t len)
 static void append_change(struct hf_sim_data *data, enum change_kind kind, uint64_t off,
                           const void *bytes, uint64_t len)
 {
-    size_t extra = kind == CHANGE_WRITE ? (size_t)len : 0;
+    size_t extra = bytes ? (size_t)len : 0;
     struct change *change = malloc(sizeof(*change) + extra);
 
     HF_ASSERT(change != NULL);
     *change = (struct change){.off = off, .len = len, .before = data->current.size_bytes};
     change->kind = kind;
+    change->zeros = !bytes;
     if (extra) {
         memcpy(change->bytes, bytes, extra);
     }
@@ -203,11 +242,16 @@ static void forget_changes(struct hf_sim_data *data)
     data->tail = &data->head;
 }
 
+static const uint8_t *bytes_of(const struct change *change, uint64_t at)
+{
+    return change->zeros ? NULL : change->bytes + at;
+}
+
 static void apply(struct pages *pages, const struct change *change)
 {
     switch (change->kind) {
     case CHANGE_WRITE:
-        pages_write(pages, change->bytes, (size_t)change->len, change->off);
+        pages_write(pages, bytes_of(change, 0), (size_t)change->len, change->off);
         break;
     case CHANGE_TRUNCATE:
         pages_truncate(pages, change->len);
@@ -242,7 +286,7 @@ static void settle_write(struct pages *pages, const struct change *change, struc
         uint8_t *stopped = &settle->stopped[off / HF_SIM_SECTOR_BYTES];
 
         if (!*stopped && off < settle->limit && hf_sim_rng_chance(settle->rng, settle->percent)) {
-            pages_write(pages, change->bytes + done, n, off);
+            pages_write(pages, bytes_of(change, done), n, off);
         } else {
             *stopped = 1;
         }
@@ -342,9 +386,18 @@ size_t hf_sim_data_read(const struct hf_sim_data *data, void *ret, size_t len_by
     return pages_read(&data->current, ret, len_bytes, off);
 }
 
+/* Worth knowing only of many. */
+static bool is_zeros(const uint8_t *bytes, size_t len)
+{
+    return len >= HF_SIM_PAGE_BYTES && bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
 void hf_sim_data_write(struct hf_sim_data *data, const void *bytes, size_t len_bytes, uint64_t off)
 {
     HF_ASSERT(off + len_bytes <= HF_SIM_FILE_BYTES_MAX);
+    if (is_zeros(bytes, len_bytes)) {
+        bytes = NULL;
+    }
     append_change(data, CHANGE_WRITE, off, bytes, len_bytes);
     pages_write(&data->current, bytes, len_bytes, off);
 }
@@ -399,6 +452,7 @@ void hf_sim_data_drop_cache(struct hf_sim_data *data)
 bool hf_sim_data_flip(struct hf_sim_data *data, uint64_t off, uint8_t mask)
 {
     struct pages *const both[] = {&data->current, &data->durable};
+    const struct change *zeros = NULL;
 
     if (off >= data->current.size_bytes) {
         return false;
@@ -413,8 +467,14 @@ bool hf_sim_data_flip(struct hf_sim_data *data, uint64_t off, uint8_t mask)
     }
     for (struct change *change = data->head; change; change = change->next) {
         if (change->kind == CHANGE_WRITE && off >= change->off && off - change->off < change->len) {
-            change->bytes[off - change->off] ^= mask;
+            zeros = change->zeros ? change : NULL;
+            if (!zeros) {
+                change->bytes[off - change->off] ^= mask;
+            }
         }
+    }
+    if (zeros) {
+        append_change(data, CHANGE_WRITE, off, &mask, 1);
     }
     return true;
 }

@@ -121,9 +121,38 @@ void hf_sim_cancel(struct hf_sim *sim, struct hf_sim_event *event)
 
 /* Clocks and chance */
 
+#define PPM 1000000
+
 static uint64_t sim_mono_ns(struct hf_env *e)
 {
-    return START_MONO_NS + hf_sim_env_of(e)->sim->now_ns;
+    const struct hf_sim_env *env = hf_sim_env_of(e);
+    uint64_t now_ns = env->sim->now_ns;
+    uint64_t ns = now_ns > env->clock_from_ns ? now_ns - env->clock_from_ns : 0;
+
+    return env->clock_base_ns + ns + (uint64_t)((int64_t)ns / PPM * env->drift_ppm);
+}
+
+static uint64_t sim_boot_ns(struct hf_env *e)
+{
+    return sim_mono_ns(e) + hf_sim_env_of(e)->slept_ns;
+}
+
+/* How long it is until the machine's own clock has moved by @ns. */
+static uint64_t own_time(const struct hf_sim_env *env, uint64_t ns)
+{
+    return env->drift_ppm == 0 || ns > (uint64_t)INT64_MAX / PPM
+               ? ns
+               : (uint64_t)((int64_t)ns * PPM / (PPM + env->drift_ppm)) + 1;
+}
+
+void hf_sim_set_drift(struct hf_env *e, int32_t ppm)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+
+    HF_ASSERT(ppm > -PPM / 2 && ppm < PPM / 2);
+    env->clock_base_ns = sim_mono_ns(e);
+    env->clock_from_ns = env->sim->now_ns;
+    env->drift_ppm = ppm;
 }
 
 static uint64_t sim_wall_ns(struct hf_env *e)
@@ -174,7 +203,7 @@ static void sim_timer_arm(struct hf_env *e, struct hf_timer *timer, uint64_t del
         timer->impl = t;
     }
     hf_sim_cancel(env->sim, &t->event);
-    hf_sim_schedule(env, &t->event, delay_ns, timer_rings);
+    hf_sim_schedule(env, &t->event, own_time(env, delay_ns), timer_rings);
 }
 
 static void sim_timer_disarm(struct hf_env *e, struct hf_timer *timer)
@@ -350,7 +379,7 @@ static bool sim_on_worker(struct hf_env *e)
 
 static const struct hf_env_ops sim_ops = {
     .mono_ns = sim_mono_ns,
-    .boot_ns = sim_mono_ns,
+    .boot_ns = sim_boot_ns,
     .wall_ns = sim_wall_ns,
     .random = sim_random,
     .timer_arm = sim_timer_arm,
@@ -393,6 +422,7 @@ struct hf_env *hf_sim_add_env(struct hf_sim *sim, const char *host)
     env->disk = hf_sim_disk_new(hf_sim_rng_next(&sim->rng));
     env->env = (struct hf_env){.ops = &sim_ops, .disk = hf_sim_disk_base(env->disk)};
     env->wall_offset_ns = START_WALL_NS;
+    env->clock_base_ns = START_MONO_NS;
     env->job_delay_ns = JOB_DELAY_NS;
     env->task_tail = &env->task_head;
     for (int i = 0; i < HF_POOL_COUNT; i++) {
@@ -411,18 +441,24 @@ struct hf_env *hf_sim_env(struct hf_sim *sim)
     return &sim->envs->env;
 }
 
+const char *hf_sim_host(struct hf_env *e)
+{
+    return hf_sim_env_of(e)->host;
+}
+
 struct hf_sim_disk *hf_sim_disk(struct hf_env *e)
 {
     return hf_sim_env_of(e)->disk;
 }
 
 /* Timers know their hf_timer still, so that the code under test may tidy up after itself. */
-void hf_sim_kill_env(struct hf_env *e)
+static void end_process(struct hf_sim_env *env, bool silent)
 {
-    struct hf_sim_env *env = hf_sim_env_of(e);
+    struct hf_env *e = &env->env;
 
     HF_ASSERT(!env->in_run);
-    hf_sim_net_kill_env(env);
+    hf_sim_net_kill_env(env, silent);
+    hf_sim_resume(e);
     while (env->timers) {
         struct hf_timer *timer = env->timers->timer;
 
@@ -441,7 +477,33 @@ void hf_sim_kill_env(struct hf_env *e)
         hf_sim_cancel(env->sim, &env->works->event);
         work_free(env, env->works);
     }
-    hf_sim_disk_drop_handles(env->disk);
+}
+
+void hf_sim_kill_env(struct hf_env *e)
+{
+    end_process(hf_sim_env_of(e), false);
+    hf_sim_disk_drop_handles(hf_sim_disk(e));
+}
+
+void hf_sim_power_cut_env(struct hf_env *e, enum hf_sim_cut mode)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+
+    end_process(env, true);
+    env->off = true;
+    if (!hf_sim_disk_is_off(env->disk)) {
+        hf_sim_disk_power_cut(env->disk, mode);
+    }
+}
+
+void hf_sim_power_on_env(struct hf_env *e)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+
+    env->off = false;
+    if (hf_sim_disk_is_off(env->disk)) {
+        hf_sim_disk_restart(env->disk);
+    }
 }
 
 void hf_sim_kill(struct hf_sim *sim)
@@ -483,6 +545,79 @@ void hf_sim_free(struct hf_sim *sim)
     free(sim);
 }
 
+/* Pauses */
+
+void hf_sim_pause(struct hf_env *e, uint64_t ns)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+    uint64_t until_ns = env->sim->now_ns + ns;
+
+    env->paused_until_ns = until_ns > env->paused_until_ns ? until_ns : env->paused_until_ns;
+}
+
+/* At another time, at the same place among its equals. */
+static void move(struct hf_sim *sim, struct hf_sim_event *event, uint64_t at_ns, uint64_t chance)
+{
+    hf_sim_cancel(sim, event);
+    event->at_ns = at_ns;
+    event->chance = chance;
+    event->queued = true;
+    place(sim, sim->count++, event);
+    sift_up(sim, event);
+}
+
+/* The event that is due is held back where its machine is paused. */
+static bool hold(struct hf_sim *sim, struct hf_sim_event *event)
+{
+    struct hf_sim_env *env = event->env;
+
+    if (env->paused_until_ns <= sim->now_ns) {
+        env->held = 0;
+        return false;
+    }
+    move(sim, event, env->paused_until_ns, env->held++);
+    return true;
+}
+
+void hf_sim_resume(struct hf_env *e)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+    struct hf_sim *sim = env->sim;
+    uint64_t end_ns = env->paused_until_ns;
+    struct hf_sim_event **held = calloc(sim->count + 1, sizeof(struct hf_sim_event *));
+    size_t count = 0;
+
+    HF_ASSERT(held != NULL);
+    env->paused_until_ns = sim->now_ns;
+    for (size_t i = 0; i < sim->count && end_ns > sim->now_ns; i++) {
+        struct hf_sim_event *event = sim->heap[i];
+
+        if (event->env == env && event->at_ns == end_ns && event->chance < env->held) {
+            held[count++] = event;
+        }
+    }
+    while (count > 0) {
+        count--;
+        move(sim, held[count], sim->now_ns, held[count]->chance);
+    }
+    free(held);
+}
+
+void hf_sim_suspend(struct hf_env *e, uint64_t ns)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+
+    env->clock_base_ns = sim_mono_ns(e);
+    env->clock_from_ns = env->sim->now_ns + ns;
+    env->slept_ns += ns;
+    for (struct hf_sim_timer *t = env->timers; t; t = t->next) {
+        if (t->event.queued) {
+            move(env->sim, &t->event, t->event.at_ns + ns, t->event.chance);
+        }
+    }
+    hf_sim_pause(e, ns);
+}
+
 /* Running */
 
 static void mix(struct hf_sim *sim, uint64_t v)
@@ -507,6 +642,9 @@ bool hf_sim_step(struct hf_sim *sim)
     mix(sim, event->at_ns);
     mix(sim, event->seq);
     mix(sim, event->env->number);
+    if (hold(sim, event)) {
+        return true;
+    }
     hf_sim_cancel(sim, event);
     event->fn(event);
     if (sim->on_step) {

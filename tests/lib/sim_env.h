@@ -6,7 +6,8 @@
  *       ├─ env "10.0.0.1" ── timers, tasks, jobs, streams ── its own sim_disk
  *       └─ env "10.0.0.2" ── ...
  *
- * Time stands still while code runs and jumps to the next event. A job's run() happens in one
+ * Time stands still while code runs and jumps to the next event. Each environment may have clocks
+ * of its own speed, be paused, or sleep. A job's run() happens in one
  * piece when its thread starts it, done() after a delay; pools have as many threads as in
  * production. Streams deliver in order, in pieces of any size, after a seeded delay; windows are
  * small so that writers meet -EAGAIN. hf_assert_loop() fails inside run().
@@ -30,6 +31,8 @@ void hf_sim_free(struct hf_sim *sim);
 struct hf_env *hf_sim_env(struct hf_sim *sim);
 /** One more machine. @host is what its connections come from, and its name for cuts. */
 struct hf_env *hf_sim_add_env(struct hf_sim *sim, const char *host);
+/** "10.0.0.1": what its connections come from. */
+const char *hf_sim_host(struct hf_env *env);
 /** An environment's disk; it survives kills. */
 struct hf_sim_disk *hf_sim_disk(struct hf_env *env);
 
@@ -60,6 +63,22 @@ uint64_t hf_sim_random_below(struct hf_sim *sim, uint64_t end);
 void hf_sim_kill_env(struct hf_env *env);
 /** All environments. */
 void hf_sim_kill(struct hf_sim *sim);
+/**
+ * The machine loses power: like a kill, but nobody is told. Peers' connections stay half open, what
+ * they send is lost, and nothing answers a connect, until the power is back; then they get resets.
+ * The disk is cut in @mode.
+ */
+void hf_sim_power_cut_env(struct hf_env *env, enum hf_sim_cut mode);
+/** The machine and its disk are up again, with nothing running. */
+void hf_sim_power_on_env(struct hf_env *env);
+/** Nothing runs for @ns while time goes on (SIGSTOP); bytes that come wait. */
+void hf_sim_pause(struct hf_env *env, uint64_t ns);
+/** Pauses that are under way end now. */
+void hf_sim_resume(struct hf_env *env);
+/** The machine sleeps: like a pause, but only the boot clock counts it. */
+void hf_sim_suspend(struct hf_env *env, uint64_t ns);
+/** Its clocks run this many parts per million too fast, from now on. */
+void hf_sim_set_drift(struct hf_env *env, int32_t ppm);
 /** Memory of a killed process, with all that it refers to: not a leak. */
 void hf_sim_abandon(void *memory);
 /** The wall clock jumps; timers and the other clocks do not care. */
@@ -79,5 +98,11 @@ void hf_sim_net_cut(struct hf_sim *sim, const char *from, const char *to);
 void hf_sim_net_heal(struct hf_sim *sim);
 /** Every stream breaks with -ECONNRESET at both ends. */
 void hf_sim_net_reset_all(struct hf_sim *sim);
+/** Those with an end at each of two hosts that begin with @a and with @b. */
+void hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b);
+/** Of 100 writes, how many are lost once and arrive up to @max_ns later, with all behind them. */
+void hf_sim_net_set_stalls(struct hf_sim *sim, unsigned percent, uint64_t max_ns);
+/** Of 100,000 writes, how many arrive with one bit flipped. */
+void hf_sim_net_set_flips(struct hf_sim *sim, unsigned per_100k);
 
 #endif

@@ -42,6 +42,13 @@ struct hf_sim_env {
     struct hf_sim_rng rng; /* hf_env_random() */
     struct hf_sim_disk *disk;
     uint64_t wall_offset_ns; /* wraps */
+    uint64_t clock_from_ns;  /* virtual time since when the monotonic clock has run ... */
+    uint64_t clock_base_ns;  /* ... from this value ... */
+    int32_t drift_ppm;       /* ... with this drift */
+    uint64_t slept_ns;       /* by which the boot clock is ahead */
+    uint64_t paused_until_ns;
+    uint64_t held; /* events of the pause, which keep their order */
+    bool off;      /* no power */
     uint64_t job_delay_ns;
     bool in_run; /* inside a job's run() */
 
@@ -73,6 +80,9 @@ struct hf_sim {
 
     uint64_t net_min_ns;
     uint64_t net_max_ns;
+    unsigned stall_percent;
+    uint64_t stall_max_ns;
+    unsigned flips_per_100k;
     uint16_t next_port;
     struct hf_sim_cut_rule cuts[HF_SIM_CUTS_MAX];
     unsigned cut_count;
@@ -98,7 +108,8 @@ int hf_sim_net_listen(struct hf_env *env, const char *addr, hf_accept_fn accept,
                       struct hf_listener **ret);
 int hf_sim_net_connect(struct hf_env *env, const char *addr, const struct hf_stream_events *events,
                        void *ctx, struct hf_stream **ret);
-void hf_sim_net_kill_env(struct hf_sim_env *env);
+/* @silent: peers are not told. */
+void hf_sim_net_kill_env(struct hf_sim_env *env, bool silent);
 void hf_sim_net_bury(struct hf_sim *sim);
 void hf_sim_net_fini(struct hf_sim *sim);
 

@@ -59,6 +59,7 @@ struct hf_sim_stream {
     uint64_t last_arrival_ns;
     int end;          /* has arrived: 1 or -errno */
     bool peer_closed; /* nothing that is written from now on is read */
+    bool half_open;   /* the peer lost power; nobody said so */
 
     struct hf_sim_listener *listener; /* to be accepted by */
     int connect_err;
@@ -266,8 +267,12 @@ static struct piece *piece_new(size_t len, int end)
 /* Towards @s; takes @piece. */
 static void send_piece(struct hf_sim_stream *s, struct piece *piece)
 {
-    uint64_t arrives_ns = s->env->sim->now_ns + net_delay_ns(s->env->sim) + piece->len;
+    struct hf_sim *sim = s->env->sim;
+    uint64_t arrives_ns = sim->now_ns + net_delay_ns(sim) + piece->len;
 
+    if (sim->stall_percent && hf_sim_rng_chance(&sim->rng, sim->stall_percent)) {
+        arrives_ns += hf_sim_rng_below(&sim->rng, sim->stall_max_ns);
+    }
     piece->arrives_ns = arrives_ns > s->last_arrival_ns ? arrives_ns : s->last_arrival_ns + 1;
     s->last_arrival_ns = piece->arrives_ns;
     s->window_used += piece->len;
@@ -363,6 +368,24 @@ static ssize_t stream_readv(struct hf_stream *stream, const struct iovec *iov, i
     return (ssize_t)done;
 }
 
+static bool host_is_up(const struct hf_sim *sim, const char *host)
+{
+    for (const struct hf_sim_env *env = sim->envs; env; env = env->next) {
+        if (strcmp(env->host, host) == 0) {
+            return !env->off;
+        }
+    }
+    return true;
+}
+
+static void flip_a_bit(struct hf_sim *sim, struct piece *piece)
+{
+    if (sim->flips_per_100k && hf_sim_rng_below(&sim->rng, 100000) < sim->flips_per_100k) {
+        piece->bytes[hf_sim_rng_below(&sim->rng, piece->len)] ^=
+            (uint8_t)(1u << hf_sim_rng_below(&sim->rng, 8));
+    }
+}
+
 static ssize_t stream_writev(struct hf_stream *stream, const struct iovec *iov, int iov_count)
 {
     struct hf_sim_stream *s = stream_of(stream);
@@ -375,6 +398,9 @@ static ssize_t stream_writev(struct hf_stream *stream, const struct iovec *iov, 
     }
     if (s->end < 0 || (s->end && !s->peer && s->peer_closed)) {
         return -EPIPE;
+    }
+    if (!s->peer && s->half_open && !host_is_up(s->env->sim, s->remote_host)) {
+        return (ssize_t)len;
     }
     if (!s->peer) { /* gone, but not known here: the answer to these bytes is a reset */
         s->peer_closed = true;
@@ -394,6 +420,7 @@ static ssize_t stream_writev(struct hf_stream *stream, const struct iovec *iov, 
         }
         done += n;
     }
+    flip_a_bit(s->env->sim, piece);
     send_piece(s->peer, piece);
     return (ssize_t)len;
 }
@@ -404,7 +431,7 @@ static const char *stream_peer(const struct hf_stream *stream)
 }
 
 /* The peer is told, nothing happens here any more; the memory is still there. */
-static void retire(struct hf_sim_stream *s)
+static void retire(struct hf_sim_stream *s, bool silent)
 {
     struct hf_sim *sim = s->env->sim;
     struct hf_sim_event *const events[] = {&s->connect_event, &s->deliver_event, &s->read_event,
@@ -414,7 +441,11 @@ static void retire(struct hf_sim_stream *s)
         hf_sim_cancel(sim, events[i]);
     }
     if (s->peer) {
-        send_piece(s->peer, piece_new(0, s->window_used ? -ECONNRESET : 1));
+        if (silent) {
+            s->peer->half_open = true;
+        } else {
+            send_piece(s->peer, piece_new(0, s->window_used ? -ECONNRESET : 1));
+        }
         s->peer->peer = NULL;
         poke(s->peer);
         s->peer = NULL;
@@ -433,7 +464,7 @@ static void stream_close(struct hf_stream *stream)
     struct hf_sim *sim = s->env->sim;
 
     if (s->state != STREAM_GONE) { /* else its process was killed: the sim's to free */
-        retire(s);
+        retire(s, false);
         LINK(sim->closed, s);
     }
 }
@@ -534,7 +565,8 @@ static void connect_arrives(struct hf_sim_event *event)
     if (l) {
         (void)snprintf(s->remote_host, sizeof(s->remote_host), "%s", l->env->host);
     }
-    if (is_cut(sim, s->env->host, s->remote_host) || is_cut(sim, s->remote_host, s->env->host)) {
+    if (is_cut(sim, s->env->host, s->remote_host) || is_cut(sim, s->remote_host, s->env->host) ||
+        !host_is_up(sim, s->remote_host)) {
         s->connect_err = -ETIMEDOUT;
         hf_sim_schedule(s->env, &s->connect_event, CONNECT_LIMIT_NS, connect_ends);
         return;
@@ -681,7 +713,7 @@ int hf_sim_net_listen(struct hf_env *e, const char *text, hf_accept_fn accept, v
 
 /* Deaths and faults */
 
-void hf_sim_net_kill_env(struct hf_sim_env *env)
+void hf_sim_net_kill_env(struct hf_sim_env *env, bool silent)
 {
     struct hf_sim *sim = env->sim;
     struct hf_sim_listener *next_l;
@@ -697,7 +729,7 @@ void hf_sim_net_kill_env(struct hf_sim_env *env)
     for (struct hf_sim_stream *s = sim->streams; s; s = next_s) {
         next_s = s->next;
         if (s->env == env) {
-            retire(s);
+            retire(s, silent);
             LINK(sim->dead, s);
         }
     }
@@ -721,7 +753,7 @@ void hf_sim_net_bury(struct hf_sim *sim)
 void hf_sim_net_fini(struct hf_sim *sim)
 {
     for (struct hf_sim_env *env = sim->envs; env; env = env->next) {
-        hf_sim_net_kill_env(env);
+        hf_sim_net_kill_env(env, false);
     }
     free_streams(&sim->closed);
     free_streams(&sim->dead);
@@ -758,10 +790,32 @@ void hf_sim_net_heal(struct hf_sim *sim)
     }
 }
 
+void hf_sim_net_set_stalls(struct hf_sim *sim, unsigned percent, uint64_t max_ns)
+{
+    sim->stall_percent = percent;
+    sim->stall_max_ns = max_ns;
+}
+
+void hf_sim_net_set_flips(struct hf_sim *sim, unsigned per_100k)
+{
+    sim->flips_per_100k = per_100k;
+}
+
 void hf_sim_net_reset_all(struct hf_sim *sim)
 {
+    hf_sim_net_reset(sim, "", "");
+}
+
+static bool between(const struct hf_sim_stream *s, const char *a, const char *b)
+{
+    return (begins(s->env->host, a) && begins(s->remote_host, b)) ||
+           (begins(s->env->host, b) && begins(s->remote_host, a));
+}
+
+void hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b)
+{
     for (struct hf_sim_stream *s = sim->streams; s; s = s->next) {
-        if (s->state == STREAM_OPEN && !s->listener) {
+        if (s->state == STREAM_OPEN && !s->listener && between(s, a, b)) {
             s->end = -ECONNRESET;
             pipe_fini(&s->flying);
             pipe_fini(&s->ready);

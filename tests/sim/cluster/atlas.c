@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fault atlas: what is drawn must be survivable, so that whatever goes wrong is a bug.
+ *
+ *   - What is on disk and synced survives kills and power cuts, so they may hit anybody, and all.
+ *   - What destroys bytes (rot, failed and lost writes, a full disk) hits one node of three or
+ * more, the victim: one good copy of everything is left, and a majority of the logs.
+ *   - Networks may do anything for a while.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "tests/sim/cluster/sim.h"
+
+#define FAULTS_MAX 16u
+#define BEGIN_NS   (5 * SIM_S)
+
+const char *const sim_fault_names[FAULT_KIND_COUNT] = {
+    [FAULT_KILL] = "kill",
+    [FAULT_POWER] = "power",
+    [FAULT_POWER_ALL] = "power-all",
+    [FAULT_STOP] = "stop",
+    [FAULT_PAUSE] = "pause",
+    [FAULT_SUSPEND] = "suspend",
+    [FAULT_CUT] = "cut",
+    [FAULT_CUT_ONE_WAY] = "cut-one-way",
+    [FAULT_CUT_PAIR] = "cut-pair",
+    [FAULT_RESET] = "reset",
+    [FAULT_STALLS] = "stalls",
+    [FAULT_SLOW_NET] = "slow-net",
+    [FAULT_FLIPS] = "flips",
+    [FAULT_SLOW_DISK] = "slow-disk",
+    [FAULT_DISK_EIO] = "disk-eio",
+    [FAULT_DISK_FULL] = "disk-full",
+    [FAULT_ROT] = "rot",
+    [FAULT_DRIFT] = "drift",
+    [FAULT_WALL] = "wall",
+    [FAULT_CLIENT_KILL] = "client-kill",
+};
+
+struct fault {
+    enum sim_fault kind;
+    uint64_t begin_ns, end_ns; /* end 0: nothing ends */
+    uint32_t a, b;             /* machines: nodes first, then clients */
+    uint64_t chance;
+    bool begun, over;
+};
+
+struct sim_plan {
+    struct fault faults[FAULTS_MAX];
+    uint32_t count;
+    uint32_t victim; /* node; UINT32_MAX: none */
+};
+
+static struct hf_env *machine(struct sim *s, uint32_t i)
+{
+    return i < s->node_count ? s->nodes[i].env : s->clients[i - s->node_count].env;
+}
+
+static uint64_t below(struct sim *s, uint64_t end)
+{
+    return hf_sim_rng_below(&s->rng, end);
+}
+
+static bool needs_victim(enum sim_fault kind)
+{
+    return kind == FAULT_DISK_EIO || kind == FAULT_DISK_FULL || kind == FAULT_ROT;
+}
+
+static struct fault draw(struct sim *s)
+{
+    uint32_t machines = s->node_count + s->client_count;
+    struct fault f = {.kind = (enum sim_fault)below(s, FAULT_KIND_COUNT)};
+
+    while (needs_victim(f.kind) && s->plan->victim == UINT32_MAX) {
+        f.kind = (enum sim_fault)below(s, FAULT_KIND_COUNT);
+    }
+    f.begin_ns = BEGIN_NS + below(s, s->options.faults_until - BEGIN_NS);
+    f.a = (uint32_t)below(s, machines);
+    f.b = (f.a + 1 + (uint32_t)below(s, machines - 1)) % machines;
+    f.chance = hf_sim_rng_next(&s->rng);
+    switch (f.kind) {
+    case FAULT_KILL:
+    case FAULT_POWER:
+    case FAULT_STOP:
+    case FAULT_SLOW_DISK:
+        f.a = (uint32_t)below(s, s->node_count);
+        break;
+    case FAULT_DISK_EIO:
+    case FAULT_DISK_FULL:
+    case FAULT_ROT:
+        f.a = s->plan->victim;
+        break;
+    case FAULT_SUSPEND:
+    case FAULT_CLIENT_KILL:
+        f.a = s->node_count + (uint32_t)below(s, s->client_count);
+        break;
+    case FAULT_POWER_ALL:
+    case FAULT_PAUSE:
+    case FAULT_CUT:
+    case FAULT_CUT_ONE_WAY:
+    case FAULT_CUT_PAIR:
+    case FAULT_RESET:
+    case FAULT_STALLS:
+    case FAULT_SLOW_NET:
+    case FAULT_FLIPS:
+    case FAULT_DRIFT:
+    case FAULT_WALL:
+    case FAULT_KIND_COUNT:
+        break;
+    }
+    switch (f.kind) {
+    case FAULT_CUT:
+    case FAULT_CUT_ONE_WAY:
+    case FAULT_CUT_PAIR:
+    case FAULT_STALLS:
+    case FAULT_SLOW_NET:
+    case FAULT_FLIPS:
+    case FAULT_SLOW_DISK:
+    case FAULT_DISK_FULL:
+        f.end_ns = f.begin_ns + SIM_S / 2 + below(s, 12 * SIM_S);
+        break;
+    case FAULT_KILL:
+    case FAULT_POWER:
+    case FAULT_POWER_ALL:
+    case FAULT_STOP:
+    case FAULT_PAUSE:
+    case FAULT_SUSPEND:
+    case FAULT_RESET:
+    case FAULT_DISK_EIO:
+    case FAULT_ROT:
+    case FAULT_DRIFT:
+    case FAULT_WALL:
+    case FAULT_CLIENT_KILL:
+    case FAULT_KIND_COUNT:
+        break;
+    }
+    return f;
+}
+
+void sim_atlas_new(struct sim *s)
+{
+    uint32_t count;
+
+    s->plan = calloc(1, sizeof(*s->plan));
+    HF_ASSERT(s->plan != NULL);
+    s->plan->victim = s->node_count >= 3 ? (uint32_t)below(s, s->node_count) : UINT32_MAX;
+    count = 3 + (uint32_t)below(s, FAULTS_MAX - 3);
+    for (uint32_t i = 0; i < count; i++) {
+        struct fault f = draw(s);
+
+        if (i < s->options.fault_max) { /* all are drawn, so that the rest stays the same */
+            s->plan->faults[s->plan->count++] = f;
+        }
+    }
+}
+
+uint64_t sim_atlas_next(struct sim *s)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (uint32_t i = 0; i < s->plan->count; i++) {
+        const struct fault *f = &s->plan->faults[i];
+        uint64_t at = !f->begun ? f->begin_ns : !f->over && f->end_ns ? f->end_ns : UINT64_MAX;
+
+        next = at < next ? at : next;
+    }
+    return next;
+}
+
+/* The network is what the faults under way make of it. */
+static void set_net(struct sim *s)
+{
+    hf_sim_net_heal(s->world);
+    hf_sim_net_set_delay(s->world, 20 * HF_NS_PER_US, 300 * HF_NS_PER_US);
+    hf_sim_net_set_stalls(s->world, 0, 0);
+    hf_sim_net_set_flips(s->world, 0);
+    for (uint32_t i = 0; i < s->plan->count; i++) {
+        const struct fault *f = &s->plan->faults[i];
+        const char *a = hf_sim_host(machine(s, f->a)), *b = hf_sim_host(machine(s, f->b));
+
+        if (!f->begun || f->over || !f->end_ns) {
+            continue;
+        }
+        if (f->kind == FAULT_CUT) {
+            hf_sim_net_cut(s->world, a, "");
+            hf_sim_net_cut(s->world, "", a);
+        } else if (f->kind == FAULT_CUT_ONE_WAY) {
+            hf_sim_net_cut(s->world, f->chance & 1 ? a : "", f->chance & 1 ? "" : a);
+        } else if (f->kind == FAULT_CUT_PAIR) {
+            hf_sim_net_cut(s->world, a, b);
+            hf_sim_net_cut(s->world, b, a);
+        } else if (f->kind == FAULT_STALLS) {
+            hf_sim_net_set_stalls(s->world, 1 + (unsigned)(f->chance % 20), 2 * SIM_S);
+        } else if (f->kind == FAULT_SLOW_NET) {
+            hf_sim_net_set_delay(s->world, SIM_MS, 20 * SIM_MS);
+        } else if (f->kind == FAULT_FLIPS) {
+            hf_sim_net_set_flips(s->world, 10 + (unsigned)(f->chance % 500));
+        }
+    }
+}
+
+/* Files of the victim's store, of which one is chosen */
+
+struct choice {
+    uint64_t chance;
+    uint32_t count;
+    char name[64];
+};
+
+static int choose(void *ctx, const char *name)
+{
+    struct choice *c = ctx;
+
+    c->count++;
+    if (strlen(name) < sizeof(c->name) && c->chance % c->count == 0) {
+        (void)snprintf(c->name, sizeof(c->name), "%s", name);
+    }
+    c->chance = c->chance * 6364136223846793005u + 1;
+    return 0;
+}
+
+static void rot(struct sim *s, const struct fault *f)
+{
+    struct hf_env *env = machine(s, f->a);
+    struct choice c = {.chance = f->chance >> 8};
+    char path[128];
+    uint64_t off = 4096 + f->chance % (256u << 10);
+
+    if (hf_disk_list(hf_env_disk(env), "/data/store/segments", choose, &c) || !c.count) {
+        return;
+    }
+    (void)snprintf(path, sizeof(path), "/data/store/segments/%s", c.name);
+    for (uint32_t i = 0; i < 8; i++) {
+        (void)hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a);
+    }
+    sim_trace(s, "rot in %s at %" PRIu64, path, off);
+}
+
+static void disk_error(struct sim *s, const struct fault *f)
+{
+    static const enum hf_sim_fault kinds[] = {HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO,
+                                              HF_SIM_FAULT_READ_EIO, HF_SIM_FAULT_SHORT};
+    struct hf_sim_disk *disk = hf_sim_disk(machine(s, f->a));
+    uint64_t n = hf_sim_disk_calls(disk) + f->chance % 30;
+
+    hf_sim_disk_fail_path(disk, n, kinds[(f->chance >> 16) % HF_ARRAY_LEN(kinds)],
+                          f->chance & 1 ? "/data/store" : "/data/meta");
+}
+
+static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
+{
+    static const enum hf_sim_cut modes[] = {HF_SIM_CUT_RANDOM, HF_SIM_CUT_RANDOM,
+                                            HF_SIM_CUT_LOSE_ALL, HF_SIM_CUT_KEEP_ALL};
+
+    n->start_at_ns = sim_now(s) + SIM_S + chance % (6 * SIM_S);
+    sim_node_power_cut(n, modes[chance % 4]);
+}
+
+static void begin(struct sim *s, struct fault *f)
+{
+    struct hf_env *env = machine(s, f->a);
+    uint64_t some_ns = SIM_S / 5 + f->chance % (8 * SIM_S);
+
+    f->begun = true;
+    s->counts.faults++;
+    s->counts.by_kind[f->kind]++;
+    sim_trace(s, "fault: %s of %s (%s)", sim_fault_names[f->kind], hf_sim_host(env),
+              hf_sim_host(machine(s, f->b)));
+    switch (f->kind) {
+    case FAULT_KILL:
+        if (s->nodes[f->a].node) {
+            sim_node_kill(&s->nodes[f->a]);
+        }
+        break;
+    case FAULT_POWER:
+        cut_power(s, &s->nodes[f->a], f->chance);
+        break;
+    case FAULT_POWER_ALL:
+        for (uint32_t i = 0; i < s->node_count; i++) {
+            cut_power(s, &s->nodes[i], f->chance >> i);
+        }
+        break;
+    case FAULT_STOP:
+        sim_node_stop(&s->nodes[f->a]);
+        break;
+    case FAULT_PAUSE:
+        hf_sim_pause(env, some_ns);
+        break;
+    case FAULT_SUSPEND:
+        hf_sim_suspend(env, some_ns);
+        break;
+    case FAULT_RESET:
+        hf_sim_net_reset(s->world, hf_sim_host(env),
+                         f->chance & 1 ? "" : hf_sim_host(machine(s, f->b)));
+        break;
+    case FAULT_SLOW_DISK:
+        hf_sim_set_job_delay(env, (1 + f->chance % 400) * SIM_MS);
+        break;
+    case FAULT_DISK_EIO:
+        disk_error(s, f);
+        break;
+    case FAULT_DISK_FULL:
+        hf_sim_disk_set_capacity(hf_sim_disk(env), 1u << 20);
+        break;
+    case FAULT_ROT:
+        rot(s, f);
+        break;
+    case FAULT_DRIFT:
+        hf_sim_set_drift(env, (int32_t)(f->chance % 40000) - 20000);
+        break;
+    case FAULT_WALL:
+        hf_sim_set_wall_ns(env, f->chance & 1 ? hf_env_wall_ns(env) + f->chance % (3600 * SIM_S)
+                                              : hf_env_wall_ns(env) - f->chance % (3600 * SIM_S));
+        break;
+    case FAULT_CLIENT_KILL:
+        sim_client_kill(&s->clients[f->a - s->node_count]);
+        break;
+    case FAULT_CUT:
+    case FAULT_CUT_ONE_WAY:
+    case FAULT_CUT_PAIR:
+    case FAULT_STALLS:
+    case FAULT_SLOW_NET:
+    case FAULT_FLIPS:
+        set_net(s);
+        break;
+    case FAULT_KIND_COUNT:
+        break;
+    }
+}
+
+static void end(struct sim *s, struct fault *f)
+{
+    f->over = true;
+    sim_trace(s, "over: %s of %s", sim_fault_names[f->kind], hf_sim_host(machine(s, f->a)));
+    if (f->kind == FAULT_SLOW_DISK) {
+        hf_sim_set_job_delay(machine(s, f->a), 100 * HF_NS_PER_US);
+    } else if (f->kind == FAULT_DISK_FULL) {
+        hf_sim_disk_set_capacity(hf_sim_disk(machine(s, f->a)), UINT64_C(1) << 40);
+    } else {
+        set_net(s);
+    }
+}
+
+void sim_atlas_act(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->plan->count; i++) {
+        struct fault *f = &s->plan->faults[i];
+
+        if (!f->begun && f->begin_ns <= sim_now(s)) {
+            begin(s, f);
+        } else if (f->begun && !f->over && f->end_ns && f->end_ns <= sim_now(s)) {
+            end(s, f);
+        }
+    }
+}
+
+void sim_atlas_heal(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->plan->count; i++) {
+        s->plan->faults[i].begun = s->plan->faults[i].over = true;
+    }
+    set_net(s);
+    for (uint32_t i = 0; i < s->node_count + s->client_count; i++) {
+        struct hf_env *env = machine(s, i);
+
+        hf_sim_resume(env);
+        hf_sim_set_job_delay(env, 100 * HF_NS_PER_US);
+        hf_sim_disk_clear_faults(hf_sim_disk(env));
+        hf_sim_disk_set_capacity(hf_sim_disk(env), UINT64_C(1) << 40);
+    }
+}

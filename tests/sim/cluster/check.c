@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must always hold (DESIGN 11), and where it is looked at.
+ *
+ *   I1   tree, log: contents_may_be() of what was synced; find_contents() after every death
+ *   I2   expected() of every operation; looks of others; names: linearizable
+ *   I3   find_tree(), contents_may_be() after every death of a client
+ *   I4   every byte that is read is one that somebody wrote there
+ *   I5   the lock's holder; nothing of an ended session happens: find_again() waits for its end
+ *   I6   tree: the change under way happened once or not; log: no record twice
+ *   I7   check_stores(), hf_meta_fsck() after everything was collected
+ *   I8   the same, and every read
+ *   I9   check_digests(), check_stores() (copies are equal)
+ *   I10  tree: data_error(), and then adopt()
+ *
+ * I11 is another mode's: docs/testing.md.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "server/node/node_impl.h"
+#include "server/raft/driver_impl.h"
+#include "tests/sim/cluster/sim.h"
+
+#define COLLECT_NS (90 * SIM_S)
+
+/* I9: replicas at one index have one digest, whenever they are there. */
+
+struct digests {
+    uint64_t *of; /* by index; 0: not seen */
+    uint64_t cap;
+};
+
+static struct digests digests; /* of the one run of this process */
+
+static void check_digest(struct sim *s, const struct sim_node *n)
+{
+    struct hf_replica_status status;
+    uint64_t digest, index;
+
+    hf_replica_status(n->node->replica, &status);
+    index = status.applied_index;
+    if (status.failed || index == 0) {
+        return;
+    }
+    if (index >= digests.cap) {
+        uint64_t cap = 2 * index;
+
+        digests.of = reallocarray(digests.of, cap, sizeof(uint64_t));
+        HF_ASSERT(digests.of != NULL);
+        memset(digests.of + digests.cap, 0, (cap - digests.cap) * sizeof(uint64_t));
+        digests.cap = cap;
+    }
+    digest = hf_replica_digest(n->node->replica);
+    if (digests.of[index] == 0) {
+        digests.of[index] = digest;
+    } else if (digests.of[index] != digest) {
+        sim_fail(s, "I9", "node %u has other metadata at index %" PRIu64 " than another had there",
+                 n->id.v, index);
+    }
+}
+
+static void check_modules(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct hf_node *node = s->nodes[i].node;
+
+        if (!node) {
+            continue;
+        }
+        hf_store_check_invariants(node->store);
+        if (node->log && hf_meta_log_driver(node->log)->raft) {
+            hf_raft_check_invariants(hf_meta_log_driver(node->log)->raft);
+        }
+    }
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        if (s->clients[i].fs) {
+            hf_fs_check_invariants(s->clients[i].fs);
+        }
+    }
+}
+
+void sim_check_step(void *ctx)
+{
+    struct sim *s = ctx;
+
+    s->counts.events++;
+    if (s->counts.events - s->checked_at >= s->options.check_every) {
+        s->checked_at = s->counts.events;
+        check_modules(s);
+    }
+}
+
+void sim_check_tick(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        if (s->nodes[i].node && s->nodes[i].node->replica) {
+            check_digest(s, &s->nodes[i]);
+        }
+    }
+}
+
+/* Convergence */
+
+static const char *node_converged(struct sim *s, struct sim_node *n, const struct sim_node *leader)
+{
+    struct hf_raft_driver_status log;
+    struct hf_replica_status mine, theirs;
+    struct hf_store_stats store;
+
+    if (!n->node || n->stopping) {
+        return "a node does not run";
+    }
+    hf_store_stats(n->node->store, &store);
+    if (store.state != HF_STORE_OK) {
+        return "a store takes no writes";
+    }
+    if (store.quarantined) {
+        return "bad copies are not replaced";
+    }
+    if (hf_map_node(hf_replica_map(leader->node->replica), n->id)->state != HF_NODE_UP) {
+        return "a node is not up";
+    }
+    if (!n->node->log) {
+        return s->config.nodes[n->id.v - 1].metadata ? "a replica is not open" : NULL;
+    }
+    hf_raft_driver_status(hf_meta_log_driver(n->node->log), &log);
+    hf_replica_status(n->node->replica, &mine);
+    hf_replica_status(leader->node->replica, &theirs);
+    if (mine.failed || log.state != HF_RAFT_RUNNING) {
+        return "a replica has failed";
+    }
+    if (log.abstaining) {
+        return "a replica abstains";
+    }
+    return mine.applied_index == theirs.applied_index ? NULL : "a replica lags";
+}
+
+/* What a replica or a store cannot go on with, an operator mends by starting the node again. */
+static void mend(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = &s->nodes[i];
+        struct hf_replica_status status = {0};
+        struct hf_store_stats store;
+
+        if (!n->node || n->stopping) {
+            continue;
+        }
+        hf_store_stats(n->node->store, &store);
+        if (n->node->replica) {
+            hf_replica_status(n->node->replica, &status);
+        }
+        if (status.failed == -HF_EDIFFERS) {
+            sim_fail(s, "I9", "node %u took itself out: its metadata differ", n->id.v);
+        } else if (status.failed || store.state == HF_STORE_READ_ONLY) {
+            sim_trace(s, "node %u is started again by hand", n->id.v);
+            n->start_at_ns = sim_now(s) + SIM_S;
+            sim_node_power_cut(n, HF_SIM_CUT_KEEP_ALL);
+        }
+    }
+}
+
+const char *sim_check_converged(struct sim *s)
+{
+    struct sim_node *leader;
+    struct hf_meta_usage usage;
+    const char *missing = NULL;
+
+    mend(s);
+    leader = sim_leader(s);
+    if (!leader) {
+        return "nobody leads";
+    }
+    for (uint32_t i = 0; i < s->node_count && !missing; i++) {
+        missing = node_converged(s, &s->nodes[i], leader);
+    }
+    for (uint32_t i = 0; i < s->client_count && !missing; i++) {
+        missing = s->clients[i].state == CLIENT_SERVING ? NULL : "a client is not mounted";
+    }
+    hf_meta_usage(hf_replica_meta(leader->node->replica), &usage);
+    return missing          ? missing
+           : usage.degraded ? "copies are missing"
+           : usage.purging  ? "removed files are not purged"
+           : usage.dead     ? "dead objects are not deleted"
+                            : NULL;
+}
+
+/* I7, I8, I9 of objects: the stores hold what the metadata name, no more and no less. */
+
+static bool check_group(struct sim *s, struct sim_node *n, struct hf_meta *meta, uint16_t group,
+                        const char **ret_why)
+{
+    bool member = hf_map_group_members(hf_meta_map(meta), group) & hf_node_bit(n->id);
+    struct hf_oid after, *from = NULL;
+
+    (void)s;
+    for (;;) {
+        struct hf_meta_object wanted[64];
+        struct hf_store_entry held[64];
+        uint32_t want = member ? hf_meta_objects(meta, group, from, wanted, 64) : 0, have = 0;
+
+        if (hf_store_list(n->node->store, group, from, held, 64, &have)) {
+            *ret_why = "a store cannot be listed";
+            return false;
+        }
+        for (uint32_t i = 0; i < want || i < have; i++) {
+            int order = i >= want ? 1 : i >= have ? -1 : hf_oid_cmp(&wanted[i].oid, &held[i].oid);
+
+            if (order < 0) {
+                *ret_why = "an object is missing on a member";
+                return false;
+            }
+            if (order > 0) {
+                *ret_why = "a store holds what nobody refers to";
+                return false;
+            }
+            if (wanted[i].digest != held[i].digest || wanted[i].len_bytes != held[i].len_bytes ||
+                held[i].quarantined) {
+                *ret_why = "a copy is another than the metadata say";
+                return false;
+            }
+        }
+        if (want < 64 && have < 64) {
+            return true;
+        }
+        after = held[63].oid;
+        from = &after;
+    }
+}
+
+static const char *check_stores(struct sim *s, struct hf_meta *meta)
+{
+    const char *why = NULL;
+
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
+            if (!check_group(s, &s->nodes[i], meta, (uint16_t)group, &why)) {
+                return why;
+            }
+        }
+    }
+    return NULL;
+}
+
+static const char *collected(struct sim *s)
+{
+    struct sim_node *leader = sim_leader(s);
+    struct hf_meta_usage usage;
+
+    if (!leader) {
+        return "nobody leads";
+    }
+    hf_meta_usage(hf_replica_meta(leader->node->replica), &usage);
+    if (usage.sessions || usage.orphans || usage.purging || usage.dead || usage.degraded) {
+        return usage.sessions  ? "sessions do not end"
+               : usage.orphans ? "orphans stay"
+               : usage.purging ? "removed files are not purged"
+               : usage.dead    ? "dead objects are not deleted"
+                               : "copies are missing";
+    }
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        const char *missing = node_converged(s, &s->nodes[i], leader);
+
+        if (missing) {
+            return missing;
+        }
+    }
+    return check_stores(s, hf_replica_meta(leader->node->replica));
+}
+
+void sim_check_end(struct sim *s)
+{
+    uint64_t limit_ns = sim_now(s) + COLLECT_NS;
+    const char *missing;
+
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        sim_client_kill(&s->clients[i]);
+        s->clients[i].start_at_ns = UINT64_MAX;
+    }
+    while ((missing = collected(s)) && sim_now(s) < limit_ns && !s->failed) {
+        hf_sim_run_ns(s->world, SIM_S);
+        sim_check_tick(s);
+    }
+    if (missing) {
+        sim_fail(s, "I7", "%s, %u s after the last session", missing,
+                 (unsigned)(COLLECT_NS / SIM_S));
+    }
+    check_modules(s);
+    for (uint32_t i = 0; i < s->node_count && !s->failed; i++) {
+        char *text = NULL;
+
+        if (s->nodes[i].node->replica &&
+            hf_meta_fsck(hf_replica_meta(s->nodes[i].node->replica), &text)) {
+            sim_fail(s, "I7", "node %u: fsck: %s", s->nodes[i].id.v, text ? text : "");
+        }
+        free(text);
+    }
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/cluster/load.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+
+#define READ_BYTES   (512u << 10)
+#define LAST_LOOK_NS (60 * SIM_S)
+
+void sim_load_new(struct sim *s)
+{
+    s->load = calloc(1, sizeof(*s->load));
+    HF_ASSERT(s->load != NULL);
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        s->load->trees[i] = tree_new();
+    }
+    s->load->shared = shared_new();
+}
+
+void sim_load_client(struct sim_client *c)
+{
+    if (c->s->work_over) {
+        return;
+    }
+    (void)actor_new(c, tree_program, NULL);
+    (void)actor_new(c, tree_look_program, NULL);
+    (void)actor_new(c, shared_append_program, NULL);
+    (void)actor_new(c, shared_names_program, NULL);
+}
+
+bool load_is_lost(struct actor *a, int err)
+{
+    return err && (a->client->state != CLIENT_SERVING || err == -HF_EFENCED || err == -ETIMEDOUT ||
+                   err == -ECANCELED);
+}
+
+int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino *ret)
+{
+    int err = DO(a, hf_fs_lookup(a->fs, dir, name, &a->req));
+
+    if (err == -ENOENT) {
+        err = DO(a, hf_fs_mknod(a->fs, dir, name, S_IFDIR | 0755, 0, NULL, &a->req));
+        if (err == -EEXIST) {
+            err = DO(a, hf_fs_lookup(a->fs, dir, name, &a->req));
+        }
+    }
+    *ret = a->attr.ino;
+    return err;
+}
+
+int load_read_all(struct actor *a, struct hf_fs_file *file, uint8_t **ret, uint64_t *ret_len)
+{
+    uint8_t *bytes = NULL;
+    uint64_t len = 0;
+
+    for (;;) {
+        int err = DO(a, hf_fs_read(file, len, READ_BYTES, &a->req));
+
+        if (err) {
+            free(bytes);
+            return err;
+        }
+        if (a->data_len == 0) {
+            break;
+        }
+        bytes = realloc(bytes, len + a->data_len);
+        HF_ASSERT(bytes != NULL);
+        memcpy(bytes + len, a->data, a->data_len);
+        len += a->data_len;
+        if (a->data_len < READ_BYTES) {
+            break;
+        }
+    }
+    a->s->counts.reads++;
+    *ret = bytes;
+    *ret_len = len;
+    return 0;
+}
+
+static bool is_set(void *ctx)
+{
+    return *(bool *)ctx;
+}
+
+static bool let_run(struct sim *s, struct sim_client *c, void (*fn)(struct actor *a, void *arg))
+{
+    bool over = false;
+
+    (void)actor_new(c, fn, &over);
+    return hf_sim_run_until(s->world, is_set, &over, LAST_LOOK_NS) || s->failed;
+}
+
+void sim_load_end(struct sim *s)
+{
+    struct sim_client *c = &s->clients[0];
+
+    if (!let_run(s, c, tree_final_program) || !let_run(s, c, shared_final_program)) {
+        sim_fail(s, "alive", "the last look takes more than %u s",
+                 (unsigned)(LAST_LOOK_NS / SIM_S));
+    }
+    if (!s->failed) {
+        shared_check(s);
+    }
+}

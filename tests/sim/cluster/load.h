@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * load.h - what the programs of the clients share: their models, which outlive their lives.
+ *
+ *     load_tree.c    one directory per client, which only its own program changes: exact, but for
+ *                    the one change under way when it died; others look at what was synced
+ *     load_shared.c  a log that all append to under a lock, and names that all fight for
+ */
+#ifndef HF_TESTS_SIM_LOAD_H
+#define HF_TESTS_SIM_LOAD_H
+
+#include "tests/sim/cluster/actor.h"
+#include "tests/sim/cluster/contents.h"
+#include "tests/sim/cluster/lin.h"
+
+struct tree;
+struct shared;
+
+struct sim_load {
+    struct tree *trees[SIM_CLIENTS_MAX];
+    struct shared *shared;
+};
+
+/** The session is lost: the program ends, and with it what it was about to do. */
+bool load_is_lost(struct actor *a, int err);
+/** A name below @dir, made if it is missing; its inode, or an error of a lost session. */
+int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino *ret);
+/** The contents of a file, whole; *ret is malloc'd. */
+int load_read_all(struct actor *a, struct hf_fs_file *file, uint8_t **ret, uint64_t *ret_len);
+
+struct tree *tree_new(void);
+/** Finds the tree as it was left, then works on it. @arg  unused */
+void tree_program(struct actor *a, void *arg);
+/** Looks at the trees of others. @arg  unused */
+void tree_look_program(struct actor *a, void *arg);
+/** Reads everything that every client's tree must hold. @arg  bool *: set when it is done */
+void tree_final_program(struct actor *a, void *arg);
+
+struct shared *shared_new(void);
+void shared_append_program(struct actor *a, void *arg);
+void shared_names_program(struct actor *a, void *arg);
+void shared_final_program(struct actor *a, void *arg);
+/** Is what was seen linearizable? */
+void shared_check(struct sim *s);
+
+#endif

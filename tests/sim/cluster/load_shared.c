@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What several clients do to the same things.
+ *
+ *   log     lock ─ read ─ append one record ─ fsync ─ unlock: every acknowledged record is there,
+ *           once, in the order of acknowledgement (I1, I2, I5)
+ *   names   symbolic links that are created, replaced, moved, exchanged, removed and read by all:
+ *           what was seen is linearizable (I2, I6)
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/checksum/checksum.h"
+#include "tests/sim/cluster/load.h"
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE  2
+#endif
+
+#define RECORDS_MAX 4096u
+#define NAMES       LIN_REGISTERS_MAX
+#define OWNER       7u
+
+struct record { /* of the log file; little-endian is the only order here */
+    uint64_t number;
+    uint64_t client;
+    uint64_t check;
+};
+
+enum attempt { ATTEMPT_NONE, ATTEMPT_OPEN, ATTEMPT_ACKED };
+
+struct shared {
+    enum attempt attempts[RECORDS_MAX];
+    uint64_t acked[RECORDS_MAX]; /* numbers in the order of acknowledgement */
+    uint32_t attempt_count, acked_count;
+    struct hf_session_id holder; /* of the lock; 0: nobody is known to have it */
+    struct lin_history history;
+    struct lin_op *unknown[SIM_CLIENTS_MAX]; /* under way in the life before */
+    uint64_t value;                          /* last one given out */
+};
+
+struct shared *shared_new(void)
+{
+    struct shared *sh = calloc(1, sizeof(*sh));
+
+    HF_ASSERT(sh != NULL);
+    return sh;
+}
+
+static uint64_t check_of(uint64_t number, uint64_t client)
+{
+    const uint64_t words[2] = {number, client};
+
+    return hf_hash64(words, sizeof(words), 99);
+}
+
+/* The log */
+
+/* All acknowledged records in their order, others at most once and only such as were tried. */
+static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len)
+{
+    struct shared *sh = s->load->shared;
+    bool seen[RECORDS_MAX] = {false};
+    uint32_t acked = 0;
+
+    if (len % sizeof(struct record)) {
+        sim_fail(s, "I1", "the log has %" PRIu64 " bytes: a record is torn", len);
+        return;
+    }
+    for (uint64_t at = 0; at < len; at += sizeof(struct record)) {
+        struct record r;
+
+        memcpy(&r, bytes + at, sizeof(r));
+        if (r.number >= sh->attempt_count || r.check != check_of(r.number, r.client)) {
+            sim_fail(s, "I4", "the log holds at %" PRIu64 " what nobody wrote", at);
+            return;
+        }
+        if (seen[r.number]) {
+            sim_fail(s, "I6", "record %" PRIu64 " is there twice", r.number);
+            return;
+        }
+        seen[r.number] = true;
+        if (sh->attempts[r.number] == ATTEMPT_ACKED) {
+            if (acked == sh->acked_count || sh->acked[acked] != r.number) {
+                sim_fail(s, "I1", "the log's record %" PRIu64 " at %" PRIu64 " is out of order",
+                         r.number, at);
+                return;
+            }
+            acked++;
+        }
+    }
+    if (acked < sh->acked_count) {
+        sim_fail(s, "I1",
+                 "record %" PRIu64 " was acknowledged and is not in the log (%u of %u are)",
+                 sh->acked[acked], acked, sh->acked_count);
+    }
+}
+
+static int open_log(struct actor *a, struct hf_ino top, struct hf_ino *ret_ino)
+{
+    int err = DO(a, hf_fs_create(a->fs, top, "log", S_IFREG | 0644, O_RDWR | O_CREAT, &a->req));
+
+    if (err == -ESTALE || err == -EEXIST) {
+        err = DO(a, hf_fs_lookup(a->fs, top, "log", &a->req));
+        if (!err) {
+            *ret_ino = a->attr.ino;
+            err = DO(a, hf_fs_open(a->fs, *ret_ino, O_RDWR, &a->req));
+        }
+        return err;
+    }
+    *ret_ino = a->attr.ino;
+    return err;
+}
+
+/* An error is one of a lost session, or one that leaves the record's fate open. */
+static int append_locked(struct actor *a, struct hf_fs_file *file)
+{
+    struct sim *s = a->s;
+    struct shared *sh = s->load->shared;
+    struct record r = {.client = a->client->number};
+    uint8_t *bytes;
+    uint64_t len;
+    int err = load_read_all(a, file, &bytes, &len);
+
+    if (err) {
+        return err;
+    }
+    check_log(s, bytes, len);
+    free(bytes);
+    if (s->failed || sh->attempt_count == RECORDS_MAX) {
+        return -ECANCELED;
+    }
+    r.number = sh->attempt_count++;
+    r.check = check_of(r.number, r.client);
+    sh->attempts[r.number] = ATTEMPT_OPEN;
+    err = DO(a, hf_fs_write(file, len, &r, sizeof(r), NULL, 0, &a->req));
+    if (!err) {
+        err = DO(a, hf_fs_fsync(file, &a->req));
+    }
+    if (!err) {
+        sh->attempts[r.number] = ATTEMPT_ACKED;
+        sh->acked[sh->acked_count++] = r.number;
+        s->counts.appends++;
+        s->counts.fsyncs++;
+    }
+    return err;
+}
+
+void shared_append_program(struct actor *a, void *arg)
+{
+    struct sim *s = a->s;
+    struct shared *sh = s->load->shared;
+    struct hf_fs_lock lock = {.owner = OWNER, .type = F_WRLCK, .pid = 1};
+    struct hf_ino top, ino;
+    struct hf_fs_file *file;
+
+    (void)arg;
+    if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top) || open_log(a, top, &ino)) {
+        return;
+    }
+    file = a->file;
+    while (!s->work_over) {
+        struct hf_session_id me = hf_session_id(a->client->session);
+        int err;
+
+        lock.type = F_WRLCK;
+        err = DO(a, hf_fs_setlk(a->fs, ino, &lock, true, &a->req));
+        if (err) {
+            if (!load_is_lost(a, err)) {
+                sim_fail(s, "I5", "client %u: lock: %s", a->client->number, hf_err_name(err));
+            }
+            return;
+        }
+        if (sh->holder.v && sh->holder.v != me.v && sim_session_known(s, sh->holder) &&
+            sim_leader(s)) {
+            sim_fail(s, "I5", "the lock of session %" PRIu64 " was given to %" PRIu64, sh->holder.v,
+                     me.v);
+            return;
+        }
+        sh->holder = me;
+        err = append_locked(a, file);
+        if (load_is_lost(a, err)) {
+            return;
+        }
+        if (err && err != -ENOSPC) {
+            sim_fail(s, "I1", "client %u: append: %s", a->client->number, hf_err_name(err));
+            return;
+        }
+        if (sh->holder.v == me.v) {
+            sh->holder.v = 0;
+        }
+        lock.type = F_UNLCK;
+        if (DO(a, hf_fs_setlk(a->fs, ino, &lock, false, &a->req))) {
+            return;
+        }
+        actor_sleep(a, 50 * SIM_MS + hf_sim_rng_below(&s->rng, 500 * SIM_MS));
+    }
+}
+
+/* The names */
+
+static uint32_t lin_process(const struct actor *a)
+{
+    return a->client->number;
+}
+
+static int find(struct actor *a, struct hf_ino top, uint32_t reg, uint64_t *ret)
+{
+    char name[16];
+    int err;
+
+    (void)snprintf(name, sizeof(name), "n%u", reg);
+    for (;;) {
+        err = DO(a, hf_fs_lookup(a->fs, top, name, &a->req));
+        if (err == -ENOENT) {
+            *ret = 0;
+            return 0;
+        }
+        if (err) {
+            return err;
+        }
+        err = DO(a, hf_fs_readlink(a->fs, a->attr.ino, &a->req));
+        if (err == -ENOENT || err == -ESTALE) {
+            continue; /* removed in between: look again, it is one longer read */
+        }
+        if (!err) {
+            char text[32] = "";
+
+            memcpy(text, a->data, a->data_len < 31 ? a->data_len : 31);
+            *ret = strtoull(text + 1, NULL, 10);
+        }
+        return err;
+    }
+}
+
+static int make_link(struct actor *a, struct hf_ino top, const char *name, uint64_t value)
+{
+    char target[32];
+
+    (void)snprintf(target, sizeof(target), "v%" PRIu64, value);
+    return DO(a, hf_fs_mknod(a->fs, top, name, S_IFLNK | 0777, 0, target, &a->req));
+}
+
+/* Do @op; its outcome goes into it. An error: the session is lost, the outcome unknown. */
+static int do_name_op(struct actor *a, struct hf_ino top, struct lin_op *op)
+{
+    char name[16], to[16], spare[32];
+    int err = 0;
+
+    (void)snprintf(name, sizeof(name), "n%u", op->reg);
+    (void)snprintf(to, sizeof(to), "n%u", op->to);
+    switch (op->kind) {
+    case LIN_READ:
+        err = find(a, top, op->reg, &op->value);
+        break;
+    case LIN_WRITE:
+        (void)snprintf(spare, sizeof(spare), "spare%" PRIu64, op->value);
+        err = make_link(a, top, spare, op->value);
+        if (!err) {
+            err = DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
+        }
+        break;
+    case LIN_CREATE:
+        err = make_link(a, top, name, op->value);
+        break;
+    case LIN_DELETE:
+        err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));
+        break;
+    case LIN_MOVE:
+        err = DO(a, hf_fs_rename(a->fs, top, name, top, to, 0, &a->req));
+        break;
+    case LIN_EXCHANGE:
+        err = DO(a, hf_fs_rename(a->fs, top, name, top, to, RENAME_EXCHANGE, &a->req));
+        break;
+    }
+    if (err == -EEXIST && op->kind == LIN_CREATE) {
+        op->end = LIN_EXISTS;
+    } else if (err == -ENOENT && op->kind != LIN_READ && op->kind != LIN_WRITE) {
+        op->end = LIN_MISSING;
+    } else if (err) {
+        if (!load_is_lost(a, err)) {
+            sim_fail(a->s, "I2", "client %u: %s: %s", a->client->number,
+                     lin_op_str(op, (char[128]){0}), hf_err_name(err));
+        }
+        return -ECANCELED;
+    } else {
+        op->end = LIN_OK;
+    }
+    return 0;
+}
+
+void shared_names_program(struct actor *a, void *arg)
+{
+    struct sim *s = a->s;
+    struct shared *sh = s->load->shared;
+    uint32_t me = lin_process(a);
+    struct hf_ino top;
+
+    (void)arg;
+    /* What the life before had under way happens before its session ends, or never. */
+    while (a->client->last.v && sim_session_known(s, a->client->last)) {
+        actor_sleep(a, 200 * SIM_MS);
+    }
+    if (sh->unknown[me]) {
+        sh->unknown[me]->return_ns = sim_now(s);
+        sh->unknown[me] = NULL;
+    }
+    if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top)) {
+        return;
+    }
+    while (!s->work_over && sh->history.counts[me] < 500) {
+        struct lin_op *op = lin_add(&sh->history, me);
+        uint64_t draw = hf_sim_rng_below(&s->rng, 100);
+
+        op->kind = draw < 45   ? LIN_READ
+                   : draw < 60 ? LIN_WRITE
+                   : draw < 75 ? LIN_CREATE
+                   : draw < 85 ? LIN_DELETE
+                   : draw < 95 ? LIN_MOVE
+                               : LIN_EXCHANGE;
+        op->reg = (uint32_t)hf_sim_rng_below(&s->rng, NAMES);
+        op->to = (op->reg + 1 + (uint32_t)hf_sim_rng_below(&s->rng, NAMES - 1)) % NAMES;
+        op->value = op->kind == LIN_READ ? 0 : ++sh->value;
+        op->end = LIN_UNKNOWN;
+        op->call_ns = sim_now(s);
+        op->return_ns = UINT64_MAX;
+        sh->unknown[me] = op;
+        if (do_name_op(a, top, op)) {
+            return;
+        }
+        op->return_ns = sim_now(s);
+        sh->unknown[me] = NULL;
+        s->counts.registers++;
+        actor_sleep(a, hf_sim_rng_below(&s->rng, 300 * SIM_MS));
+    }
+}
+
+void shared_final_program(struct actor *a, void *arg)
+{
+    struct shared *sh = a->s->load->shared;
+    struct hf_ino top, ino;
+    uint8_t *bytes;
+    uint64_t len;
+    int err = load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top);
+
+    err = err ? err : open_log(a, top, &ino);
+    err = err ? err : load_read_all(a, a->file, &bytes, &len);
+    if (err) {
+        sim_fail(a->s, "I1", "the log cannot be read at the end: %s", hf_err_name(err));
+        return;
+    }
+    check_log(a->s, bytes, len);
+    free(bytes);
+    for (uint32_t reg = 0; reg < NAMES; reg++) {
+        struct lin_op *op = lin_add(&sh->history, lin_process(a));
+
+        *op = (struct lin_op){.kind = LIN_READ, .reg = reg, .call_ns = sim_now(a->s)};
+        err = find(a, top, reg, &op->value);
+        op->return_ns = sim_now(a->s);
+        if (err) {
+            sim_fail(a->s, "I2", "a name cannot be read at the end: %s", hf_err_name(err));
+            return;
+        }
+    }
+    *(bool *)arg = true;
+}
+
+void shared_check(struct sim *s)
+{
+    const struct lin_history *h = &s->load->shared->history;
+    size_t stuck[LIN_PROCESSES_MAX];
+    char text[128];
+
+    if (lin_check(h, stuck) != LIN_VIOLATED) {
+        return;
+    }
+    sim_fail(s, "I2", "what was seen of the shared names is not linearizable");
+    for (uint32_t p = 0; p < LIN_PROCESSES_MAX; p++) {
+        for (size_t i = stuck[p] > 3 ? stuck[p] - 3 : 0; i < h->counts[p] && i < stuck[p] + 3;
+             i++) {
+            sim_trace(s, "%s client %u: %s", i < stuck[p] ? "explained" : "not    ", p,
+                      lin_op_str(&h->ops[p][i], text));
+        }
+    }
+}

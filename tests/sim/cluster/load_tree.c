@@ -1,0 +1,1096 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A directory tree that one program changes, with its model: every outcome is known beforehand.
+ *
+ * When the program dies, at most one change of names or attributes was under way: the tree that the
+ * next life finds is the model with that change or without it (I3, I6), once the session of the
+ * life before has ended (I5). Contents: contents.h (I1, I3).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/assert.h"
+#include "common/base/bytes.h"
+#include "common/base/err.h"
+#include "tests/sim/cluster/load.h"
+
+#define INODES    40
+#define NAMES     64
+#define NAME_KIND 6 /* "n0" .. "n5" in every directory */
+#define DEPTH_MAX 3
+#define HANDLES   4
+#define TOP       0
+#define NONE      (-1)
+#define XATTR     "user.color"
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE  2
+#endif
+
+struct tnode {
+    bool used;
+    uint32_t type, mode, nlink;
+    struct hf_ino ino; /* 0: made by a change of which nobody knows whether it happened */
+    struct contents *contents;
+    uint32_t xattr; /* value; 0: none */
+    uint64_t target;
+    bool must_report; /* bytes were lost of which nobody has heard yet */
+};
+
+struct tname {
+    bool used;
+    int dir, name, node;
+};
+
+enum change {
+    CHANGE_NONE,
+    CHANGE_CREATE,
+    CHANGE_MKDIR,
+    CHANGE_SYMLINK,
+    CHANGE_LINK,
+    CHANGE_UNLINK,
+    CHANGE_RMDIR,
+    CHANGE_RENAME,
+    CHANGE_CHMOD,
+    CHANGE_SETXATTR,
+    CHANGE_REMOVEXATTR,
+};
+
+struct tchange {
+    enum change kind;
+    int node, dir, name, dir2, name2;
+    uint32_t flags, mode;
+    uint64_t value;
+};
+
+struct shape { /* copied to try a change */
+    struct tnode nodes[INODES];
+    struct tname names[NAMES];
+};
+
+struct handle {
+    struct hf_fs_file *file;
+    int node;
+};
+
+struct tree {
+    struct shape shape;
+    struct tchange pending; /* under way, or of unknown fate */
+    struct handle handles[HANDLES];
+    uint64_t version; /* counts changes of the shape */
+    uint64_t tag;     /* last one given out */
+    bool known;       /* the model is what the tree is */
+};
+
+struct tree *tree_new(void)
+{
+    struct tree *t = calloc(1, sizeof(*t));
+
+    HF_ASSERT(t != NULL);
+    t->shape.nodes[TOP] = (struct tnode){.used = true, .type = S_IFDIR, .mode = 0755, .nlink = 2};
+    return t;
+}
+
+/* The model */
+
+static int name_at(const struct shape *sh, int dir, int name)
+{
+    for (int i = 0; i < NAMES; i++) {
+        if (sh->names[i].used && sh->names[i].dir == dir && sh->names[i].name == name) {
+            return i;
+        }
+    }
+    return NONE;
+}
+
+static int node_at(const struct shape *sh, int dir, int name)
+{
+    int i = name_at(sh, dir, name);
+
+    return i == NONE ? NONE : sh->names[i].node;
+}
+
+static int name_count(const struct shape *sh, int dir)
+{
+    int count = 0;
+
+    for (int i = 0; i < NAMES; i++) {
+        count += sh->names[i].used && sh->names[i].dir == dir;
+    }
+    return count;
+}
+
+static int parent_of(const struct shape *sh, int dir)
+{
+    for (int i = 0; i < NAMES; i++) {
+        if (sh->names[i].used && sh->names[i].node == dir) {
+            return sh->names[i].dir;
+        }
+    }
+    return NONE;
+}
+
+static bool is_below(const struct shape *sh, int dir, int above)
+{
+    for (; dir != NONE; dir = parent_of(sh, dir)) {
+        if (dir == above) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int depth_of(const struct shape *sh, int dir)
+{
+    int depth = 0;
+
+    while ((dir = parent_of(sh, dir)) != NONE) {
+        depth++;
+    }
+    return depth;
+}
+
+static int free_node(const struct shape *sh)
+{
+    for (int i = 0; i < INODES; i++) {
+        if (!sh->nodes[i].used) {
+            return i;
+        }
+    }
+    return NONE;
+}
+
+static int free_name(const struct shape *sh)
+{
+    for (int i = 0; i < NAMES; i++) {
+        if (!sh->names[i].used) {
+            return i;
+        }
+    }
+    return NONE;
+}
+
+static bool is_open(const struct tree *t, int node)
+{
+    for (int i = 0; i < HANDLES; i++) {
+        if (t->handles[i].file && t->handles[i].node == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void unname(struct shape *sh, int dir, int name)
+{
+    int i = name_at(sh, dir, name);
+    struct tnode *node = &sh->nodes[sh->names[i].node];
+
+    sh->names[i].used = false;
+    if (node->type == S_IFDIR) {
+        node->nlink = 0;
+        sh->nodes[dir].nlink--;
+    } else {
+        node->nlink--;
+    }
+}
+
+static void give_name(struct shape *sh, int dir, int name, int node)
+{
+    sh->names[free_name(sh)] = (struct tname){true, dir, name, node};
+    if (sh->nodes[node].type == S_IFDIR) {
+        sh->nodes[dir].nlink++;
+    }
+}
+
+static void make(struct shape *sh, const struct tchange *c, uint32_t type, struct hf_ino ino)
+{
+    int node = c->node;
+
+    sh->nodes[node] = (struct tnode){.used = true,
+                                     .type = type,
+                                     .mode = c->mode,
+                                     .nlink = type == S_IFDIR ? 2 : 1,
+                                     .ino = ino,
+                                     .target = c->value};
+    give_name(sh, c->dir, c->name, node);
+}
+
+static void do_rename(struct shape *sh, const struct tchange *c)
+{
+    int from = node_at(sh, c->dir, c->name), to = node_at(sh, c->dir2, c->name2);
+
+    if (from == to) {
+        return; /* two names of one file: nothing happens */
+    }
+    if (c->flags & RENAME_EXCHANGE) {
+        struct tname *a = &sh->names[name_at(sh, c->dir, c->name)];
+        struct tname *b = &sh->names[name_at(sh, c->dir2, c->name2)];
+
+        sh->nodes[c->dir].nlink -= sh->nodes[from].type == S_IFDIR;
+        sh->nodes[c->dir2].nlink += sh->nodes[from].type == S_IFDIR;
+        sh->nodes[c->dir2].nlink -= sh->nodes[to].type == S_IFDIR;
+        sh->nodes[c->dir].nlink += sh->nodes[to].type == S_IFDIR;
+        a->node = to;
+        b->node = from;
+        return;
+    }
+    if (to != NONE) {
+        unname(sh, c->dir2, c->name2);
+    }
+    if (sh->nodes[from].type == S_IFDIR) {
+        sh->nodes[c->dir].nlink--;
+    }
+    sh->names[name_at(sh, c->dir, c->name)].used = false;
+    give_name(sh, c->dir2, c->name2, from);
+}
+
+/* The change succeeds; @ino of what it made. Contents are not touched. */
+static void apply(struct shape *sh, const struct tchange *c, struct hf_ino ino)
+{
+    switch (c->kind) {
+    case CHANGE_NONE:
+        break;
+    case CHANGE_CREATE:
+        make(sh, c, S_IFREG, ino);
+        break;
+    case CHANGE_MKDIR:
+        make(sh, c, S_IFDIR, ino);
+        break;
+    case CHANGE_SYMLINK:
+        make(sh, c, S_IFLNK, ino);
+        break;
+    case CHANGE_LINK:
+        give_name(sh, c->dir, c->name, c->node);
+        sh->nodes[c->node].nlink++;
+        break;
+    case CHANGE_UNLINK:
+    case CHANGE_RMDIR:
+        unname(sh, c->dir, c->name);
+        break;
+    case CHANGE_RENAME:
+        do_rename(sh, c);
+        break;
+    case CHANGE_CHMOD:
+        sh->nodes[c->node].mode = c->mode;
+        break;
+    case CHANGE_SETXATTR:
+        sh->nodes[c->node].xattr = (uint32_t)c->value;
+        break;
+    case CHANGE_REMOVEXATTR:
+        sh->nodes[c->node].xattr = 0;
+        break;
+    }
+}
+
+/* What the change has to answer. */
+static int expected(const struct shape *sh, const struct tchange *c)
+{
+    int at = c->dir == NONE ? NONE : node_at(sh, c->dir, c->name);
+    int at2 = c->dir2 == NONE ? NONE : node_at(sh, c->dir2, c->name2);
+
+    switch (c->kind) {
+    case CHANGE_CREATE:
+    case CHANGE_MKDIR:
+    case CHANGE_SYMLINK:
+    case CHANGE_LINK:
+        return at == NONE ? 0 : -EEXIST;
+    case CHANGE_UNLINK:
+        return at == NONE ? -ENOENT : 0;
+    case CHANGE_RMDIR:
+        return at == NONE ? -ENOENT : name_count(sh, at) ? -ENOTEMPTY : 0;
+    case CHANGE_RENAME:
+        if (at == NONE || ((c->flags & RENAME_EXCHANGE) && at2 == NONE)) {
+            return -ENOENT;
+        }
+        if ((c->flags & RENAME_NOREPLACE) && at2 != NONE) {
+            return -EEXIST;
+        }
+        return at2 != NONE && !c->flags && at2 != at && sh->nodes[at2].type == S_IFDIR &&
+                       name_count(sh, at2)
+                   ? -ENOTEMPTY
+                   : 0;
+    case CHANGE_REMOVEXATTR:
+        return sh->nodes[c->node].xattr ? 0 : -ENODATA;
+    case CHANGE_NONE:
+    case CHANGE_CHMOD:
+    case CHANGE_SETXATTR:
+        break;
+    }
+    return 0;
+}
+
+/* The kernel, or the model's size, rules it out. */
+static bool is_senseless(const struct shape *sh, const struct tchange *c)
+{
+    int at = c->dir == NONE ? NONE : node_at(sh, c->dir, c->name);
+    int at2 = c->dir2 == NONE ? NONE : node_at(sh, c->dir2, c->name2);
+
+    switch (c->kind) {
+    case CHANGE_MKDIR:
+        return depth_of(sh, c->dir) >= DEPTH_MAX || c->node == NONE || free_name(sh) == NONE;
+    case CHANGE_CREATE:
+    case CHANGE_SYMLINK:
+        return c->node == NONE || free_name(sh) == NONE;
+    case CHANGE_LINK:
+        return free_name(sh) == NONE;
+    case CHANGE_UNLINK:
+        return at != NONE && sh->nodes[at].type == S_IFDIR;
+    case CHANGE_RMDIR:
+        return at != NONE && sh->nodes[at].type != S_IFDIR;
+    case CHANGE_RENAME:
+        if (at == NONE) {
+            return false;
+        }
+        if (sh->nodes[at].type == S_IFDIR &&
+            (is_below(sh, c->dir2, at) || depth_of(sh, c->dir2) >= DEPTH_MAX)) {
+            return true;
+        }
+        if (at2 != NONE && (c->flags & RENAME_EXCHANGE)) {
+            return sh->nodes[at2].type == S_IFDIR &&
+                   (is_below(sh, c->dir, at2) || depth_of(sh, c->dir) >= DEPTH_MAX);
+        }
+        return at2 != NONE && !c->flags &&
+               (sh->nodes[at].type == S_IFDIR) != (sh->nodes[at2].type == S_IFDIR);
+    case CHANGE_NONE:
+    case CHANGE_CHMOD:
+    case CHANGE_SETXATTR:
+    case CHANGE_REMOVEXATTR:
+        break;
+    }
+    return false;
+}
+
+/* Nodes without a name that nobody has open. */
+static void sweep(struct tree *t)
+{
+    for (int i = 1; i < INODES; i++) {
+        struct tnode *node = &t->shape.nodes[i];
+
+        if (node->used && node->nlink == 0 && !is_open(t, i)) {
+            /* Its contents may be in the hands of somebody who looks: they stay. */
+            *node = (struct tnode){0};
+        }
+    }
+}
+
+/* Doing it */
+
+static const char *name_of(int name)
+{
+    static const char *const names[NAME_KIND] = {"n0", "n1", "n2", "n3", "n4", "n5"};
+
+    return names[name];
+}
+
+static const char *change_str(const struct tchange *c, char ret[128])
+{
+    static const char *const kinds[] = {"none",  "create",   "mkdir",      "symlink",
+                                        "link",  "unlink",   "rmdir",      "rename",
+                                        "chmod", "setxattr", "removexattr"};
+
+    (void)snprintf(ret, 128, "%s node %d in %d/n%d to %d/n%d flags %u mode %o value %" PRIu64,
+                   kinds[c->kind], c->node, c->dir, c->name, c->dir2, c->name2, c->flags, c->mode,
+                   c->value);
+    return ret;
+}
+
+static void target_of(uint64_t value, char ret[32])
+{
+    (void)snprintf(ret, 32, "t%" PRIu64, value);
+}
+
+static int perform(struct actor *a, const struct shape *sh, const struct tchange *c)
+{
+    struct hf_fs *fs = a->fs;
+    struct hf_ino dir = c->dir == NONE ? (struct hf_ino){0} : sh->nodes[c->dir].ino;
+    struct hf_ino dir2 = c->dir2 == NONE ? (struct hf_ino){0} : sh->nodes[c->dir2].ino;
+    struct hf_ino ino = c->node == NONE ? (struct hf_ino){0} : sh->nodes[c->node].ino;
+    const struct hf_fs_set set = {.mask = HF_SET_MODE, .mode = c->mode};
+    char target[32];
+
+    target_of(c->value, target);
+    switch (c->kind) {
+    case CHANGE_NONE:
+        break;
+    case CHANGE_CREATE:
+        return DO(a, hf_fs_create(fs, dir, name_of(c->name), S_IFREG | c->mode,
+                                  O_RDWR | O_CREAT | O_EXCL, &a->req));
+    case CHANGE_MKDIR:
+        return DO(a, hf_fs_mknod(fs, dir, name_of(c->name), S_IFDIR | c->mode, 0, NULL, &a->req));
+    case CHANGE_SYMLINK:
+        return DO(a, hf_fs_mknod(fs, dir, name_of(c->name), S_IFLNK | c->mode, 0, target, &a->req));
+    case CHANGE_LINK:
+        return DO(a, hf_fs_link(fs, ino, dir, name_of(c->name), &a->req));
+    case CHANGE_UNLINK:
+        return DO(a, hf_fs_unlink(fs, dir, name_of(c->name), &a->req));
+    case CHANGE_RMDIR:
+        return DO(a, hf_fs_rmdir(fs, dir, name_of(c->name), &a->req));
+    case CHANGE_RENAME:
+        return DO(
+            a, hf_fs_rename(fs, dir, name_of(c->name), dir2, name_of(c->name2), c->flags, &a->req));
+    case CHANGE_CHMOD:
+        return DO(a, hf_fs_setattr(fs, ino, &set, &a->req));
+    case CHANGE_SETXATTR:
+        return DO(a, hf_fs_setxattr(fs, ino, XATTR, &c->value, sizeof(c->value), 0, &a->req));
+    case CHANGE_REMOVEXATTR:
+        return DO(a, hf_fs_removexattr(fs, ino, XATTR, &a->req));
+    }
+    return 0;
+}
+
+/* Chance */
+
+static uint64_t below(struct actor *a, uint64_t end)
+{
+    return hf_sim_rng_below(&a->s->rng, end);
+}
+
+/* A random node of one of the types in @mask that has a name; NONE: there is none. */
+static int pick(struct actor *a, const struct shape *sh, bool dirs, bool files, bool links)
+{
+    int start = (int)below(a, INODES);
+
+    for (int i = 0; i < INODES; i++) {
+        const struct tnode *node = &sh->nodes[(start + i) % INODES];
+
+        if (node->used && node->nlink > 0 &&
+            ((dirs && node->type == S_IFDIR) || (files && node->type == S_IFREG) ||
+             (links && node->type == S_IFLNK))) {
+            return (start + i) % INODES;
+        }
+    }
+    return NONE;
+}
+
+static struct tchange draw_change(struct actor *a, struct tree *t)
+{
+    const struct shape *sh = &t->shape;
+    uint64_t draw = below(a, 100);
+    struct tchange c = {.dir = NONE, .dir2 = NONE, .node = NONE};
+
+    c.name = (int)below(a, NAME_KIND);
+    c.name2 = (int)below(a, NAME_KIND);
+    c.value = ++t->tag;
+    c.mode = 0600 | (uint32_t)below(a, 0200);
+    if (draw < 30 || (draw >= 60 && draw < 88)) {
+        c.dir = pick(a, sh, true, false, false);
+    }
+    if (draw < 30) {
+        c.kind = draw < 18 ? CHANGE_CREATE : draw < 25 ? CHANGE_MKDIR : CHANGE_SYMLINK;
+        c.node = free_node(sh);
+        c.mode = c.kind == CHANGE_SYMLINK ? 0777 : c.mode;
+    } else if (draw < 60) {
+        c.node = pick(a, sh, true, true, false);
+        c.kind = draw < 42 ? CHANGE_CHMOD : draw < 54 ? CHANGE_SETXATTR : CHANGE_REMOVEXATTR;
+    } else if (draw < 66) {
+        c.kind = CHANGE_LINK;
+        c.node = pick(a, sh, false, true, true);
+        c.kind = c.node == NONE ? CHANGE_NONE : c.kind;
+    } else if (draw < 76) {
+        c.kind = CHANGE_UNLINK;
+    } else if (draw < 80) {
+        c.kind = CHANGE_RMDIR;
+    } else if (draw < 88) {
+        c.kind = CHANGE_RENAME;
+        c.dir2 = pick(a, sh, true, false, false);
+        draw = below(a, 10);
+        c.flags = draw < 7 ? 0 : draw < 9 ? RENAME_NOREPLACE : RENAME_EXCHANGE;
+    }
+    return is_senseless(sh, &c) ? (struct tchange){0} : c;
+}
+
+/* False: the session is lost, or the run has failed. */
+static bool change_names(struct actor *a, struct tree *t)
+{
+    struct tchange c = draw_change(a, t);
+    char text[128];
+    int err, want;
+
+    if (c.kind == CHANGE_NONE) {
+        return true;
+    }
+    want = expected(&t->shape, &c);
+    t->pending = c;
+    err = perform(a, &t->shape, &c);
+    sim_trace(a->s, "client %u: %s: %s", a->client->number, change_str(&c, text), hf_err_name(err));
+    if (load_is_lost(a, err)) {
+        return false;
+    }
+    if (err != want && err != -ENOSPC) {
+        sim_fail(a->s, "I2", "client %u: %s: %s, not %s", a->client->number, change_str(&c, text),
+                 hf_err_name(err), hf_err_name(want));
+        return false;
+    }
+    t->pending.kind = CHANGE_NONE;
+    if (!err) {
+        t->version++;
+        apply(&t->shape, &c, a->attr.ino);
+        if (c.kind == CHANGE_CREATE) {
+            t->shape.nodes[c.node].contents = contents_new();
+            hf_fs_release(a->file);
+        }
+        sweep(t);
+    }
+    return true;
+}
+
+/* Contents */
+
+static void trace_data(struct actor *a, const char *what, const struct tnode *node, uint64_t off,
+                       uint64_t len, int err)
+{
+    sim_trace(a->s, "client %u: %s inode %" PRIu64 " %" PRIu64 "+%" PRIu64 ": %s",
+              a->client->number, what, node->ino.v, off, len, hf_err_name(err));
+}
+
+static struct handle *any_handle(struct actor *a, struct tree *t)
+{
+    struct handle *h = &t->handles[below(a, HANDLES)];
+    int node, err;
+
+    if (h->file) {
+        return h;
+    }
+    node = pick(a, &t->shape, false, true, false);
+    if (node == NONE || is_open(t, node)) { /* one handle has to report every error */
+        return NULL;
+    }
+    err = DO(a, hf_fs_open(a->fs, t->shape.nodes[node].ino, O_RDWR, &a->req));
+    if (err) {
+        if (!load_is_lost(a, err)) {
+            sim_fail(a->s, "I2", "client %u: open of node %d: %s", a->client->number, node,
+                     hf_err_name(err));
+        }
+        return NULL;
+    }
+    *h = (struct handle){a->file, node};
+    trace_data(a, "open", &t->shape.nodes[node], 0, 0, err);
+    return h;
+}
+
+static bool wrong_bytes(struct actor *a, const char *invariant, const struct tnode *node,
+                        int64_t at, uint64_t size)
+{
+    char text[512];
+
+    if (at >= 0) {
+        sim_fail(a->s, invariant,
+                 "client %u: inode %" PRIu64 ", %" PRIu64 " bytes read, is wrong at %" PRId64
+                 " (%s)",
+                 a->client->number, node->ino.v, size, at, contents_str(node->contents, text));
+    }
+    return at >= 0;
+}
+
+/* Read it whole: what is there now is what counts from here on. An error: lost or failed. */
+static int reread(struct actor *a, struct tnode *node, struct hf_fs_file *file,
+                  void (*take)(struct contents *c, const uint8_t *bytes, uint64_t size))
+{
+    uint8_t *bytes;
+    uint64_t len;
+    int err = load_read_all(a, file, &bytes, &len);
+
+    if (err) {
+        if (!load_is_lost(a, err)) {
+            sim_fail(a->s, "I1", "client %u: read of inode %" PRIu64 ": %s", a->client->number,
+                     node->ino.v, hf_err_name(err));
+        }
+        return err;
+    }
+    a->s->counts.bytes_checked += len;
+    if (!wrong_bytes(a, "I3", node, contents_may_be(node->contents, bytes, len), len)) {
+        take(node->contents, bytes, len);
+    }
+    free(bytes);
+    return a->s->failed ? -ECANCELED : 0;
+}
+
+/* An error was reported for data: any of what is not synced may be there or not. False: lost. */
+static bool data_error(struct actor *a, struct tree *t, struct handle *h, const char *what, int err)
+{
+    struct tnode *node = &t->shape.nodes[h->node];
+
+    if (load_is_lost(a, err)) {
+        return false;
+    }
+    if (err != -ENOSPC && err != -EIO) {
+        sim_fail(a->s, "I1", "client %u: %s: %s", a->client->number, what, hf_err_name(err));
+        return false;
+    }
+    node->must_report = false;
+    return reread(a, node, h->file, contents_see) == 0;
+}
+
+static bool sync_handle(struct actor *a, struct tree *t, struct handle *h, bool close)
+{
+    struct tnode *node = &t->shape.nodes[h->node];
+    uint64_t seq = contents_seq(node->contents);
+    struct hf_fs_file *file = h->file;
+    int err = close ? DO(a, hf_fs_flush(file, 1, &a->req)) : DO(a, hf_fs_fsync(file, &a->req));
+
+    trace_data(a, close ? "close" : "fsync", node, 0, contents_size(node->contents), err);
+    if (err && !data_error(a, t, h, close ? "close" : "fsync", err)) {
+        return false;
+    }
+    if (!err) {
+        a->s->counts.fsyncs++;
+        if (close && node->nlink == 0) {
+            /* Nobody can see it any more: closing it does not write back. */
+        } else if (node->must_report) {
+            sim_fail(a->s, "I10", "client %u: inode %" PRIu64 " lost bytes, and its fsync succeeds",
+                     a->client->number, node->ino.v);
+        }
+        if (!close || node->nlink > 0) {
+            contents_synced(node->contents, seq);
+        }
+    }
+    if (close) {
+        hf_fs_release(file);
+        h->file = NULL;
+        sweep(t);
+    }
+    return true;
+}
+
+static uint64_t draw_size(struct actor *a)
+{
+    uint64_t draw = below(a, 100);
+
+    return draw < 60 ? below(a, 8u << 10) : draw < 96 ? below(a, 128u << 10) : below(a, 1u << 20);
+}
+
+static bool write_some(struct actor *a, struct tree *t, struct handle *h)
+{
+    struct tnode *node = &t->shape.nodes[h->node];
+    uint64_t size = contents_size(node->contents);
+    uint64_t len = draw_size(a) + 1;
+    uint64_t off = below(a, 100) < 40 ? size : below(a, size + 4096);
+    uint64_t tag = ++t->tag * 16 + a->client->number;
+    uint8_t *bytes;
+    int err;
+
+    if (off + len > (3u << 20)) {
+        off = 0;
+    }
+    len = len > (1u << 20) ? 1u << 20 : len;
+    if (below(a, 3) == 0) { /* whole blocks, as the kernel's cache writes them */
+        off &= ~UINT64_C(4095);
+        len = (len + 4095) & ~UINT64_C(4095);
+        len = len > (1u << 20) ? 1u << 20 : len;
+    }
+    bytes = malloc(len);
+    HF_ASSERT(bytes != NULL);
+    contents_pattern(tag, off, bytes, len);
+    contents_write(node->contents, tag, off, len); /* from here on it may be seen */
+    err = DO(a, hf_fs_write(h->file, off, bytes, (uint32_t)len, NULL,
+                            below(a, 20) == 0 ? HF_FS_WRITE_THROUGH : 0, &a->req));
+    free(bytes);
+    trace_data(a, "write", node, off, len, err);
+    return !err || data_error(a, t, h, "write", err);
+}
+
+static bool truncate_some(struct actor *a, struct tree *t, struct handle *h)
+{
+    struct tnode *node = &t->shape.nodes[h->node];
+    struct hf_fs_set set = {.mask = HF_SET_SIZE,
+                            .size = below(a, contents_size(node->contents) + 8192)};
+    int err;
+
+    contents_truncate(node->contents, set.size);
+    err = DO(a, hf_fs_setattr(a->fs, node->ino, &set, &a->req));
+    trace_data(a, "truncate", node, set.size, 0, err);
+    return !err || data_error(a, t, h, "truncate", err);
+}
+
+static bool punch_some(struct actor *a, struct tree *t, struct handle *h)
+{
+    struct tnode *node = &t->shape.nodes[h->node];
+    uint64_t off = below(a, contents_size(node->contents) + 1), len = draw_size(a) + 1;
+    int err;
+
+    contents_punch(node->contents, off, len);
+    err = DO(
+        a, hf_fs_fallocate(h->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len, &a->req));
+    trace_data(a, "punch", node, off, len, err);
+    return !err || data_error(a, t, h, "punch", err);
+}
+
+static bool read_some(struct actor *a, struct tree *t, struct handle *h)
+{
+    struct tnode *node = &t->shape.nodes[h->node];
+    uint64_t size = contents_size(node->contents);
+    uint64_t off = below(a, size + 1), len = draw_size(a) + 1;
+    uint64_t want = off + len > size ? size - off : len;
+    int64_t at;
+    int err = DO(a, hf_fs_read(h->file, off, (uint32_t)len, &a->req));
+
+    if (err) {
+        if (!load_is_lost(a, err)) {
+            sim_fail(a->s, "I1", "client %u: read of node %d: %s", a->client->number, h->node,
+                     hf_err_name(err));
+        }
+        return false;
+    }
+    a->s->counts.reads++;
+    a->s->counts.bytes_checked += want;
+    at = contents_is(node->contents, off, a->data, a->data_len);
+    at = at < 0 && a->data_len < want ? (int64_t)(off + a->data_len) : at;
+    trace_data(a, at >= 0 ? "other read of" : "read of", node, off, a->data_len, err);
+    if (at >= 0 &&
+        a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
+        node->must_report = true;
+        return reread(a, node, h->file, contents_see) == 0;
+    }
+    return !wrong_bytes(a, "I2", node, at, a->data_len);
+}
+
+static bool change_contents(struct actor *a, struct tree *t)
+{
+    struct handle *h = any_handle(a, t);
+    uint64_t draw = below(a, 100);
+
+    if (!h) {
+        return a->client->state == CLIENT_SERVING && !a->s->failed;
+    }
+    if (draw < 45) {
+        return write_some(a, t, h);
+    }
+    if (draw < 65) {
+        return read_some(a, t, h);
+    }
+    if (draw < 72) {
+        return truncate_some(a, t, h);
+    }
+    if (draw < 76) {
+        return punch_some(a, t, h);
+    }
+    return sync_handle(a, t, h, draw >= 88);
+}
+
+/* Finding it again */
+
+enum finding { FOUND, DIFFERENT, LOST };
+
+struct found {
+    char name[8];
+    struct hf_ino ino;
+    uint32_t type;
+};
+
+static enum finding list(struct actor *a, struct hf_ino dir, struct found ret[NAME_KIND + 1],
+                         int *ret_count)
+{
+    int err = DO(a, hf_fs_readdir(a->fs, dir, 0, 64u << 10, false, &a->req));
+    struct hf_reader r;
+    struct hf_dirent entry;
+
+    *ret_count = 0;
+    if (err) {
+        return load_is_lost(a, err) ? LOST : DIFFERENT;
+    }
+    r = hf_reader_init(a->data, a->data_len);
+    while (*ret_count <= NAME_KIND && hf_dirent_decode(&r, &entry) == 0) {
+        struct found *f = &ret[(*ret_count)++];
+
+        (void)snprintf(f->name, sizeof(f->name), "%.*s", (int)entry.name_len, entry.name);
+        f->ino = entry.ino;
+        f->type = entry.type;
+    }
+    return FOUND;
+}
+
+static enum finding find_attr(struct actor *a, struct tnode *node)
+{
+    uint64_t value = 0;
+    char target[32];
+    int err = DO(a, hf_fs_getattr(a->fs, node->ino, &a->req));
+
+    if (err) {
+        return load_is_lost(a, err) ? LOST : DIFFERENT;
+    }
+    if ((a->attr.mode & S_IFMT) != node->type || (a->attr.mode & 07777) != node->mode ||
+        a->attr.nlink != node->nlink) {
+        return DIFFERENT;
+    }
+    if (node->type == S_IFLNK) {
+        err = DO(a, hf_fs_readlink(a->fs, node->ino, &a->req));
+        target_of(node->target, target);
+        if (!err && (a->data_len != strlen(target) || memcmp(a->data, target, a->data_len) != 0)) {
+            return DIFFERENT;
+        }
+        return !err ? FOUND : load_is_lost(a, err) ? LOST : DIFFERENT;
+    }
+    err = DO(a, hf_fs_getxattr(a->fs, node->ino, XATTR, &a->req));
+    if (!err && a->data_len == sizeof(value)) {
+        memcpy(&value, a->data, sizeof(value));
+    }
+    if (err && err != -ENODATA) {
+        return load_is_lost(a, err) ? LOST : DIFFERENT;
+    }
+    return (uint32_t)value == node->xattr ? FOUND : DIFFERENT;
+}
+
+/* Is the tree of this shape? Learns inode numbers that the shape does not know. */
+static enum finding find_shape(struct actor *a, struct shape *sh)
+{
+    for (int again = 1; again;) { /* a directory whose number was just learned is looked at next */
+        again = 0;
+        for (int dir = 0; dir < INODES; dir++) {
+            struct found found[NAME_KIND + 1];
+            enum finding end;
+            int count;
+
+            if (!sh->nodes[dir].used || sh->nodes[dir].type != S_IFDIR || !sh->nodes[dir].nlink ||
+                !sh->nodes[dir].ino.v) {
+                continue;
+            }
+            end = list(a, sh->nodes[dir].ino, found, &count);
+            if (end != FOUND) {
+                return end;
+            }
+            if (count != name_count(sh, dir)) {
+                return DIFFERENT;
+            }
+            for (int i = 0; i < count; i++) {
+                int node =
+                    found[i].name[0] == 'n' ? node_at(sh, dir, found[i].name[1] - '0') : NONE;
+
+                if (node == NONE) {
+                    return DIFFERENT;
+                }
+                if (sh->nodes[node].ino.v == 0) {
+                    sh->nodes[node].ino = found[i].ino;
+                    again = sh->nodes[node].type == S_IFDIR;
+                }
+                if (sh->nodes[node].ino.v != found[i].ino.v) {
+                    return DIFFERENT;
+                }
+            }
+        }
+    }
+    for (int i = 0; i < INODES; i++) {
+        if (sh->nodes[i].used && sh->nodes[i].nlink > 0) {
+            enum finding end = find_attr(a, &sh->nodes[i]);
+
+            if (end != FOUND) {
+                return end;
+            }
+        }
+    }
+    return FOUND;
+}
+
+/* With what was under way, or without it. */
+static enum finding find_tree(struct actor *a, struct tree *t)
+{
+    struct shape *sh = malloc(sizeof(*sh));
+    enum finding end;
+
+    HF_ASSERT(sh != NULL);
+    *sh = t->shape;
+    end = find_shape(a, sh);
+    if (end == DIFFERENT && t->pending.kind != CHANGE_NONE && expected(sh, &t->pending) == 0) {
+        *sh = t->shape;
+        apply(sh, &t->pending, (struct hf_ino){0});
+        if (t->pending.kind == CHANGE_CREATE) {
+            sh->nodes[t->pending.node].contents = contents_new();
+        }
+        end = find_shape(a, sh);
+    }
+    if (end == FOUND) {
+        t->shape = *sh;
+        t->pending.kind = CHANGE_NONE;
+    } else if (end == DIFFERENT) {
+        char text[128];
+
+        sim_fail(a->s, "I3", "client %u: its tree is not what it left, with or without: %s",
+                 a->client->number, change_str(&t->pending, text));
+    }
+    free(sh);
+    return end;
+}
+
+static bool find_contents(struct actor *a, struct tree *t)
+{
+    for (int i = 0; i < INODES; i++) {
+        struct tnode *node = &t->shape.nodes[i];
+        struct hf_fs_file *file;
+        int err;
+
+        if (!node->used || node->type != S_IFREG || !node->nlink) {
+            continue;
+        }
+        err = DO(a, hf_fs_open(a->fs, node->ino, O_RDONLY, &a->req));
+        if (err) {
+            if (!load_is_lost(a, err)) {
+                sim_fail(a->s, "I1", "client %u: open of node %d: %s", a->client->number, i,
+                         hf_err_name(err));
+            }
+            return false;
+        }
+        file = a->file;
+        if (reread(a, node, file, contents_adopt)) {
+            return false;
+        }
+        hf_fs_release(file);
+    }
+    return true;
+}
+
+/* The tree as the life before left it, and nothing of that life can happen any more. */
+static bool find_again(struct actor *a, struct tree *t)
+{
+    char name[8];
+    struct hf_ino top;
+
+    t->known = false;
+    memset(t->handles, 0, sizeof(t->handles));
+    while (a->client->last.v && sim_session_known(a->s, a->client->last)) {
+        actor_sleep(a, 200 * SIM_MS);
+    }
+    (void)snprintf(name, sizeof(name), "c%u", a->client->number);
+    if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, name, &top)) {
+        return false;
+    }
+    t->shape.nodes[TOP].ino = top;
+    if (find_tree(a, t) != FOUND) {
+        return false;
+    }
+    sweep(t);
+    if (!find_contents(a, t)) {
+        return false;
+    }
+    t->version++;
+    t->known = true;
+    return true;
+}
+
+void tree_program(struct actor *a, void *arg)
+{
+    struct tree *t = a->s->load->trees[a->client->number];
+
+    (void)arg;
+    if (!find_again(a, t)) {
+        return;
+    }
+    while (!a->s->work_over && !a->s->failed) {
+        bool go_on = below(a, 100) < 45 ? change_names(a, t) : change_contents(a, t);
+
+        if (!go_on) {
+            return;
+        }
+        actor_sleep(a, below(a, 10) == 0 ? below(a, SIM_S) : below(a, 60 * SIM_MS));
+    }
+    for (int i = 0; i < HANDLES; i++) {
+        if (t->handles[i].file && !sync_handle(a, t, &t->handles[i], true)) {
+            return;
+        }
+    }
+}
+
+/* Others look */
+
+static bool look_at_file(struct actor *a, struct tree *t, int index)
+{
+    const struct tnode node = t->shape.nodes[index];
+    struct contents *contents = node.contents;
+    uint64_t generation = contents_generation(contents), version = t->version;
+    uint8_t *bytes = NULL;
+    uint64_t len = 0;
+    int err;
+
+    contents_pin(contents);
+    err = DO(a, hf_fs_open(a->fs, node.ino, O_RDONLY, &a->req));
+    if (!err) {
+        struct hf_fs_file *file = a->file;
+
+        err = load_read_all(a, file, &bytes, &len);
+        hf_fs_release(file);
+    }
+    if (load_is_lost(a, err)) {
+        return false; /* the pin stays: it makes looks milder, no more */
+    }
+    if (err && version == t->version && t->pending.kind == CHANGE_NONE && t->known) {
+        sim_fail(a->s, "I1", "client %u: a look at inode %" PRIu64 ": %s", a->client->number,
+                 node.ino.v, hf_err_name(err));
+    } else if (!err && generation == contents_generation(contents) && t->known) {
+        a->s->counts.bytes_checked += len;
+        (void)wrong_bytes(a, "I1", &node, contents_may_be(contents, bytes, len), len);
+    }
+    contents_unpin(contents);
+    free(bytes);
+    return !a->s->failed;
+}
+
+static bool look_at_name(struct actor *a, struct tree *t)
+{
+    int dir = pick(a, &t->shape, true, false, false);
+    int name = (int)below(a, NAME_KIND);
+    int node = node_at(&t->shape, dir, name);
+    struct hf_ino want = node == NONE ? (struct hf_ino){0} : t->shape.nodes[node].ino;
+    uint64_t version = t->version;
+    int err;
+
+    if (t->pending.kind != CHANGE_NONE) {
+        return true;
+    }
+    err = DO(a, hf_fs_lookup(a->fs, t->shape.nodes[dir].ino, name_of(name), &a->req));
+    if (load_is_lost(a, err)) {
+        return false;
+    }
+    if (version != t->version || t->pending.kind != CHANGE_NONE || !t->known) {
+        return true;
+    }
+    if (node == NONE ? err != -ENOENT : err || a->attr.ino.v != want.v) {
+        sim_fail(a->s, "I2",
+                 "client %u: %s in directory %d of another client: %s, inode %" PRIu64
+                 ", not inode %" PRIu64,
+                 a->client->number, name_of(name), dir, hf_err_name(err), err ? 0 : a->attr.ino.v,
+                 want.v);
+        return false;
+    }
+    return true;
+}
+
+void tree_look_program(struct actor *a, void *arg)
+{
+    struct sim *s = a->s;
+
+    (void)arg;
+    while (!s->work_over && !s->failed) {
+        struct tree *t = s->load->trees[below(a, s->client_count)];
+        int node = pick(a, &t->shape, false, true, false);
+
+        if (t->known && t != s->load->trees[a->client->number]) {
+            if (!(node != NONE && below(a, 3) == 0 ? look_at_file(a, t, node)
+                                                   : look_at_name(a, t))) {
+                return;
+            }
+        }
+        actor_sleep(a, below(a, 600 * SIM_MS));
+    }
+}
+
+void tree_final_program(struct actor *a, void *arg)
+{
+    struct sim *s = a->s;
+
+    for (uint32_t i = 0; i < s->client_count && !s->failed; i++) {
+        struct tree *t = s->load->trees[i];
+
+        if (t->shape.nodes[TOP].ino.v && find_tree(a, t) == FOUND && find_contents(a, t)) {
+            continue;
+        }
+        if (t->shape.nodes[TOP].ino.v && !s->failed) {
+            sim_fail(s, "alive", "the tree of client %u cannot be read at the end", i);
+        }
+    }
+    *(bool *)arg = true;
+}

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hf-sim - seeds in, verdicts out. Each seed is a process of its own, so that what asserts, hangs
+ * or leaks is that seed's.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "tests/sim/cluster/sim.h"
+
+#define JOBS_MAX     16u
+#define FAILURES_MAX 20u
+#define SEED_CPU_S   120 /* a seed that takes longer hangs */
+
+enum outcome { OUTCOME_NONE, OUTCOME_OK, OUTCOME_FAILED };
+
+struct result { /* shared with the process that runs the seed */
+    enum outcome outcome;
+    uint64_t digest;
+    struct sim_counts counts;
+    char why[1024];
+};
+
+struct totals {
+    uint64_t run, failed, faults_fewest, virtual_fewest;
+    struct sim_counts counts;
+};
+
+struct job {
+    pid_t pid;
+    uint64_t seed;
+    struct result *result;
+};
+
+static struct result *result_new(void)
+{
+    struct result *r =
+        mmap(NULL, sizeof(*r), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    HF_ASSERT(r != MAP_FAILED);
+    return r;
+}
+
+static void run_here(const struct sim_options *options, struct result *r)
+{
+    static struct sim s;
+
+    sim_run(&s, options);
+    r->digest = hf_sim_digest(s.world);
+    r->counts = s.counts;
+    memcpy(r->why, s.why, sizeof(r->why));
+    r->outcome = s.failed ? OUTCOME_FAILED : OUTCOME_OK;
+}
+
+static pid_t start(const struct sim_options *options, struct result *r)
+{
+    const struct rlimit cpu = {SEED_CPU_S, SEED_CPU_S};
+    pid_t pid;
+
+    memset(r, 0, sizeof(*r));
+    (void)fflush(stdout);
+    pid = fork();
+    HF_ASSERT(pid >= 0);
+    if (pid == 0) {
+        (void)setrlimit(RLIMIT_CPU, &cpu);
+        (void)mallopt(M_MMAP_THRESHOLD, 256 << 20); /* memory that was touched is used again */
+        (void)mallopt(M_TRIM_THRESHOLD, INT32_MAX);
+        if (!options->trace) { /* what it asserts is said by the replay */
+            (void)!freopen("/dev/null", "w", stderr);
+        }
+        run_here(options, r);
+        (void)fflush(stdout);
+        _exit(0);
+    }
+    return pid;
+}
+
+static void finish(struct result *r, int status)
+{
+    if (r->outcome == OUTCOME_NONE) {
+        int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+        r->outcome = OUTCOME_FAILED;
+        (void)snprintf(r->why, sizeof(r->why), "code: %s",
+                       sig == SIGABRT                     ? "an assertion failed"
+                       : sig == SIGXCPU || sig == SIGKILL ? "it does not end"
+                       : sig                              ? strsignal(sig)
+                                                          : "the process ended");
+    }
+}
+
+static void run_apart(const struct sim_options *options, struct result *r)
+{
+    pid_t pid = start(options, r);
+    int status = 0;
+
+    HF_ASSERT(waitpid(pid, &status, 0) == pid);
+    finish(r, status);
+}
+
+/* Fewer faults, then a shorter run, as long as it fails. */
+static void shrink(struct sim_options *options, struct result *r)
+{
+    for (uint32_t faults = 0; faults < 16; faults++) {
+        struct sim_options fewer = *options;
+
+        fewer.fault_max = faults;
+        run_apart(&fewer, r);
+        if (r->outcome == OUTCOME_FAILED) {
+            *options = fewer;
+            break;
+        }
+    }
+    for (uint64_t until = 8 * SIM_S; until < SIM_FAULTS_NS; until += 4 * SIM_S) {
+        struct sim_options shorter = *options;
+
+        shorter.faults_until = until;
+        run_apart(&shorter, r);
+        if (r->outcome == OUTCOME_FAILED) {
+            *options = shorter;
+            break;
+        }
+    }
+    run_apart(options, r);
+}
+
+static void say_replay(const struct sim_options *o)
+{
+    printf("replay: hf-sim --seed %" PRIu64, o->seed);
+    if (o->fault_max != UINT32_MAX) {
+        printf(" --faults %u", o->fault_max);
+    }
+    if (o->faults_until) {
+        printf(" --until %" PRIu64, o->faults_until / SIM_S);
+    }
+    printf(" --trace\n");
+}
+
+static void say_failed(struct sim_options options, struct result *r, bool shrink_it)
+{
+    printf("seed %" PRIu64 " FAILED: %s\n", options.seed, r->why);
+    if (shrink_it) {
+        shrink(&options, r);
+        if (r->outcome == OUTCOME_FAILED) {
+            printf("shrunk: %s\n", r->why);
+        } else { /* it failed because of what was not drawn anew: as it was, then */
+            options.fault_max = UINT32_MAX;
+            options.faults_until = 0;
+        }
+    }
+    say_replay(&options);
+    (void)fflush(stdout);
+}
+
+static void add(struct totals *t, const struct result *r)
+{
+    const uint64_t *from = (const uint64_t *)&r->counts;
+    uint64_t *to = (uint64_t *)&t->counts;
+
+    for (size_t i = 0; i < sizeof(t->counts) / sizeof(uint64_t); i++) {
+        to[i] += from[i];
+    }
+    t->faults_fewest =
+        t->run == 0 || r->counts.faults < t->faults_fewest ? r->counts.faults : t->faults_fewest;
+    t->virtual_fewest = t->run == 0 || r->counts.virtual_ns < t->virtual_fewest
+                            ? r->counts.virtual_ns
+                            : t->virtual_fewest;
+    t->run++;
+    t->failed += r->outcome == OUTCOME_FAILED;
+}
+
+static void say_totals(uint64_t first, uint64_t last, const struct totals *t, time_t took)
+{
+    const struct sim_counts *c = &t->counts;
+
+    printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " run, %" PRIu64 " failed, in %lld s; "
+           "%" PRIu64 " virtual seconds (at least %" PRIu64 " each), %" PRIu64 " events, %" PRIu64
+           " faults (at least %" PRIu64 " each), %" PRIu64 " operations, %" PRIu64
+           " fsyncs, %" PRIu64 " appends, %" PRIu64 " on shared names, %" PRIu64
+           " MiB read and compared, %" PRIu64 " clients ended, %" PRIu64 " sessions lost\n",
+           first, last, t->run, t->failed, (long long)took, c->virtual_ns / SIM_S,
+           t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops, c->fsyncs,
+           c->appends, c->registers, c->bytes_checked >> 20, c->crashes, c->evictions);
+    printf("faults:");
+    for (int i = 0; i < FAULT_KIND_COUNT; i++) {
+        printf(" %s %" PRIu64, sim_fault_names[i], c->by_kind[i]);
+    }
+    printf("\n");
+}
+
+static void say_progress(uint64_t done, uint64_t all, const struct totals *t, time_t begun)
+{
+    static time_t shown;
+    time_t now = time(NULL);
+
+    if (now >= shown + 5 && done > 0) {
+        shown = now;
+        fprintf(stderr,
+                "%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed, %" PRIu64 " s left\n", done,
+                all, t->failed, (uint64_t)(now - begun) * (all - done) / done);
+    }
+}
+
+static int run_range(uint64_t first, uint64_t last, struct sim_options options, unsigned jobs,
+                     bool shrink_them)
+{
+    struct job slots[JOBS_MAX] = {{0}};
+    struct totals totals = {0};
+    const time_t begun = time(NULL);
+    uint64_t next = first, running = 0;
+
+    for (unsigned i = 0; i < jobs; i++) {
+        slots[i].result = result_new();
+    }
+    while (running > 0 || (next <= last && totals.failed < FAILURES_MAX)) {
+        struct job *job = NULL;
+        int status = 0;
+        pid_t pid;
+
+        for (unsigned i = 0; i < jobs && next <= last && totals.failed < FAILURES_MAX; i++) {
+            if (slots[i].pid == 0) {
+                options.seed = slots[i].seed = next++;
+                slots[i].pid = start(&options, slots[i].result);
+                running++;
+            }
+        }
+        pid = wait(&status);
+        for (unsigned i = 0; i < jobs; i++) {
+            job = slots[i].pid == pid ? &slots[i] : job;
+        }
+        if (!job) {
+            continue;
+        }
+        job->pid = 0;
+        running--;
+        finish(job->result, status);
+        add(&totals, job->result);
+        if (job->result->outcome == OUTCOME_FAILED) {
+            struct result *r = result_new();
+
+            *r = *job->result;
+            options.seed = job->seed;
+            say_failed(options, r, shrink_them);
+            (void)munmap(r, sizeof(*r));
+        }
+        say_progress(totals.run, last - first + 1, &totals, begun);
+    }
+    say_totals(first, last, &totals, time(NULL) - begun);
+    return totals.failed ? 1 : 0;
+}
+
+/* Twice, in processes of their own: the same seed is the same run. */
+static int check_replays(uint64_t first, uint64_t last, struct sim_options options)
+{
+    struct result *a = result_new(), *b = result_new();
+
+    for (options.seed = first; options.seed <= last; options.seed++) {
+        run_apart(&options, a);
+        run_apart(&options, b);
+        if (a->digest != b->digest || a->outcome != b->outcome || a->digest == 0) {
+            printf("seed %" PRIu64 " FAILED: two runs, two traces: %016" PRIx64 ", %016" PRIx64
+                   "\n",
+                   options.seed, a->digest, b->digest);
+            return 1;
+        }
+    }
+    printf("seeds %" PRIu64 "..%" PRIu64 ": each run twice, each trace the same\n", first, last);
+    return 0;
+}
+
+static int run_one(const struct sim_options *options)
+{
+    struct result *r = result_new();
+
+    run_apart(options, r);
+    if (r->outcome == OUTCOME_FAILED) {
+        say_failed(*options, r, false);
+        return 1;
+    }
+    printf("seed %" PRIu64 " ok: %" PRIu64 " events, %" PRIu64 " faults, %" PRIu64
+           " operations, %" PRIu64 " virtual s, trace %016" PRIx64 "\n",
+           options->seed, r->counts.events, r->counts.faults, r->counts.ops,
+           r->counts.virtual_ns / SIM_S, r->digest);
+    return 0;
+}
+
+static int parse_range(const char *text, uint64_t *ret_first, uint64_t *ret_last)
+{
+    char *end;
+
+    errno = 0;
+    *ret_first = strtoull(text, &end, 10);
+    if (errno || end == text || strncmp(end, "..", 2) != 0) {
+        return -EINVAL;
+    }
+    text = end + 2;
+    *ret_last = strtoull(text, &end, 10);
+    return errno || end == text || *end || *ret_last < *ret_first ? -EINVAL : 0;
+}
+
+static int parse_number(const char *text, uint64_t max, uint64_t *ret)
+{
+    char *end;
+
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    return errno || end == text || *end || *ret > max ? -EINVAL : 0;
+}
+
+static const char usage_text[] =
+    "usage: hf-sim --seed N [--trace] [--faults N] [--until SECONDS]\n"
+    "       hf-sim --seeds A..B [--jobs N] [--no-shrink]\n"
+    "       hf-sim --replays A..B\n"
+    "\n"
+    "Runs whole clusters in one thread, one for each seed: real nodes and clients on simulated\n"
+    "machines, with faults that they should survive, and checks what users see.\n"
+    "\n"
+    "  --seed N         one seed; with --trace, what happened in it\n"
+    "  --seeds A..B     a range, N at a time with --jobs; what fails is made smaller, and prints "
+    "the\n"
+    "                   line that repeats it\n"
+    "  --replays A..B   runs each seed twice and compares the traces\n"
+    "  --faults N       only the first N of the faults drawn\n"
+    "  --until SECONDS  faults and work end then, not after 45 s\n"
+    "  --check-every N  events between looks at every module's invariants (default 2000)\n"
+    "  --no-shrink      do not make what fails smaller\n"
+    "\n"
+    "Exit status: 0 clean, 1 a seed failed, 2 misused.\n";
+
+static int misused(const char *option, const char *value)
+{
+    fprintf(stderr, "hf-sim: --%s %s: not a value for it; see hf-sim --help\n", option, value);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'r'},
+        {"replays", required_argument, NULL, 'p'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"faults", required_argument, NULL, 'f'},
+        {"until", required_argument, NULL, 'u'},
+        {"check-every", required_argument, NULL, 'e'},
+        {"trace", no_argument, NULL, 't'},
+        {"no-shrink", no_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct sim_options o = {.fault_max = UINT32_MAX};
+    uint64_t first = 0, last = 0, number, jobs = 1;
+    bool shrink_them = true;
+    int c, mode = 0, index = 0;
+
+    while ((c = getopt_long(argc, argv, "", options, &index)) != -1) {
+        switch (c) {
+        case 's':
+            if (parse_number(optarg, UINT64_MAX, &o.seed)) {
+                return misused(options[index].name, optarg);
+            }
+            mode = c;
+            break;
+        case 'r':
+        case 'p':
+            if (parse_range(optarg, &first, &last)) {
+                return misused(options[index].name, optarg);
+            }
+            mode = c;
+            break;
+        case 'j':
+            if (parse_number(optarg, JOBS_MAX, &jobs) || jobs == 0) {
+                return misused(options[index].name, optarg);
+            }
+            break;
+        case 'f':
+            if (parse_number(optarg, UINT32_MAX, &number)) {
+                return misused(options[index].name, optarg);
+            }
+            o.fault_max = (uint32_t)number;
+            break;
+        case 'u':
+            if (parse_number(optarg, 3600, &number) || number < 6) {
+                return misused(options[index].name, optarg);
+            }
+            o.faults_until = number * SIM_S;
+            break;
+        case 'e':
+            if (parse_number(optarg, UINT32_MAX, &number) || number == 0) {
+                return misused(options[index].name, optarg);
+            }
+            o.check_every = (uint32_t)number;
+            break;
+        case 't':
+            o.trace = true;
+            break;
+        case 'n':
+            shrink_them = false;
+            break;
+        case 'h':
+            (void)fputs(usage_text, stdout);
+            return 0;
+        default:
+            (void)fputs(usage_text, stderr);
+            return 2;
+        }
+    }
+    if (optind < argc || mode == 0) {
+        (void)fputs(usage_text, stderr);
+        return 2;
+    }
+    return mode == 's'   ? run_one(&o)
+           : mode == 'p' ? check_replays(first, last, o)
+                         : run_range(first, last, o, (unsigned)jobs, shrink_them);
+}

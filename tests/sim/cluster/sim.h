@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim.h - a whole cluster in one thread: the real nodes and clients over simulated machines.
+ *
+ *     run.c     phases: faults and work, heal, converge, last looks
+ *     world.c   machines, processes, who starts them again
+ *     atlas.c   which faults, when, so that the cluster should survive them
+ *     actor.c   a user's program on a client, as a fiber
+ *     load_*.c  what such programs do, and what they expect
+ *     check.c   I1 .. I11 at every look and at the end
+ *
+ * Everything follows from the seed. The first thing found wrong ends the run.
+ */
+#ifndef HF_TESTS_SIM_SIM_H
+#define HF_TESTS_SIM_SIM_H
+
+#include "client/fs/fs.h"
+#include "client/io/io.h"
+#include "client/meta/session.h"
+#include "common/config/config.h"
+#include "server/node/node.h"
+#include "tests/lib/sim_env.h"
+#include "tests/lib/sim_rng.h"
+
+#define SIM_NODES_MAX   5u
+#define SIM_CLIENTS_MAX 4u
+#define SIM_MS          HF_NS_PER_MS
+#define SIM_S           HF_NS_PER_SEC
+#define SIM_TICK_NS     (50 * SIM_MS)
+#define SIM_FAULTS_NS   (45 * SIM_S)  /* faults and work end */
+#define SIM_LEAST_NS    (60 * SIM_S)  /* a run is at least this long */
+#define SIM_CONVERGE_NS (120 * SIM_S) /* after healing, all has to be well within this */
+
+struct sim;
+struct actor;
+
+struct sim_node {
+    struct sim *s;
+    struct hf_node_id id;
+    struct hf_env *env;
+    struct hf_table_model *index, *meta; /* what LMDB's files are elsewhere */
+    struct hf_node *node;                /* NULL: not running */
+    bool stopping;
+    uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
+    uint32_t lives, failed_starts;
+};
+
+enum sim_client_state { CLIENT_DOWN, CLIENT_MOUNTING, CLIENT_SERVING, CLIENT_LOST };
+
+struct sim_client {
+    struct sim *s;
+    uint32_t number;
+    struct hf_env *env;
+    struct hf_bufpool *pool;
+    struct hf_session *session;
+    struct hf_io *io;
+    struct hf_fs *fs;
+    enum sim_client_state state;
+    struct actor *actors;
+    uint64_t start_at_ns;
+    uint32_t lives;
+    struct hf_session_id last; /* session of the life before: perhaps still known */
+};
+
+/* What the faults of a seed add up to; filled in by the atlas. */
+enum sim_fault {
+    FAULT_KILL,        /* a node's process */
+    FAULT_POWER,       /* a node's machine, unsynced writes torn */
+    FAULT_POWER_ALL,   /* all nodes at once */
+    FAULT_STOP,        /* a node ends in order, and is started again */
+    FAULT_PAUSE,       /* a node, or a client */
+    FAULT_SUSPEND,     /* a client's machine sleeps */
+    FAULT_CUT,         /* one machine from all others */
+    FAULT_CUT_ONE_WAY, /* one machine is not heard, or hears nobody */
+    FAULT_CUT_PAIR,    /* two machines from each other */
+    FAULT_RESET,       /* connections break */
+    FAULT_STALLS,      /* packets are lost and sent again */
+    FAULT_SLOW_NET,
+    FAULT_FLIPS, /* bits change on the way */
+    FAULT_SLOW_DISK,
+    FAULT_DISK_EIO, /* a call on the victim's disk fails */
+    FAULT_DISK_FULL,
+    FAULT_ROT, /* bytes of the victim's store change */
+    FAULT_DRIFT,
+    FAULT_WALL, /* the time of day jumps */
+    FAULT_CLIENT_KILL,
+    FAULT_KIND_COUNT,
+};
+extern const char *const sim_fault_names[FAULT_KIND_COUNT];
+
+struct sim_plan; /* atlas.c */
+struct sim_load; /* load.c */
+
+struct sim_options {
+    uint64_t seed;
+    bool trace;            /* print what happens */
+    uint32_t check_every;  /* events between looks at every module's invariants; 0: 2,000 */
+    uint32_t fault_max;    /* of the faults drawn, only so many; UINT32_MAX: all */
+    uint64_t faults_until; /* faults and work end here; 0: SIM_FAULTS_NS */
+};
+
+struct sim_counts {
+    uint64_t events, faults, by_kind[FAULT_KIND_COUNT];
+    uint64_t ops, failed_ops, fsyncs, reads, bytes_checked, appends, registers, crashes, evictions;
+    uint64_t virtual_ns;
+};
+
+struct sim {
+    struct sim_options options;
+    struct hf_sim_rng rng;
+    struct hf_sim *world;
+    struct hf_config config;
+    struct sim_node nodes[SIM_NODES_MAX];
+    uint32_t node_count;
+    struct sim_client clients[SIM_CLIENTS_MAX];
+    uint32_t client_count;
+    struct sim_plan *plan;
+    struct sim_load *load;
+    bool work_over; /* no new operations */
+    struct sim_counts counts;
+    uint64_t checked_at; /* events at the last look */
+    bool failed;
+    char why[1024];
+};
+
+/* run.c */
+
+/** Runs the seed; s->failed tells. Memory is the process's: run each seed in one of its own. */
+void sim_run(struct sim *s, const struct sim_options *options);
+/** @invariant  "I1" .. "I11", "alive" or "code". Only the first one counts. */
+void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void sim_trace(struct sim *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+uint64_t sim_now(const struct sim *s);
+
+/* world.c */
+
+void sim_world_new(struct sim *s);
+/** Starts what is due; notices what ended. */
+void sim_world_tick(struct sim *s);
+void sim_node_kill(struct sim_node *n);
+void sim_node_power_cut(struct sim_node *n, enum hf_sim_cut mode);
+/** In order; it is started again at n->start_at_ns. */
+void sim_node_stop(struct sim_node *n);
+void sim_client_kill(struct sim_client *c);
+/** Client whose session the leader still knows? */
+bool sim_session_known(struct sim *s, struct hf_session_id id);
+/** The node that leads and serves; NULL: none. */
+struct sim_node *sim_leader(struct sim *s);
+
+/* atlas.c */
+
+void sim_atlas_new(struct sim *s);
+/** When the next fault begins or ends; UINT64_MAX: never. */
+uint64_t sim_atlas_next(struct sim *s);
+void sim_atlas_act(struct sim *s);
+/** Everything is whole again. */
+void sim_atlas_heal(struct sim *s);
+
+/* load.c */
+
+void sim_load_new(struct sim *s);
+/** A client serves: its programs start. */
+void sim_load_client(struct sim_client *c);
+/** Everything has converged: read everything back. Returns when done. */
+void sim_load_end(struct sim *s);
+
+/* check.c */
+
+/** After every event. */
+void sim_check_step(void *ctx);
+/** Now and then. */
+void sim_check_tick(struct sim *s);
+/** NULL: converged; else what is still to come. */
+const char *sim_check_converged(struct sim *s);
+/** After convergence. */
+void sim_check_end(struct sim *s);
+
+#endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Machines and processes. What a supervisor and an operator do is done here: a process that ended
+ * is started again a little later, a client whose session is lost is mounted anew.
+ *
+ * The memory of a killed process stays until the simulation ends: nothing calls it any more.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+#include "common/table/snapshot.h"
+#include "common/table/table.h"
+#include "server/node/node_impl.h"
+#include "tests/sim/cluster/actor.h"
+
+#define POOL_KEEP_BYTES (16u << 20)
+#define RESTART_NS      (500 * SIM_MS)
+
+/* Tables */
+
+static int open_index(void *ctx, struct hf_table_base **ret)
+{
+    return hf_table_base_model(((struct sim_node *)ctx)->index, ret);
+}
+
+static int open_meta(void *ctx, struct hf_table_base **ret)
+{
+    return hf_table_base_model(((struct sim_node *)ctx)->meta, ret);
+}
+
+static int install_meta(void *ctx, const char *path)
+{
+    struct sim_node *n = ctx;
+
+    return hf_table_install_model(n->env, path, n->meta);
+}
+
+/* Nodes */
+
+static void node_start(struct sim_node *n)
+{
+    const struct hf_node_tables tables = {
+        .open_index = open_index, .ctx = n, .meta = {open_meta, install_meta, n}};
+    char *error = NULL;
+    int err;
+
+    hf_sim_power_on_env(n->env);
+    err = hf_node_start(n->env, &n->s->config, n->id, &tables, &n->node, &error);
+    n->start_at_ns = UINT64_MAX;
+    if (err) { /* the process says why and ends */
+        sim_trace(n->s, "node %u does not start: %s: %s", n->id.v, hf_err_name(err),
+                  error ? error : "");
+        n->node = NULL;
+        n->failed_starts++;
+        hf_sim_kill_env(n->env);
+        n->start_at_ns = sim_now(n->s) + 2 * RESTART_NS;
+    } else {
+        sim_trace(n->s, "node %u started", n->id.v);
+        n->lives++;
+    }
+    free(error);
+}
+
+static void node_gone(struct sim_node *n)
+{
+    if (n->node) {
+        hf_sim_abandon(n->node);
+    }
+    n->node = NULL;
+    n->stopping = false;
+    if (n->start_at_ns == UINT64_MAX) {
+        n->start_at_ns = sim_now(n->s) + RESTART_NS + hf_sim_rng_below(&n->s->rng, 3 * SIM_S);
+    }
+}
+
+void sim_node_kill(struct sim_node *n)
+{
+    hf_sim_kill_env(n->env);
+    node_gone(n);
+}
+
+void sim_node_power_cut(struct sim_node *n, enum hf_sim_cut mode)
+{
+    hf_sim_power_cut_env(n->env, mode);
+    node_gone(n);
+}
+
+static void stopped(void *ctx)
+{
+    struct sim_node *n = ctx;
+
+    sim_trace(n->s, "node %u stopped", n->id.v);
+    n->node = NULL; /* freed by itself */
+    n->stopping = false;
+    n->start_at_ns = sim_now(n->s) + RESTART_NS;
+}
+
+void sim_node_stop(struct sim_node *n)
+{
+    if (n->node && !n->stopping) {
+        n->stopping = true;
+        hf_node_stop(n->node, stopped, n);
+    }
+}
+
+struct sim_node *sim_leader(struct sim *s)
+{
+    struct sim_node *best = NULL;
+    uint64_t best_term = 0;
+
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = &s->nodes[i];
+        struct hf_replica_status status;
+        struct hf_raft_driver_status log;
+
+        if (!n->node || !n->node->replica || !n->node->log) {
+            continue;
+        }
+        hf_replica_status(n->node->replica, &status);
+        hf_raft_driver_status(hf_meta_log_driver(n->node->log), &log);
+        if (status.ready && log.term > best_term) {
+            best_term = log.term;
+            best = n;
+        }
+    }
+    return best;
+}
+
+bool sim_session_known(struct sim *s, struct hf_session_id id)
+{
+    struct sim_node *n = sim_leader(s);
+
+    return !n || hf_meta_session_live(hf_replica_meta(n->node->replica), id);
+}
+
+/* Clients */
+
+static void map_changed(void *ctx)
+{
+    struct sim_client *c = ctx;
+
+    if (c->io) {
+        hf_io_map_changed(c->io);
+    }
+}
+
+static void session_lost(void *ctx, int why)
+{
+    struct sim_client *c = ctx;
+
+    sim_trace(c->s, "client %u: session lost: %s", c->number, hf_err_name(why));
+    if (c->fs) {
+        hf_fs_session_lost(c->fs, why);
+    }
+    c->state = CLIENT_LOST;
+    c->s->counts.evictions++;
+}
+
+static uint32_t open_inodes(void *ctx, uint64_t *ret, uint32_t max)
+{
+    struct sim_client *c = ctx;
+
+    return c->fs ? hf_fs_open_inodes(c->fs, ret, max) : 0;
+}
+
+static void session_open(void *ctx, int err)
+{
+    struct sim_client *c = ctx;
+    struct hf_io_options io = {.session = c->session,
+                               .pool = c->pool,
+                               .cluster = c->s->config.cluster,
+                               .name = "sim",
+                               .cache_bytes = 8u << 20};
+    struct hf_fs_options fs = {.pool = c->pool,
+                               .session = c->session,
+                               .dirty_max_bytes = c->s->config.client.dirty_max_bytes,
+                               .dirty_max_age_ns = c->s->config.client.dirty_max_age_ns,
+                               .flush_streams = c->s->config.client.flush_streams,
+                               .readahead_bytes = c->s->config.client.readahead_bytes};
+
+    if (err) {
+        sim_trace(c->s, "client %u does not mount: %s", c->number, hf_err_name(err));
+        c->state = CLIENT_LOST;
+        return;
+    }
+    HF_ASSERT(hf_io_new(c->env, &io, &c->io) == 0);
+    fs.io = c->io;
+    HF_ASSERT(hf_fs_new(c->env, &fs, &c->fs) == 0);
+    c->state = CLIENT_SERVING;
+    sim_trace(c->s, "client %u mounted, session %llu", c->number,
+              (unsigned long long)hf_session_id(c->session).v);
+    sim_load_client(c);
+}
+
+static void client_start(struct sim_client *c)
+{
+    const struct hf_config_node *nodes[HF_NODES_MAX];
+    const char *addrs[HF_NODES_MAX];
+    struct hf_session_options o = {
+        .addrs = addrs,
+        .addr_count = hf_config_meta_nodes(&c->s->config, nodes),
+        .cluster = c->s->config.cluster,
+        .name = "sim",
+        .op_timeout_ns = c->s->config.client.op_timeout_ns,
+        .open_timeout_ns = c->s->config.client.open_timeout_ns,
+        .events = {map_changed, session_lost, open_inodes, c},
+    };
+
+    for (uint32_t i = 0; i < o.addr_count; i++) {
+        addrs[i] = nodes[i]->address;
+    }
+    HF_ASSERT(hf_bufpool_new(POOL_KEEP_BYTES, 0, &c->pool) == 0);
+    o.pool = c->pool;
+    HF_ASSERT(hf_session_new(c->env, &o, &c->session) == 0);
+    c->state = CLIENT_MOUNTING;
+    c->start_at_ns = UINT64_MAX;
+    c->lives++;
+    hf_session_open(c->session, session_open, c);
+}
+
+void sim_client_kill(struct sim_client *c)
+{
+    if (c->state == CLIENT_DOWN) {
+        return;
+    }
+    if (c->fs) {
+        c->last = hf_session_id(c->session);
+    }
+    hf_sim_kill_env(c->env);
+    while (c->actors) {
+        struct actor *a = c->actors;
+
+        c->actors = a->next;
+        actor_free(a);
+    }
+    hf_sim_abandon(c->fs);
+    hf_sim_abandon(c->io);
+    hf_sim_abandon(c->session);
+    hf_sim_abandon(c->pool);
+    c->fs = NULL;
+    c->io = NULL;
+    c->session = NULL;
+    c->pool = NULL;
+    c->state = CLIENT_DOWN;
+    c->start_at_ns = sim_now(c->s) + RESTART_NS;
+    c->s->counts.crashes++;
+}
+
+/* The world */
+
+void sim_world_tick(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = &s->nodes[i];
+
+        if (hf_sim_disk_is_off(hf_sim_disk(n->env)) && n->node) { /* a fault cut it */
+            sim_node_power_cut(n, HF_SIM_CUT_RANDOM);
+        }
+        if (!n->node && n->start_at_ns <= sim_now(s)) {
+            node_start(n);
+        }
+    }
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        struct sim_client *c = &s->clients[i];
+
+        if (c->state == CLIENT_LOST) {
+            sim_client_kill(c);
+        }
+        if (c->state == CLIENT_DOWN && c->start_at_ns <= sim_now(s)) {
+            client_start(c);
+        }
+    }
+}
+
+static void config_new(struct sim *s)
+{
+    struct hf_config *c = &s->config;
+    uint32_t metadata = s->node_count == 5 && hf_sim_rng_chance(&s->rng, 50) ? 5
+                        : s->node_count >= 3                                 ? 3
+                                                                             : 1;
+
+    (void)snprintf(c->path, sizeof(c->path), "/etc/holdfast/cluster.conf");
+    for (size_t i = 0; i < sizeof(c->cluster.b); i++) {
+        c->cluster.b[i] = (uint8_t)(i + 1);
+    }
+    c->copies = s->node_count < 3 ? 1 : 3;
+    c->min_copies = s->node_count < 3 ? 1 : 2;
+    c->groups = 8;
+    c->node_timeout_ns = hf_sim_rng_between(&s->rng, 1, 4) * SIM_S;
+    c->session_ttl_ns = hf_sim_rng_between(&s->rng, 5, 12) * SIM_S;
+    c->log_level = HF_LOG_INFO;
+    c->node_count = s->node_count;
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct hf_config_node *n = &c->nodes[i];
+
+        n->id.v = (uint16_t)(i + 1);
+        (void)snprintf(n->address, sizeof(n->address), "%s:7400", hf_sim_host(s->nodes[i].env));
+        (void)snprintf(n->data, sizeof(n->data), "/data");
+        (void)snprintf(n->domain, sizeof(n->domain), "node-%u", i + 1);
+        n->metadata = i < metadata;
+        n->weight = 100;
+        n->segment_bytes = (hf_sim_rng_chance(&s->rng, 50) ? 8u : 16u) << 20;
+        n->reserve_bytes = 64u << 20;
+    }
+    c->client.dirty_max_bytes = hf_sim_rng_between(&s->rng, 4, 16) << 20;
+    c->client.readahead_bytes = 1u << 20;
+    c->client.dirty_max_age_ns = hf_sim_rng_between(&s->rng, 2, 50) * 100 * SIM_MS;
+    c->client.op_timeout_ns = hf_sim_rng_between(&s->rng, 20, 60) * SIM_S;
+    c->client.open_timeout_ns = 10 * SIM_S;
+    c->client.flush_streams = (uint32_t)hf_sim_rng_between(&s->rng, 1, 4);
+}
+
+void sim_world_new(struct sim *s)
+{
+    uint64_t draw = hf_sim_rng_below(&s->rng, 100);
+
+    s->world = hf_sim_new(hf_sim_rng_next(&s->rng));
+    s->node_count = draw < 5 ? 1 : draw < 85 ? 3 : 5;
+    s->client_count = (uint32_t)hf_sim_rng_between(&s->rng, 2, SIM_CLIENTS_MAX);
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = &s->nodes[i];
+        char host[16];
+
+        (void)snprintf(host, sizeof(host), "10.0.0.%u", i + 1);
+        n->s = s;
+        n->id.v = (uint16_t)(i + 1);
+        n->env = i == 0 ? hf_sim_env(s->world) : hf_sim_add_env(s->world, host);
+        n->index = hf_table_model_new();
+        n->meta = hf_table_model_new();
+        HF_ASSERT(n->index && n->meta);
+        n->start_at_ns = hf_sim_rng_below(&s->rng, SIM_S);
+    }
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        struct sim_client *c = &s->clients[i];
+        char host[16];
+
+        (void)snprintf(host, sizeof(host), "10.0.1.%u", i + 1);
+        c->s = s;
+        c->number = i;
+        c->env = hf_sim_add_env(s->world, host);
+        c->start_at_ns = hf_sim_rng_below(&s->rng, 2 * SIM_S);
+    }
+    config_new(s);
+}
