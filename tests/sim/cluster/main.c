@@ -164,21 +164,26 @@ static void say_failed(struct sim_options options, struct result *r, bool shrink
     (void)fflush(stdout);
 }
 
+static void least(uint64_t *of, uint64_t value)
+{
+    *of = *of == 0 || value < *of ? value : *of;
+}
+
 static void add(struct totals *t, const struct result *r)
 {
     const uint64_t *from = (const uint64_t *)&r->counts;
     uint64_t *to = (uint64_t *)&t->counts;
 
+    t->run++;
+    t->failed += r->outcome == OUTCOME_FAILED;
+    if (r->outcome != OUTCOME_OK) {
+        return; /* what it counted is not whole */
+    }
     for (size_t i = 0; i < sizeof(t->counts) / sizeof(uint64_t); i++) {
         to[i] += from[i];
     }
-    t->faults_fewest =
-        t->run == 0 || r->counts.faults < t->faults_fewest ? r->counts.faults : t->faults_fewest;
-    t->virtual_fewest = t->run == 0 || r->counts.virtual_ns < t->virtual_fewest
-                            ? r->counts.virtual_ns
-                            : t->virtual_fewest;
-    t->run++;
-    t->failed += r->outcome == OUTCOME_FAILED;
+    least(&t->faults_fewest, r->counts.faults);
+    least(&t->virtual_fewest, r->counts.virtual_ns);
 }
 
 static void say_totals(uint64_t first, uint64_t last, const struct totals *t, time_t took)
