@@ -75,7 +75,105 @@
     X(raft, rebuild_by_position,                                                                   \
       "a change of members gives peers the progress of their neighbours")                          \
     X(raft, drop_durable_keeps, "late writes count when something durable was dropped")            \
-    X(raft, window_of_log, "the window counts from what is durable here")
+    X(raft, window_of_log, "the window counts from what is durable here")                          \
+    /* server/seglog */                                                                            \
+    X(seglog, ack_before_sync,                                                                     \
+      "a batch of one record is acknowledged, its sync left to the next one")                      \
+    X(seglog, fresh_unsynced, "a batch into a fresh segment counts as synced with its header")     \
+    X(seglog, sync_retried, "a sync that failed is tried again, and believed")                     \
+    X(seglog, segment_name_unsynced, "the name of a fresh segment is not made durable")            \
+    X(seglog, torn_record_kept, "a torn record at the end is kept when its header is whole")       \
+    X(seglog, tail_not_rewritten,                                                                  \
+      "what a failed sync may have dropped is not written again at the start")                     \
+    X(seglog, trims_partial,                                                                       \
+      "the head is trimmed to within a segment, whose live records go, too")                       \
+    X(seglog, record_vouches_itself, "a record says of itself that it was synced")                 \
+    /* server/store */                                                                             \
+    X(store, torn_put_kept, "a torn put at the end of the log counts as an object")                \
+    X(store, equal_put_at_once,                                                                    \
+      "a put that equals one in flight is acknowledged before that one is")                        \
+    X(store, put_revives, "a put that comes after the deletion stores the object again")           \
+    X(store, delete_skips_moving, "a deletion passes over objects that compaction is moving")      \
+    X(store, recycles_live, "a compaction that could not move everything recycles the segment")    \
+    X(store, failed_move_counts, "a copy that could not be written counts as moved")               \
+    X(store, copies_deleted, "an object deleted while it was read for moving is written again")    \
+    X(store, tombstone_lost, "compaction loses tombstones")                                        \
+    X(store, replay_first_note, "of a record of many deletions a restart replays the first")       \
+    X(store, index_mark_ahead, "the index's mark covers records that are still being written")     \
+    X(store, quarantine_not_logged, "a restart forgets which copies are bad")                      \
+    /* server/meta */                                                                              \
+    X(meta, last_forgotten, "a restart takes the oldest result of a session for its last number")  \
+    X(meta, results_of_few,                                                                        \
+      "the results of the last four operations are kept, whatever is in flight")                   \
+    X(meta, session_id_reused,                                                                     \
+      "the id of the session that ended last is given again, and its object ids")                  \
+    X(meta, evict_keeps_flock, "the end of a session leaves its flock locks")                      \
+    X(meta, one_holder_kept, "of the sessions that hold an unlinked file open one is remembered")  \
+    X(meta, degraded_clear_all, "a copy made on one node clears what the others lack")             \
+    X(meta, stale_epoch_enters,                                                                    \
+      "an object put under an older group epoch enters as if nobody lacked it")                    \
+    X(meta, returned_counts, "a node that returned counts as holding all that it lacked")          \
+    X(meta, relocate_blind, "inline bytes written meanwhile are relocated over")                   \
+    X(meta, unclaimed_not_asked,                                                                   \
+      "a new leader takes files for closed until their sessions say otherwise")                    \
+    X(meta, sweep_before_claim, "a new leader releases what sessions hold before they could tell") \
+    X(meta, open_passes_unlink, "an open is granted while the unlink of its file is in flight")    \
+    X(meta, holders_not_logged,                                                                    \
+      "who holds an unlinked file is known to the leader, and not logged")                         \
+    X(meta, victim_unordered, "an unlink does not wait for what is in flight on its name")         \
+    X(meta, gone_on_one_word, "a dead object is forgotten when one replica has deleted it")        \
+    X(meta, failed_delete_counts, "a deletion that failed counts as made")                         \
+    X(meta, stray_of_living, "objects that a living session has not committed yet are deleted")    \
+    X(meta, failed_inventory_counts, "a node is up again though its inventory failed")             \
+    X(meta, restart_unnoticed,                                                                     \
+      "a node that restarts before it is missed is not asked what it holds")                       \
+    X(meta, bad_after_copy, "a copy that went bad while it was being made counts as good")         \
+    X(meta, trims_ahead,                                                                           \
+      "the log is trimmed one checkpoint too far: to the one that is being written")               \
+    /* server/node */                                                                              \
+    X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
+    X(node, copy_error_lost, "a copy that could not be written counts as made")                    \
+    X(node, delete_ack_early, "a deletion is acknowledged before it is durable")                   \
+    X(node, list_hides_bad, "an inventory lists copies that were set aside as good")               \
+    X(node, bad_told_once, "what went bad is told once, whether the leader answers or not")        \
+    X(node, members_not_kept, "a change of the metadata members is not kept with the state")       \
+    /* common/table */                                                                             \
+    X(table, failed_layer_dropped, "the rows of a merge that failed are forgotten")                \
+    X(table, frozen_not_below, "a row deleted while it is being merged stays in the base")         \
+    X(table, below_forgotten, "a row put anew and deleted again stays in the base")                \
+    /* client/meta */                                                                              \
+    X(client_meta, acks_unanswered,                                                                \
+      "the first operation that has no answer yet counts as answered")                             \
+    X(client_meta, claims_told_once,                                                               \
+      "open files are told to a new leader once, whether it answers or not")                       \
+    /* client/io */                                                                                \
+    X(client_io, holders_count_gone, "members given up during a put are named as holders")         \
+    X(client_io, frame_ack_counts,                                                                 \
+      "the first frame that a member takes counts as the whole object")                            \
+    X(client_io, prefetch_unverified, "what is read ahead is not verified")                        \
+    X(client_io, object_id_reused,                                                                 \
+      "a put that is tried again takes the next id, and so does the next put")                     \
+    /* client/fs */                                                                                \
+    X(client_fs, commit_out_of_order,                                                              \
+      "writes of one file are committed in the order their objects are durable")                   \
+    X(client_fs, busy_written_in_place, "bytes on their way out are written over in place")        \
+    X(client_fs, fsync_ignores_retry,                                                              \
+      "an fsync succeeds when what it flushed failed and goes again later")                        \
+    X(client_fs, sync_ignores_errors, "a sync of everything succeeds whatever failed")             \
+    X(client_fs, fsync_waits_first, "an fsync waits for the first of the flushes under way")       \
+    X(client_fs, truncate_overtakes, "a truncation does not wait for writes on their way out")     \
+    X(client_fs, lost_unreported, "what a lost session drops is reported by nobody")               \
+    X(client_fs, stat_misses_commit,                                                               \
+      "attributes asked for before a commit are told after it as they were")                       \
+    X(client_fs, read_trusts_cache,                                                                \
+      "cached extents are read without asking whether they still stand")                           \
+    X(client_fs, rename_passes_data, "a rename over another file does not wait for the data")      \
+    X(client_fs, error_told_once, "an error is told to the first file that asks, and to no other") \
+    X(client_fs, failed_flush_settles, "a flush that failed and is to go again is forgotten")      \
+    /* common/rpc */                                                                               \
+    X(rpc, late_reply_matches,                                                                     \
+      "a reply that comes too late answers the call that has its place now")                       \
+    X(rpc, reply_sum_unchecked, "the checksum of a reply is not checked")
 
 enum hf_bug {
     HF_BUG_none,
