@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client/fs/fs_impl.h"
+#include "common/base/bugs.h"
 
 #define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
 
@@ -87,7 +88,7 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
         }
         hf_flush_note(fs, inode);
         hf_fs_budget_trim(fs);
-        if (hf_flush_wait(inode, req, set_clean)) {
+        if (!HF_BUG(truncate_overtakes) && hf_flush_wait(inode, req, set_clean)) {
             return HF_FS_PENDING;
         }
     } else if (inode->kill && (set->mask & HF_SET_MODE)) {

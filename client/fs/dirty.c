@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 #define WINDOW_OFF(off)   ((uint32_t)((off) % HF_WINDOW_BYTES))
 #define WINDOW_INDEX(off) ((off) / HF_WINDOW_BYTES)
@@ -296,7 +297,8 @@ static int window_write(struct hf_dirty *d, struct hf_window *w, struct hf_arena
         uint32_t to = end;
         int err;
 
-        if (r && r->off_bytes <= off && !r->flush) { /* in place */
+        if (r && r->off_bytes <= off &&
+            (!r->flush || HF_BUG(busy_written_in_place))) { /* in place */
             uint32_t r_end = r->off_bytes + r->len_bytes;
 
             to = r_end < end ? r_end : end;

@@ -20,6 +20,7 @@
 
 #include "client/fs/fs_impl.h"
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 
@@ -434,7 +435,7 @@ static bool in_order(const struct hf_flush *flush)
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
         const struct hf_flush_part *prev = TAILQ_PREV(part, hf_part_list, in_inode);
 
-        if (prev && !prev->submitted) {
+        if (prev && !prev->submitted && !HF_BUG(commit_out_of_order)) {
             return false;
         }
     }
@@ -578,7 +579,8 @@ static void settle_ranges(struct hf_flush *flush, bool undo)
             uint64_t index = flush->pieces.v[i].off_bytes / HF_WINDOW_BYTES;
 
             if (index != last) {
-                hf_dirty_settle(&part->inode->dirty, index, flush, undo);
+                hf_dirty_settle(&part->inode->dirty, index, flush,
+                                undo && !HF_BUG(failed_flush_settles));
                 last = index;
             }
         }
@@ -627,7 +629,7 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo)
             inode->not_before_ns = hf_env_mono_ns(fs->env) + HF_FS_RETRY_NS;
             inode->solo = inode->solo || flush->part_count > 1;
             inode->kill = inode->kill || flush->kill;
-            if (inode->waiters && may_pass(err)) {
+            if (inode->waiters && may_pass(err) && !HF_BUG(fsync_ignores_retry)) {
                 report(flush, inode, err, 0);
             }
         } else if (!flush->writer && part->piece_to > part->piece_from) {
@@ -688,7 +690,9 @@ static void wake_waiters(struct hf_inode *inode)
 bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
                    void (*then)(struct hf_fs_req *req))
 {
-    const struct hf_flush_part *last = TAILQ_LAST(&inode->parts, hf_part_list);
+    const struct hf_flush_part *last = HF_BUG(fsync_waits_first)
+                                           ? TAILQ_FIRST(&inode->parts)
+                                           : TAILQ_LAST(&inode->parts, hf_part_list);
 
     if (!last) {
         return false;
@@ -838,7 +842,7 @@ void hf_flush_lost(struct hf_fs *fs)
 
     while ((inode = TAILQ_FIRST(&fs->dirty_inodes)) != NULL) {
         inode->err = -EIO;
-        inode->err_seq++;
+        inode->err_seq += !HF_BUG(lost_unreported);
         fs->stats.flush_errors++;
         fs->stats.lost_bytes += inode->dirty.dirty_bytes;
         hf_log(HF_LOG_ERROR, "fs", "dirty data dropped", "ino=%llu bytes=%llu err=session lost",

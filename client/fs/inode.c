@@ -5,6 +5,7 @@
 
 #include "client/fs/fs_impl.h"
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 #define HASH_SIZE_MIN 1024u
 
@@ -190,7 +191,7 @@ void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
 void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_req *req,
                                struct hf_attr *attr)
 {
-    if (inode->settle_seq > req->begin_seq) {
+    if (inode->settle_seq > req->begin_seq && !HF_BUG(stat_misses_commit)) {
         raise(attr, inode->settled_end, inode->settled_mtime_ns);
     }
     hf_fs_inode_overlay(inode, attr);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "client/fs/fs_impl.h"
+#include "common/base/bugs.h"
 
 static int name_check(const char *name)
 {
@@ -146,7 +147,8 @@ static int rename_source(struct hf_fs_req *req, const struct hf_meta_reply *repl
         return reply->err;
     }
     inode = hf_fs_inode_find(fs, reply->attr.ino);
-    if (!inode || (hf_dirty_empty(&inode->dirty) && TAILQ_EMPTY(&inode->parts))) {
+    if (!inode || HF_BUG(rename_passes_data) ||
+        (hf_dirty_empty(&inode->dirty) && TAILQ_EMPTY(&inode->parts))) {
         return rename_go(req);
     }
     hf_fs_hold(req, hf_fs_inode_ref(inode));

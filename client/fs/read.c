@@ -19,6 +19,7 @@
 
 #include "client/fs/fs_impl.h"
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 
@@ -785,6 +786,10 @@ int hf_fs_read(struct hf_fs_file *file, uint64_t off, uint32_t len, struct hf_fs
         if (plan_make(read)) {
             read_free(read);
             return hf_fs_return(req, -ENOMEM);
+        }
+        if (HF_BUG(read_trusts_cache) && read->fetch_pending > 0) {
+            read->valid = true;
+            return HF_FS_PENDING;
         }
     } else {
         fs->stats.extent_misses++;

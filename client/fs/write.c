@@ -6,6 +6,7 @@
 
 #include "client/fs/fs_impl.h"
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 /* What of the session's budget covers nothing any more goes back. */
 void hf_fs_budget_trim(struct hf_fs *fs)
@@ -211,8 +212,11 @@ static int report(struct hf_fs_file *file)
     struct hf_inode *inode = file->inode;
 
     if (inode->err_seq != file->err_seen) {
+        int err = inode->err;
+
         file->err_seen = inode->err_seq;
-        return inode->err;
+        inode->err = HF_BUG(error_told_once) ? 0 : err;
+        return err;
     }
     return 0;
 }

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/checksum/checksum.h"
 #include "common/log/log.h"
@@ -425,7 +426,9 @@ static int attempt_start(struct io_put *p)
     p->generation++;
     p->oid = (struct hf_oid){
         .session = hf_session_id(p->io->options.session).v,
-        .seq = hf_session_next_object(p->io->options.session),
+        .seq = HF_BUG(object_id_reused) && p->generation > 1
+                   ? p->oid.seq + 1
+                   : hf_session_next_object(p->io->options.session),
         .group = (uint16_t)group,
     };
     p->has_group = true;
@@ -660,7 +663,8 @@ static bool put_complete(struct io_put *p)
     struct hf_io_put *put = p->pub;
 
     for (uint32_t i = 0; i < p->member_count; i++) {
-        if (p->members[i].state == MEMBER_OK) {
+        if (p->members[i].state == MEMBER_OK ||
+            (HF_BUG(holders_count_gone) && p->members[i].state == MEMBER_GONE)) {
             holders |= hf_node_bit(p->members[i].node);
         }
     }
@@ -893,7 +897,7 @@ static void frame_done(struct hf_rpc_call *rpc, int err, const struct hf_rpc_rep
         member_failed(p, m, err, was_answered(p->io, m->node, err));
     } else if (current) {
         m->refused_ns = 0;
-        if (last) {
+        if (last || (HF_BUG(frame_ack_counts) && p->finished)) {
             m->state = MEMBER_OK;
         }
     }

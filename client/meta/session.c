@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "common/wire/method.h"
@@ -380,6 +381,7 @@ static int encode_renew(struct hf_session *s, size_t *ret_len)
         rd.ino_count =
             s->options.events.open_inodes(s->options.events.ctx, s->claims, SESSION_CLAIMS_MAX);
         HF_ASSERT(rd.ino_count <= SESSION_CLAIMS_MAX);
+        s->claim = !HF_BUG(claims_told_once);
     }
     s->asked = rd.want_bytes;
     s->spent_at_ask = s->spent;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "common/wire/method.h"
@@ -389,7 +390,8 @@ uint64_t hf_session_acked(const struct hf_session *session)
 {
     struct session_call *first = TAILQ_FIRST(&session->ops);
 
-    return first ? call_of(first)->stream - 1 : session->last_stream;
+    return first ? call_of(first)->stream - (HF_BUG(acks_unanswered) ? 0 : 1)
+                 : session->last_stream;
 }
 
 uint64_t hf_session_last_stream(const struct hf_session *session)

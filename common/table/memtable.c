@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/bytes.h"
 
 #define CHUNK_BYTES     (64u << 10)
@@ -490,7 +491,7 @@ static int row_change(struct hf_memtable *mt, struct hf_memrow *row,
     row->value_len = (uint32_t)change->value_len;
     row->hash = change->hash;
     row->deleted = change->deleted;
-    row->below |= change->below;
+    row->below = (row->below && !HF_BUG(below_forgotten)) || change->below;
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/table/base.h"
 #include "common/table/memtable.h"
 #include "common/table/snapshot.h"
@@ -177,7 +178,7 @@ static int find(struct hf_table *table, uint64_t key_hash, const void *key, size
     row = table->frozen ? hf_memtable_find(table->frozen, key_hash, key, key_len) : NULL;
     if (row) {
         memory_found(row, ret);
-        ret->below = !row->deleted;
+        ret->below = HF_BUG(frozen_not_below) ? row->below : !row->deleted;
         return 0;
     }
     return base_find(table, key_hash, key, key_len, ret);
@@ -477,6 +478,10 @@ static int freeze(struct hf_table *table)
     struct hf_memtable *fresh = layer_new(table);
     int err = fresh ? 0 : -ENOMEM;
 
+    if (!err && table->frozen && HF_BUG(failed_layer_dropped)) {
+        hf_memtable_free(table->frozen);
+        table->frozen = NULL;
+    }
     if (!err && table->frozen) {
         err = hf_memtable_absorb(table->frozen, table->active);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
@@ -91,6 +92,9 @@ static void add_clear(struct hf_leader *leader, struct hf_lnode *node, const str
 
 void hf_copier_void(struct hf_leader *leader, struct hf_lnode *node, const struct hf_oid *oid)
 {
+    if (HF_BUG(bad_after_copy)) {
+        return;
+    }
     for (struct hf_copy *copy = leader->copier.head; copy; copy = copy->next) {
         if (copy->node == node && hf_oid_equal(&copy->object.oid, oid)) {
             copy->voided = true;

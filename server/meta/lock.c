@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "server/meta/inode.h"
 
 #define LOCKS_HEAD 8u
@@ -422,7 +423,8 @@ static int forget_session_on(struct hf_meta *meta, struct hf_ino ino, struct hf_
     struct hf_lockvec vec = {0};
     int err = 0;
 
-    for (int space = 0; space < SPACE_COUNT && !err; space++) {
+    for (int space = 0; space < (HF_BUG(evict_keeps_flock) ? SPACE_FLOCK : SPACE_COUNT) && !err;
+         space++) {
         uint32_t left = 0;
 
         err = locks_load(meta, ino, (enum space)space, &vec);

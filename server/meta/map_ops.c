@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "common/base/bugs.h"
 #include "server/meta/inode.h"
 #include "server/meta/objects.h"
 
@@ -246,6 +247,10 @@ int hf_meta_op_node_state(struct hf_meta *meta, const struct hf_meta_op *op,
         if (is_member(&group, node.id)) {
             group.epoch.v = epoch;
             err = group_put(meta, (uint16_t)i, &group);
+            if (!err && HF_BUG(returned_counts) && there->state == HF_NODE_RETURNING &&
+                node.state == HF_NODE_UP) {
+                err = hf_objects_forget_members(meta, (uint16_t)i, hf_node_bit(node.id));
+            }
         }
     }
     reply->map_epoch = epoch;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
@@ -126,7 +127,7 @@ void hf_nodes_inventory_done(struct hf_leader *leader, struct hf_lnode *node, in
     uint64_t now_ns = hf_env_mono_ns(leader->env);
 
     node->inventory_ns = now_ns;
-    if (err) {
+    if (err && !HF_BUG(failed_inventory_counts)) {
         node->inventory_wanted = true;
         node->inventory_ns = now_ns + INVENTORY_RETRY_NS;
         return;
@@ -165,7 +166,8 @@ static bool known_store(struct hf_leader *leader, struct hf_lnode *node,
 
 static void take_stats(struct hf_lnode *node, const struct hf_msg_store_stats *stats)
 {
-    if (!node->heard || stats->puts + stats->gets < node->stats.puts + node->stats.gets) {
+    if (!node->heard || (!HF_BUG(restart_unnoticed) &&
+                         stats->puts + stats->gets < node->stats.puts + node->stats.gets)) {
         node->inventory_wanted = true; /* it started anew: a segment may have been damaged */
     }
     node->stats = *stats;

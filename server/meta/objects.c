@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 
 /* The operation's changes, found by id */
@@ -120,6 +121,10 @@ int hf_objects_enter(struct hf_meta *meta, const struct hf_wr_object *object)
     delta->len_bytes = object->len_bytes;
     delta->digest = object->digest;
     delta->lacking = members & ~object->holders;
+    if (HF_BUG(stale_epoch_enters) &&
+        object->epoch.v < meta->map.groups[object->oid.group].epoch.v) {
+        delta->lacking = 0;
+    }
     return 0;
 }
 
@@ -279,7 +284,7 @@ static int degraded_set(struct hf_meta *meta, const struct hf_meta_op *op, bool 
             return err;
         }
         before = row.lacking;
-        row.lacking = lacks ? before | bit : before & ~bit;
+        row.lacking = lacks ? before | bit : HF_BUG(degraded_clear_all) ? 0 : before & ~bit;
         if (row.lacking == before) {
             continue;
         }

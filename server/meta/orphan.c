@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "server/meta/inode.h"
 #include "server/meta/lock.h"
 #include "server/meta/session.h"
@@ -111,7 +112,7 @@ int hf_orphan_drop(struct hf_meta *meta, struct hf_inode *inode, const uint64_t 
     bool held = false;
 
     HF_ASSERT(inode->state == HF_INODE_LIVE && inode->attr.nlink == 0);
-    for (uint32_t i = 0; i < holder_count; i++) {
+    for (uint32_t i = 0; i < holder_count && !(HF_BUG(one_holder_kept) && held); i++) {
         const struct hf_session_id session = {holders[i]};
 
         if (hf_session_stream(meta, session)) {

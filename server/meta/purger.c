@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
@@ -27,7 +28,8 @@ static bool holds(struct hf_leader *leader, struct hf_ino ino, struct hf_session
     const struct hf_lsession *s = hf_sessions_find(leader, session);
 
     /* Its end releases everything; until it has told, it holds everything. */
-    return !s || !s->claimed || hf_opens_has(&leader->opens, session, ino) ||
+    return !s || (!s->claimed && !HF_BUG(sweep_before_claim)) ||
+           hf_opens_has(&leader->opens, session, ino) ||
            hf_recent_has(&leader->recent, ino, session, hf_env_mono_ns(leader->env));
 }
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
@@ -169,7 +170,7 @@ static bool run_special(struct hf_leader *leader, struct hf_lread *read,
     int err;
 
     if (rd->op == HF_RD_OPEN) {
-        if (hf_inflight_guarded(&leader->inflight, rd->ino)) {
+        if (hf_inflight_guarded(&leader->inflight, rd->ino) && !HF_BUG(open_passes_unlink)) {
             list_push(&leader->guarded, read);
             return false;
         }

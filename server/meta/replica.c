@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "common/table/snapshot.h"
@@ -73,6 +74,9 @@ static void checkpoint(struct hf_replica *replica)
     size_t len = hf_meta_mark(replica->meta, mark);
 
     replica->running_index = hf_meta_applied(replica->meta);
+    if (HF_BUG(trims_ahead) && !replica->closing) {
+        replica->log.checkpointed(replica->log.ctx, replica->running_index);
+    }
     hf_table_checkpoint(replica->table, mark, len, checkpoint_done, replica);
 }
 

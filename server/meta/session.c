@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "server/meta/lock.h"
 #include "server/meta/objects.h"
@@ -80,6 +81,9 @@ static int stream_load(struct hf_meta *meta, struct hf_stream_state *state)
             return hf_txn_fail(meta, -EBADMSG);
         }
         stream = hf_get_be64((const uint8_t *)cursor.key + 9);
+        if (HF_BUG(last_forgotten) && state->last) {
+            break;
+        }
         if (!state->last) {
             state->low = stream;
         } else if (stream != state->last + 1) {
@@ -150,7 +154,8 @@ int hf_session_store_result(struct hf_meta *meta, struct hf_stream_state *state,
     hf_key_u64_u64(&key, HF_ROW_RESULT, state->session.v, state->last);
     err = hf_txn_put(meta, &key, value, len);
     while (!err && state->low < state->last &&
-           (state->low <= acked || state->last - state->low >= HF_STREAM_WINDOW)) {
+           (state->low <= acked ||
+            state->last - state->low >= (HF_BUG(results_of_few) ? 4 : HF_STREAM_WINDOW))) {
         hf_key_u64_u64(&key, HF_ROW_RESULT, state->session.v, state->low);
         err = hf_txn_del(meta, &key);
         state->low++;
@@ -372,6 +377,8 @@ int hf_meta_op_session_end(struct hf_meta *meta, const struct hf_meta_op *op,
     if (!err) {
         stream_remove(meta, op->session);
         meta->c.usage.sessions--;
+        meta->c.next_session -=
+            HF_BUG(session_id_reused) && op->session.v + 1 == meta->c.next_session;
     }
     return err;
 }

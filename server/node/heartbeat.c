@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/bugs.h"
 #include "common/log/log.h"
 #include "common/wire/meta_op.h"
 #include "common/wire/method.h"
@@ -101,11 +102,11 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
     if (!err) {
         err = hf_msg_heartbeat_reply_decode(reply->msg, reply->msg_len, &r);
     }
-    if (!err) {
+    if (!err || HF_BUG(bad_told_once)) {
         memmove(node->bad, node->bad + node->bad_told,
                 (node->bad_count - node->bad_told) * sizeof(node->bad[0]));
         node->bad_count -= node->bad_told;
-        if (r.map_epoch != node->map.epoch.v) {
+        if (!err && r.map_epoch != node->map.epoch.v) {
             ask_map(node);
         }
     }

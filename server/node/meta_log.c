@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 struct hf_meta_log {
     struct hf_replica *replica;
@@ -91,7 +92,9 @@ static int apply(void *ctx, const struct hf_raft_entry *entry, struct hf_raft_pr
         .index = entry->index,
         .term = entry->term,
         .time_ns = entry->time_ns,
-        .kind = kinds[entry->type],
+        .kind = HF_BUG(members_not_kept) && entry->type == HF_RAFT_ENTRY_CONFIG
+                    ? HF_MLOG_NOOP
+                    : kinds[entry->type],
         .msg = entry->msg,
         .bulk = entry->bulk,
         .msg_len = entry->msg_len,

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/checksum/checksum.h"
 #include "common/wire/method.h"
 
@@ -295,7 +296,9 @@ static void delete_done(void *ctx, int err)
     struct delete_run *run = ctx;
 
     run->node->inflight--;
-    hf_rpc_reply(run->req, err, NULL, 0, NULL);
+    if (!HF_BUG(delete_ack_early)) {
+        hf_rpc_reply(run->req, err, NULL, 0, NULL);
+    }
     hf_msg_release(run->mem);
     free(run);
 }
@@ -330,6 +333,9 @@ static void delete_request(struct hf_node *node, struct hf_rpc_request *req)
     run->del.done = delete_done;
     run->del.ctx = run;
     node->inflight++;
+    if (HF_BUG(delete_ack_early)) {
+        hf_rpc_reply(req, 0, NULL, 0, NULL);
+    }
     hf_store_delete(node->store, &run->del);
 }
 
@@ -434,7 +440,7 @@ static void list_request(struct hf_node *node, struct hf_rpc_request *req)
             oids[i] = entries[i].oid;
             lens[i] = entries[i].len_bytes;
             digests[i] = entries[i].digest;
-            bad[i] = entries[i].quarantined;
+            bad[i] = entries[i].quarantined && !HF_BUG(list_hides_bad);
         }
         err = hf_msg_list_reply_encode(&r, msg, &len);
     }

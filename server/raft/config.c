@@ -53,7 +53,7 @@ uint32_t hf_raft_quorum(const struct hf_raft *r)
     uint32_t voters = 0;
 
     for (uint32_t i = 0; i < r->peer_count; i++) {
-        voters += r->peers[i].voter || HF_RAFT_BUG(learner_counts);
+        voters += r->peers[i].voter || HF_BUG(learner_counts);
     }
     return voters / 2 + 1;
 }
@@ -79,7 +79,7 @@ void hf_raft_peers_rebuild(struct hf_raft *r)
         while (k < old_count && old[k].id.v != config->members[i].id.v) {
             k++;
         }
-        if (HF_RAFT_BUG(rebuild_by_position) && k < old_count) {
+        if (HF_BUG(rebuild_by_position) && k < old_count) {
             old[k].match = i < old_count ? old[i].match : 0;
         }
         if (k < old_count) {
@@ -92,7 +92,7 @@ void hf_raft_peers_rebuild(struct hf_raft *r)
         }
         p->voter = config->members[i].kind == HF_RAFT_VOTER;
     }
-    for (uint32_t k = 0; k < old_count && !HF_RAFT_BUG(removed_keeps_snapshot); k++) {
+    for (uint32_t k = 0; k < old_count && !HF_BUG(removed_keeps_snapshot); k++) {
         hf_raft_snapshot_end(r, &old[k]);
     }
 }
@@ -113,7 +113,7 @@ bool hf_raft_config_can_drop(const struct hf_raft *r, uint64_t from)
 
 void hf_raft_config_drop(struct hf_raft *r, uint64_t from)
 {
-    if (r->config.index < from || HF_RAFT_BUG(config_no_rollback)) {
+    if (r->config.index < from || HF_BUG(config_no_rollback)) {
         return;
     }
     HF_ASSERT(r->config_prev.valid && r->config_prev.index < from);
@@ -207,14 +207,14 @@ int hf_raft_on_config(struct hf_raft *r, const struct hf_raft_event *ev)
     if (r->role != HF_RAFT_LEADER) {
         return -HF_ENOTLEADER;
     }
-    if (r->config.index > (HF_RAFT_BUG(config_own_disk) ? r->durable : r->commit) &&
-        !HF_RAFT_BUG(config_two_at_once)) {
+    if (r->config.index > (HF_BUG(config_own_disk) ? r->durable : r->commit) &&
+        !HF_BUG(config_two_at_once)) {
         return -EBUSY;
     }
     /* Without this, two leaders in turn could each commit with a majority that misses the other's
      * (the single-server bug of 2015). */
-    if (((HF_RAFT_BUG(change_own_disk) ? r->durable : r->commit) < r->term_start &&
-         !HF_RAFT_BUG(config_before_own_commit)) ||
+    if (((HF_BUG(change_own_disk) ? r->durable : r->commit) < r->term_start &&
+         !HF_BUG(config_before_own_commit)) ||
         r->transfer_to.v != 0 || r->log.last - r->log.base >= r->options.log_entries_max) {
         return -EAGAIN;
     }

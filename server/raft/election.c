@@ -25,7 +25,7 @@ void hf_raft_election_rearm(struct hf_raft *r)
 static void leave_leadership(struct hf_raft *r)
 {
     hf_raft_reads_fail(r);
-    for (uint32_t i = 0; i < r->peer_count && !HF_RAFT_BUG(deposed_keeps_snapshot); i++) {
+    for (uint32_t i = 0; i < r->peer_count && !HF_BUG(deposed_keeps_snapshot); i++) {
         hf_raft_snapshot_end(r, &r->peers[i]);
     }
     r->transfer_to.v = 0;
@@ -45,11 +45,11 @@ static void enter_term(struct hf_raft *r, uint64_t term, struct hf_node_id vote)
 
 void hf_raft_become_follower(struct hf_raft *r, uint64_t term, struct hf_node_id leader)
 {
-    HF_ASSERT(term >= r->term || HF_RAFT_BUG(old_term_append));
+    HF_ASSERT(term >= r->term || HF_BUG(old_term_append));
     if (r->role == HF_RAFT_LEADER) {
         leave_leadership(r);
     }
-    if (HF_RAFT_BUG(step_down_forgets_vote) && term == r->term && r->role == HF_RAFT_CANDIDATE) {
+    if (HF_BUG(step_down_forgets_vote) && term == r->term && r->role == HF_RAFT_CANDIDATE) {
         r->vote.v = 0;
         r->dirty = true;
     }
@@ -71,7 +71,7 @@ static bool leader_lives(const struct hf_raft *r)
 void hf_raft_promise(struct hf_raft *r)
 {
     r->promised_until_ns = r->now_ns + r->options.lease_ns + r->options.lease_ns / 4;
-    if (HF_RAFT_BUG(lease_no_promise)) {
+    if (HF_BUG(lease_no_promise)) {
         r->promised_until_ns = 0;
     }
 }
@@ -82,7 +82,7 @@ void hf_raft_leader_lost(struct hf_raft *r)
 {
     const uint64_t timeout = r->options.election_timeout_ns;
 
-    if (HF_RAFT_BUG(lost_leader_frees)) {
+    if (HF_BUG(lost_leader_frees)) {
         r->promised_until_ns = 0;
     }
     r->heard_ns = r->now_ns > timeout ? r->now_ns - timeout : 0;
@@ -96,7 +96,7 @@ static bool up_to_date(const struct hf_raft *r, const struct hf_raft_msg *m)
 
     return m->u.vote.last_term > last_term ||
            (m->u.vote.last_term == last_term && m->u.vote.last_index >= r->log.last) ||
-           HF_RAFT_BUG(vote_stale_log);
+           HF_BUG(vote_stale_log);
 }
 
 static void answer_vote(struct hf_raft *r, const struct hf_raft_msg *m, bool granted)
@@ -114,7 +114,7 @@ static void answer_vote(struct hf_raft *r, const struct hf_raft_msg *m, bool gra
 int hf_raft_on_vote(struct hf_raft *r, const struct hf_raft_msg *m)
 {
     const bool pre = m->type == HF_RAFT_MSG_PREVOTE;
-    const bool may = !r->abstain || HF_RAFT_BUG(abstain_votes);
+    const bool may = !r->abstain || HF_BUG(abstain_votes);
 
     if (m->term > r->term && (leader_lives(r) || r->now_ns < r->promised_until_ns) &&
         (pre || !m->u.vote.transfer)) {
@@ -128,10 +128,10 @@ int hf_raft_on_vote(struct hf_raft *r, const struct hf_raft_msg *m)
         hf_raft_become_follower(r, m->term, (struct hf_node_id){0});
     }
     if (may && m->term == r->term && r->role != HF_RAFT_LEADER && up_to_date(r, m) &&
-        (r->vote.v == m->from.v || r->vote.v == 0 || HF_RAFT_BUG(vote_twice))) {
+        (r->vote.v == m->from.v || r->vote.v == 0 || HF_BUG(vote_twice))) {
         if (r->vote.v != m->from.v) {
             r->vote = m->from;
-            r->dirty = r->dirty || !HF_RAFT_BUG(vote_in_known_term);
+            r->dirty = r->dirty || !HF_BUG(vote_in_known_term);
         }
         hf_raft_election_rearm(r);
         answer_vote(r, m, true);
@@ -159,10 +159,10 @@ static void become_leader(struct hf_raft *r)
         p->abstaining = false;
         hf_raft_peer_reset(r, p, r->log.last + 1);
         if (p->id.v == r->options.self.v) {
-            p->match = HF_RAFT_BUG(leader_counts_unflushed) ? r->log.last : r->durable;
+            p->match = HF_BUG(leader_counts_unflushed) ? r->log.last : r->durable;
         }
     }
-    if (!HF_RAFT_BUG(no_noop)) {
+    if (!HF_BUG(no_noop)) {
         hf_raft_append_own(r, HF_RAFT_ENTRY_NOOP, NULL);
     }
     r->heartbeat_at_ns = r->now_ns + r->options.heartbeat_ns;
@@ -174,7 +174,7 @@ static void start_votes(struct hf_raft *r, bool pre)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct peer *p = &r->peers[i];
 
-        p->granted = p->granted && !pre && HF_RAFT_BUG(prevotes_count);
+        p->granted = p->granted && !pre && HF_BUG(prevotes_count);
         if (p->voter && p->id.v != r->options.self.v) {
             struct hf_raft_msg *m =
                 hf_raft_send(r, pre ? HF_RAFT_MSG_PREVOTE : HF_RAFT_MSG_VOTE, p->id);
@@ -215,7 +215,7 @@ static void campaign_for_real(struct hf_raft *r)
     r->own_vote_durable = false;
     hf_raft_election_rearm(r);
     start_votes(r, false);
-    if (HF_RAFT_BUG(own_vote_early)) {
+    if (HF_BUG(own_vote_early)) {
         r->own_vote_durable = true;
         grant_own(r);
         if (won(r)) {
@@ -238,7 +238,7 @@ static bool electable(const struct hf_raft *r)
 static bool may_campaign(const struct hf_raft *r)
 {
     return electable(r) && !r->abstain &&
-           (!r->incoming.installing || HF_RAFT_BUG(campaign_during_install)) && !r->rewrite_due &&
+           (!r->incoming.installing || HF_BUG(campaign_during_install)) && !r->rewrite_due &&
            r->persisted_seq == r->persist_seq && !r->dirty && r->term < HF_RAFT_NUMBER_MAX &&
            !hf_raft_write_stalled(r, r->options.election_timeout_ns / 2);
 }
@@ -340,17 +340,17 @@ static bool quorum_heard(const struct hf_raft *r)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct peer *p = &r->peers[i];
 
-        heard += (p->voter || HF_RAFT_BUG(learner_quorum)) &&
+        heard += (p->voter || HF_BUG(learner_quorum)) &&
                  (p->id.v == r->options.self.v ||
                   r->now_ns - p->heard_ns < r->options.election_timeout_ns);
     }
-    return heard >= hf_raft_quorum(r) || HF_RAFT_BUG(no_check_quorum);
+    return heard >= hf_raft_quorum(r) || HF_BUG(no_check_quorum);
 }
 
 static void leader_tick(struct hf_raft *r)
 {
     const bool stalled =
-        hf_raft_write_stalled(r, r->options.election_timeout_ns) && !HF_RAFT_BUG(no_stall_check);
+        hf_raft_write_stalled(r, r->options.election_timeout_ns) && !HF_BUG(no_stall_check);
 
     if (stalled || !quorum_heard(r)) {
         hf_raft_become_follower(r, r->term, (struct hf_node_id){0});

@@ -27,9 +27,9 @@ static void reply_ok(struct hf_raft *r)
 {
     uint64_t match = raft_min(r->verified, r->durable);
 
-    if (HF_RAFT_BUG(ack_whole_log)) {
+    if (HF_BUG(ack_whole_log)) {
         match = r->durable;
-    } else if (HF_RAFT_BUG(ack_before_durable)) {
+    } else if (HF_BUG(ack_before_durable)) {
         match = r->verified;
     }
     reply(r, HF_RAFT_OK)->u.append_result.match_index = match;
@@ -56,7 +56,7 @@ static bool readmitted(struct hf_raft *r, const struct hf_raft_msg *m)
         m->u.append.incarnation == r->options.incarnation) {
         r->rejoin_index = m->u.append.rejoin_index;
     }
-    return r->rejoin_index != 0 || HF_RAFT_BUG(abstain_acks);
+    return r->rejoin_index != 0 || HF_BUG(abstain_acks);
 }
 
 void hf_raft_check_whole(struct hf_raft *r)
@@ -72,7 +72,7 @@ void hf_raft_check_whole(struct hf_raft *r)
 void hf_raft_log_drop(struct hf_raft *r, uint64_t from)
 {
     HF_ASSERT(from > r->commit);
-    if (HF_RAFT_BUG(drop_durable_keeps) && from <= r->durable) {
+    if (HF_BUG(drop_durable_keeps) && from <= r->durable) {
         r->epoch--; /* not raised below */
     }
     hf_raft_config_drop(r, from);
@@ -99,13 +99,13 @@ static int first_new(const struct hf_raft *r, const struct hf_raft_msg *m,
             break;
         }
         if (hf_raft_log_term(&r->log, index) != heads[i].term &&
-            !(HF_RAFT_BUG(no_conflict_check) && index > r->commit)) {
+            !(HF_BUG(no_conflict_check) && index > r->commit)) {
             if (index <= r->commit) {
                 return -EBADMSG;
             }
             break;
         }
-        if (HF_RAFT_BUG(truncate_always) && index > r->commit) {
+        if (HF_BUG(truncate_always) && index > r->commit) {
             break;
         }
     }
@@ -179,8 +179,8 @@ static int take_append(struct hf_raft *r, const struct hf_raft_msg *m,
         }
     }
     r->verified = raft_max(r->verified, checked);
-    hf_raft_commit_to(r, raft_min(m->u.append.commit_index,
-                                  HF_RAFT_BUG(commit_unverified) ? r->log.last : checked));
+    hf_raft_commit_to(
+        r, raft_min(m->u.append.commit_index, HF_BUG(commit_unverified) ? r->log.last : checked));
     hf_raft_check_whole(r);
     if (new_round || r->durable >= checked) {
         reply_ok(r);
@@ -195,7 +195,7 @@ int hf_raft_on_append(struct hf_raft *r, const struct hf_raft_msg *m,
     bool new_round;
     struct hf_raft_msg moved;
 
-    if (m->term < r->term && !HF_RAFT_BUG(old_term_append)) {
+    if (m->term < r->term && !HF_BUG(old_term_append)) {
         struct hf_raft_msg *out = hf_raft_send(r, HF_RAFT_MSG_APPEND_RESULT, m->from);
 
         out->u.append_result.status = HF_RAFT_REJECT; /* what matters is the higher term */
@@ -221,8 +221,7 @@ int hf_raft_on_append(struct hf_raft *r, const struct hf_raft_msg *m,
         reply(r, HF_RAFT_BUSY);
         return 0;
     }
-    if (HF_RAFT_BUG(overlap_misplaced) && m->u.append.count &&
-        m->u.append.prev_index < r->log.base) {
+    if (HF_BUG(overlap_misplaced) && m->u.append.count && m->u.append.prev_index < r->log.base) {
         moved = *m;
         moved.u.append.prev_index = r->log.base;
         moved.u.append.prev_term = r->log.base_term;
@@ -251,7 +250,7 @@ static void write_failed(struct hf_raft *r)
     r->ack_due = false;
     r->rewrite_due = true;
     r->rewrite_at_ns = r->now_ns + r->options.heartbeat_ns;
-    if (HF_RAFT_BUG(append_error_keeps_log)) {
+    if (HF_BUG(append_error_keeps_log)) {
         r->rewrite_due = false;
         r->durable = r->log.last;
     }
@@ -272,7 +271,7 @@ void hf_raft_rewrite(struct hf_raft *r)
     a->u.append.last_index = r->log.last;
     a->u.append.epoch = r->epoch;
     a->u.append.source = HF_RAFT_FROM_LOG;
-    if (HF_RAFT_BUG(rewrite_durable)) {
+    if (HF_BUG(rewrite_durable)) {
         r->durable = r->log.last;
     }
 }
@@ -308,13 +307,13 @@ int hf_raft_on_appended(struct hf_raft *r, const struct hf_raft_event *ev)
     if (epoch > r->epoch || (epoch == r->epoch && last > r->log.last)) {
         return -EINVAL;
     }
-    if (ev->u.appended.err && !HF_RAFT_BUG(append_error_ignored)) {
+    if (ev->u.appended.err && !HF_BUG(append_error_ignored)) {
         if (epoch >= r->fail_epoch) {
             write_failed(r);
         }
         return 0;
     }
-    if (epoch == r->epoch || HF_RAFT_BUG(late_append_result)) {
+    if (epoch == r->epoch || HF_BUG(late_append_result)) {
         durable_to(r, raft_min(last, r->log.last));
     }
     return 0;

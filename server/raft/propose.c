@@ -6,13 +6,13 @@
 static bool window_full(const struct hf_raft *r, uint32_t count, uint64_t bytes)
 {
     const uint64_t entries =
-        r->log.last - (HF_RAFT_BUG(window_of_log) ? raft_max(r->commit, r->durable) : r->commit);
+        r->log.last - (HF_BUG(window_of_log) ? raft_max(r->commit, r->durable) : r->commit);
     const uint64_t held = r->log.last - r->log.base;
 
     if (held + count > r->options.log_entries_max) {
         return true;
     }
-    if (HF_RAFT_BUG(no_backpressure) || entries == 0) {
+    if (HF_BUG(no_backpressure) || entries == 0) {
         return false;
     }
     return entries + count > r->options.window_entries_max ||

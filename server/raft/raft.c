@@ -4,27 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef HF_PLANTED_BUGS
-enum hf_raft_bug hf_raft_bug_active;
-
-/* For programs without an option of their own: which of them find it? */
-static void __attribute__((constructor)) bug_of_environment(void)
-{
-    static const char *const names[] = {
-#define NAME(name, text) #name,
-        HF_RAFT_BUGS(NAME)
-#undef NAME
-    };
-    const char *wanted = getenv("HF_RAFT_BUG");
-
-    for (size_t i = 0; wanted && i < HF_ARRAY_LEN(names); i++) {
-        if (strcmp(names[i], wanted) == 0) {
-            hf_raft_bug_active = (enum hf_raft_bug)(i + 1);
-        }
-    }
-}
-#endif
-
 struct hf_raft_action *hf_raft_act(struct hf_raft *r, enum hf_raft_action_type type)
 {
     struct hf_raft_action *a;
@@ -48,10 +27,10 @@ struct hf_raft_msg *hf_raft_send(struct hf_raft *r, enum hf_raft_msg_type type,
     m->term = r->term;
     if (r->dirty) {
         a->u.send.persist_seq = r->persist_seq + 1;
-    } else if (r->persisted_seq < r->persist_seq && !HF_RAFT_BUG(persist_under_way)) {
+    } else if (r->persisted_seq < r->persist_seq && !HF_BUG(persist_under_way)) {
         a->u.send.persist_seq = r->persist_seq;
     }
-    if (HF_RAFT_BUG(vote_not_persisted)) {
+    if (HF_BUG(vote_not_persisted)) {
         a->u.send.persist_seq = 0;
     }
     return m;
@@ -66,7 +45,7 @@ void hf_raft_commit_to(struct hf_raft *r, uint64_t index)
 void hf_raft_write_begins(struct hf_raft *r)
 {
     if (r->durable == r->log.last ||
-        HF_RAFT_BUG(stall_clock_restarts)) { /* else an older write is what may stall */
+        HF_BUG(stall_clock_restarts)) { /* else an older write is what may stall */
         r->write_since_ns = r->now_ns;
     }
 }
@@ -162,7 +141,7 @@ static int load(struct hf_raft *r, const struct hf_raft_start *s, bool *ret_drop
             return -EBADMSG;
         }
         hf_raft_log_push(&r->log, h->term, h->type, h->bytes);
-        if (h->type == HF_RAFT_ENTRY_CONFIG && !HF_RAFT_BUG(restart_skips_config)) {
+        if (h->type == HF_RAFT_ENTRY_CONFIG && !HF_BUG(restart_skips_config)) {
             hf_raft_config_set(r, i, h->config);
         }
     }
@@ -353,8 +332,8 @@ static int dispatch(struct hf_raft *r, const struct hf_raft_event *ev)
 static void finish(struct hf_raft *r)
 {
     if (r->role == HF_RAFT_LEADER && r->config.index <= r->commit && !hf_raft_self_votes(r) &&
-        !HF_RAFT_BUG(removed_leader_stays) &&
-        !(HF_RAFT_BUG(demoted_leader_stays) &&
+        !HF_BUG(removed_leader_stays) &&
+        !(HF_BUG(demoted_leader_stays) &&
           hf_raft_config_has(&r->config.config, r->options.self, HF_RAFT_LEARNER))) {
         r->broadcast = true; /* the others learn that the change is committed */
         hf_raft_pump(r);

@@ -19,8 +19,8 @@
 #include <errno.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
-#include "server/raft/bugs.h"
 #include "server/raft/raft.h"
 
 #define RAFT_SENDS_PER_STEP 4u  /* append messages to one peer; more follow with its answers */

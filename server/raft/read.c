@@ -16,11 +16,11 @@ void hf_raft_round_begin(struct hf_raft *r)
 /* A majority will elect nobody else for a while: what is committed here is all there is. */
 static bool lease_holds(const struct hf_raft *r)
 {
-    const uint64_t lease_ns = r->options.lease_ns * (HF_RAFT_BUG(lease_too_long) ? 3 : 1);
+    const uint64_t lease_ns = r->options.lease_ns * (HF_BUG(lease_too_long) ? 3 : 1);
     uint32_t count = 0;
 
     if (lease_ns == 0 ||
-        ((r->lease_void || r->transfer_to.v != 0) && !HF_RAFT_BUG(lease_after_transfer))) {
+        ((r->lease_void || r->transfer_to.v != 0) && !HF_BUG(lease_after_transfer))) {
         return false;
     }
     for (uint32_t i = 0; i < r->peer_count; i++) {
@@ -48,7 +48,7 @@ static void ready(struct hf_raft *r, struct read_batch *batch, uint64_t index)
 static void begin_round(struct hf_raft *r)
 {
     if (r->reading.first_id != 0 || r->waiting.first_id == 0 ||
-        (r->commit < r->term_start && !HF_RAFT_BUG(read_before_own_commit))) {
+        (r->commit < r->term_start && !HF_BUG(read_before_own_commit))) {
         return; /* before an entry of its own term is committed a leader does not know what is */
     }
     if (lease_holds(r)) {
@@ -58,7 +58,7 @@ static void begin_round(struct hf_raft *r)
     r->reading = r->waiting;
     r->waiting.first_id = 0;
     r->reading.index = r->commit;
-    if (!HF_RAFT_BUG(read_old_round)) {
+    if (!HF_BUG(read_old_round)) {
         hf_raft_round_begin(r);
     }
     r->reading.round = r->round;
@@ -72,10 +72,10 @@ static bool confirmed(const struct hf_raft *r)
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct peer *p = &r->peers[i];
 
-        count += (p->voter || HF_RAFT_BUG(learner_confirms)) &&
+        count += (p->voter || HF_BUG(learner_confirms)) &&
                  (p->id.v == r->options.self.v || p->acked_round >= r->reading.round);
     }
-    return count >= hf_raft_quorum(r) || HF_RAFT_BUG(read_no_round);
+    return count >= hf_raft_quorum(r) || HF_BUG(read_no_round);
 }
 
 void hf_raft_reads_advance(struct hf_raft *r)

@@ -32,7 +32,7 @@ static void inflight_add(struct peer *p, uint64_t last_index, uint64_t bytes)
 static void inflight_acked(struct peer *p, uint64_t match)
 {
     while (p->inflight_count && p->inflight[p->inflight_first].last_index <= match &&
-           !HF_RAFT_BUG(inflight_leak)) {
+           !HF_BUG(inflight_leak)) {
         p->inflight_bytes -= p->inflight[p->inflight_first].bytes;
         p->inflight_first = (p->inflight_first + 1) % HF_RAFT_INFLIGHT_MAX;
         p->inflight_count--;
@@ -43,10 +43,10 @@ void hf_raft_peer_probe(struct hf_raft *r, struct peer *p, uint64_t next)
 {
     hf_raft_snapshot_end(r, p);
     p->state = PEER_PROBE;
-    p->next = HF_RAFT_BUG(probe_below_match) ? next : raft_max(p->match + 1, next);
+    p->next = HF_BUG(probe_below_match) ? next : raft_max(p->match + 1, next);
     p->probe_sent = false;
     p->stream = ++r->streams;
-    if (!HF_RAFT_BUG(inflight_leak)) {
+    if (!HF_BUG(inflight_leak)) {
         inflight_clear(p);
     }
 }
@@ -93,11 +93,11 @@ static uint64_t quorum_match(const struct hf_raft *r)
         uint64_t m = p->match;
         uint32_t at = count;
 
-        if (!p->voter && !HF_RAFT_BUG(learner_counts) &&
-            !(HF_RAFT_BUG(demoted_leader_counts) && p->id.v == r->options.self.v)) {
+        if (!p->voter && !HF_BUG(learner_counts) &&
+            !(HF_BUG(demoted_leader_counts) && p->id.v == r->options.self.v)) {
             continue;
         }
-        if (HF_RAFT_BUG(leader_counts_unflushed) && p->id.v == r->options.self.v) {
+        if (HF_BUG(leader_counts_unflushed) && p->id.v == r->options.self.v) {
             m = r->log.last;
         }
         for (; at > 0 && match[at - 1] < m; at--) {
@@ -120,7 +120,7 @@ void hf_raft_try_commit(struct hf_raft *r)
     /* Entries of older terms are committed only behind one of this term: counting their replicas
      * proves nothing (Raft, figure 8). */
     if (index > r->commit &&
-        (hf_raft_log_term(&r->log, index) == r->term || HF_RAFT_BUG(commit_old_term))) {
+        (hf_raft_log_term(&r->log, index) == r->term || HF_BUG(commit_old_term))) {
         hf_raft_commit_to(r, index);
     }
 }
@@ -240,7 +240,7 @@ static void rejected(struct hf_raft *r, struct peer *p, const struct hf_raft_msg
         (p->state == PEER_PROBE && prev != p->next - 1)) {
         return; /* late: it speaks of a message before the last change of direction */
     }
-    if (HF_RAFT_BUG(probe_never_backs_up)) {
+    if (HF_BUG(probe_never_backs_up)) {
         p->probe_sent = false;
         return;
     }
@@ -294,7 +294,7 @@ int hf_raft_on_append_result(struct hf_raft *r, const struct hf_raft_msg *m)
     }
     if (r->role != HF_RAFT_LEADER || !p ||
         ((m->term < r->term || m->u.append_result.stream != p->stream) &&
-         !HF_RAFT_BUG(result_of_old_term))) {
+         !HF_BUG(result_of_old_term))) {
         return 0;
     }
     if (m->u.append_result.match_index > r->log.last ||
@@ -337,7 +337,7 @@ int hf_raft_on_unreachable(struct hf_raft *r, struct hf_node_id id)
     if (r->role != HF_RAFT_LEADER || !p || id.v == r->options.self.v) {
         return 0;
     }
-    if (HF_RAFT_BUG(send_error_advances) && p->state == PEER_REPLICATE) {
+    if (HF_BUG(send_error_advances) && p->state == PEER_REPLICATE) {
         hf_raft_peer_matched(r, p, p->next - 1);
     }
     if (p->state == PEER_REPLICATE) {

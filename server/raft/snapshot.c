@@ -187,7 +187,7 @@ int hf_raft_on_snapshot(struct hf_raft *r, const struct hf_raft_msg *m)
         .config = m->u.snapshot.config,
     };
 
-    if (m->term < r->term && !HF_RAFT_BUG(old_term_snapshot)) {
+    if (m->term < r->term && !HF_BUG(old_term_snapshot)) {
         struct hf_raft_msg *out = hf_raft_send(r, HF_RAFT_MSG_SNAPSHOT_RESULT, m->from);
 
         out->u.snapshot_result.incarnation = r->options.incarnation; /* the term is what counts */
@@ -265,12 +265,12 @@ int hf_raft_on_snapshot_installed(struct hf_raft *r, const struct hf_raft_event 
         return 0;
     }
     HF_ASSERT(in.index > r->commit);
-    if (HF_RAFT_BUG(snapshot_keeps_log) && in.index < r->log.last) {
+    if (HF_BUG(snapshot_keeps_log) && in.index < r->log.last) {
         hf_raft_commit_to(r, in.index);
         r->commit_told = in.index;
         return 0;
     }
-    hf_raft_log_reset(&r->log, in.index, HF_RAFT_BUG(snapshot_wrong_term) ? r->term : in.term);
+    hf_raft_log_reset(&r->log, in.index, HF_BUG(snapshot_wrong_term) ? r->term : in.term);
     r->epoch++; /* writes under way belong to a log that is gone */
     r->fail_epoch = r->epoch;
     r->durable = in.index;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 #define PAGE         HF_SEGMENT_PAGE_BYTES
 #define IOV_MAX_CALL 512
@@ -119,7 +120,7 @@ static uint32_t build(struct hf_seglog_batch *b, const struct hf_segment_key *ke
         uint8_t *copied = op->aligned ? NULL : at + op->header_bytes;
         struct hf_record_header h = {
             .seq = op->seq,
-            .synced_seq = b->synced_seq,
+            .synced_seq = HF_BUG(record_vouches_itself) ? op->seq : b->synced_seq,
             .payload_len_bytes = op->payload_len_bytes,
             .meta_len_bytes = op->meta_len_bytes,
             .type = op->type,
@@ -158,7 +159,12 @@ static int write_all(struct hf_seglog_batch *b, struct hf_seglog_segment *target
         off += len;
     }
     HF_ASSERT(err || off == b->end_off);
-    return err ? err : hf_file_sync(target->writer);
+    if (err || (HF_BUG(ack_before_sync) && b->count == 1) ||
+        (HF_BUG(fresh_unsynced) && target == b->fresh)) {
+        return err;
+    }
+    err = hf_file_sync(target->writer);
+    return err && HF_BUG(sync_retried) ? hf_file_sync(target->writer) : err;
 }
 
 void hf_seglog_batch_run(struct hf_job *job)

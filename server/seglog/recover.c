@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/bytes.h"
 
 #define PAGE HF_SEGMENT_PAGE_BYTES
@@ -299,6 +300,9 @@ static int verify_tail(struct recovery *r, const struct hf_seglog_segment *s,
     struct hf_seglog_record record;
     int err = load_record(r, s, e, true, &record);
 
+    if (HF_BUG(torn_record_kept)) {
+        return 0;
+    }
     if (!err && !(e->flags & HF_RECORD_SUMMED) && o->verify && e->type <= HF_SEGLOG_TYPE_MAX) {
         err = o->verify(o->ctx, &record);
     }
@@ -350,7 +354,7 @@ static int rewrite_tail(struct recovery *r, struct hf_seglog_segment *s)
         size_t len = (size_t)(entry_end(e) - e->off_bytes);
         struct iovec iov = {.iov_len = len};
 
-        if (e->seq <= r->synced_seq) {
+        if (e->seq <= r->synced_seq || HF_BUG(tail_not_rewritten)) {
             continue;
         }
         err = need_payload(r, len);

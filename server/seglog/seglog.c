@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/bytes.h"
 #include "server/seglog/seglog_impl.h"
 
@@ -543,7 +544,9 @@ static void trim_next(struct hf_seglog *log)
     }
     if (log->segments[0]->state != HF_SEGMENT_OPEN && !log->segments[0]->dropping &&
         log->segments[0]->state != HF_SEGMENT_ROTTEN &&
-        log->segments[0]->last_seq < log->trim_seq && log->segments[0]->refs == 0) {
+        (HF_BUG(trims_partial) ? log->segments[0]->first_seq : log->segments[0]->last_seq) <
+            log->trim_seq &&
+        log->segments[0]->refs == 0) {
         log->trim_running = true;
         log->trim_drop = (struct hf_seglog_drop){
             .segment = log->segments[0]->number, .done = trim_done, .ctx = log};

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 
@@ -108,7 +109,7 @@ static void drop_checkpointed(struct hf_store *store)
         struct drop_op *op = s->dying == HF_STORE_CHECKPOINTED ? calloc(1, sizeof(*op)) : NULL;
 
         if (op) {
-            HF_ASSERT(s->live_bytes == 0 && s->tombstones == 0);
+            HF_ASSERT((s->live_bytes == 0 && s->tombstones == 0) || HF_BUG(recycles_live));
             s->dying = HF_STORE_DROPPING;
             op->store = store;
             op->drop = (struct hf_seglog_drop){.segment = s->number, .done = dropped, .ctx = op};
@@ -154,7 +155,9 @@ static void checkpoint(struct hf_store *store)
             store->segments[i].dying = HF_STORE_CHECKPOINTED;
         }
     }
-    hf_store_mark_encode(&store->identity.store, store->applied_seq, mark);
+    hf_store_mark_encode(
+        &store->identity.store,
+        HF_BUG(index_mark_ahead) ? hf_seglog_last_seq(store->log) : store->applied_seq, mark);
     hf_table_checkpoint(store->index, mark, sizeof(mark), checkpointed, store);
 }
 

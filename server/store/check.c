@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/checksum/checksum.h"
 #include "common/log/log.h"
@@ -78,7 +79,9 @@ void hf_store_quarantine(struct hf_store *store, const struct hf_oid *oid,
         return; /* said so already */
     }
     hf_store_wake(store);
-    hf_store_note(store, &note);
+    if (!HF_BUG(quarantine_not_logged)) {
+        hf_store_note(store, &note);
+    }
     if (store->options.on_bad_object) {
         store->options.on_bad_object(store->options.ctx, oid, err);
     }

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/checksum/checksum.h"
 #include "common/log/log.h"
@@ -160,9 +161,9 @@ static void finish(struct hf_store_compaction *c)
     struct hf_store_segment *s = hf_store_segment_get(store, c->number);
 
     hf_seglog_segment_unref(store->log, c->segment);
-    if (s && c->incomplete) {
+    if (s && c->incomplete && !HF_BUG(recycles_live)) {
         s->retry_ns = hf_env_mono_ns(store->env) + RETRY_NS;
-    } else if (s && s->live_bytes == 0 && s->tombstones == 0) {
+    } else if (s && ((s->live_bytes == 0 && s->tombstones == 0) || HF_BUG(recycles_live))) {
         s->dying = HF_STORE_DYING;
         store->checkpoint_wanted = true;
         store->stats.compacted_segments++;
@@ -280,7 +281,7 @@ static void copy_appended(void *ctx, int err)
     hf_store_inflight_remove(store, &copy->in);
     store->pending_bytes -= copy->object.len_bytes;
     hf_buf_unref(copy->buf);
-    if (err) {
+    if (err && !HF_BUG(failed_move_counts)) {
         c->incomplete = true;
     } else {
         if (lives_here(c, &copy->object.oid, copy->row.off_bytes, &row)) {
@@ -328,14 +329,16 @@ static void chunk_done(struct hf_job *job)
     c->appends_left = 1; /* ours, until all are started */
     for (uint32_t i = 0; i < c->copy_count; i++) {
         struct copy *copy = &c->copies[i];
-        struct hf_store_row row;
+        struct hf_store_row row = {0};
 
         if (!c->no_verdict && copy->err) {
             hf_store_quarantine(c->store, &copy->in.oid, &copy->row, copy->err);
         }
         if (c->no_verdict || hf_store_inflight_find(c->store, &copy->in.oid)) {
             c->incomplete = true;
-        } else if (!copy->err && lives_here(c, &copy->in.oid, copy->row.off_bytes, &row) &&
+        } else if (!copy->err &&
+                   (lives_here(c, &copy->in.oid, copy->row.off_bytes, &row) ||
+                    HF_BUG(copies_deleted)) &&
                    !(row.flags & HF_STORE_ROW_QUARANTINED)) {
             copy_append(copy);
             continue;
@@ -406,6 +409,7 @@ static bool note_needed(struct hf_store_compaction *c, const struct note_item *i
         row.off_bytes != item->record_off) {
         return false;
     }
+    exists = exists && !HF_BUG(tombstone_lost);
     if (!exists) {
         (void)hf_store_row_del(c->store, &note->oid); /* index_failed says it */
     }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 
 struct delete_wait {
@@ -118,7 +119,9 @@ static void notes_start(struct notes_op *op)
 static bool must_park(struct hf_store *store, const struct hf_store_delete *del)
 {
     for (uint32_t i = 0; i < del->count; i++) {
-        if (hf_store_inflight_find(store, &del->oids[i])) {
+        const struct hf_store_inflight *in = hf_store_inflight_find(store, &del->oids[i]);
+
+        if (in && !(HF_BUG(delete_skips_moving) && in->kind == HF_STORE_IN_COPY)) {
             return true;
         }
     }

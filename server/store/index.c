@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/checksum/checksum.h"
 #include "common/log/log.h"
@@ -66,7 +67,7 @@ void hf_store_segment_forget(struct hf_store *store, uint64_t number)
     struct hf_store_segment *s = hf_store_segment_find(store, number);
 
     if (s) {
-        HF_ASSERT(s->live_bytes == 0 && s->tombstones == 0);
+        HF_ASSERT((s->live_bytes == 0 && s->tombstones == 0) || HF_BUG(recycles_live));
         store->segment_count--;
         memmove(s, s + 1,
                 (size_t)(&store->segments[store->segment_count] - s) * sizeof(*store->segments));

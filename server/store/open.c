@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 
@@ -264,7 +265,7 @@ static int replay_notes(struct hf_store *store, const struct hf_seglog_record *r
                   ? -EBADMSG
                   : hf_store_notes_count(r->meta_len_bytes, &count);
 
-    for (uint32_t i = 0; !err && i < count; i++) {
+    for (uint32_t i = 0; !err && i < (HF_BUG(replay_first_note) && count ? 1 : count); i++) {
         struct hf_store_note note;
 
         err = hf_store_note_decode(r->meta + i * sizeof(struct hf_store_note_disk), &note);

@@ -13,20 +13,18 @@
 #include <unistd.h>
 
 #include "common/base/assert.h"
-#include "server/raft/bugs.h"
+#include "common/base/bugs.h"
 #include "tests/sim/raft/sim.h"
 
 struct range {
     uint64_t first, last;
 };
 
-static const struct {
-    const char *name, *text;
-} bugs[] = {{"none", "the core as it is"},
-#define BUG_ROW(name, text) {#name, text},
-            HF_RAFT_BUGS(BUG_ROW)
-#undef BUG_ROW
-};
+/* Those of the core; the rest of the tree has more. */
+static bool is_ours(const struct hf_bug_row *bug)
+{
+    return strcmp(bug->module, "raft") == 0;
+}
 
 /* Shared with the parent, which learns from it which seed a dead child was in. */
 struct progress {
@@ -34,36 +32,25 @@ struct progress {
     volatile uint64_t snapshots, changes, transfers;
 };
 
-static const char *bug_name(void)
-{
-#ifdef HF_PLANTED_BUGS
-    return bugs[hf_raft_bug_active].name;
-#else
-    return bugs[0].name;
-#endif
-}
-
 static int set_bug(const char *name)
 {
-    for (size_t i = 0; i < HF_ARRAY_LEN(bugs); i++) {
-        if (strcmp(bugs[i].name, name) == 0) {
-#ifdef HF_PLANTED_BUGS
-            hf_raft_bug_active = (enum hf_raft_bug)i;
-            return 0;
-#else
-            fprintf(stderr, "this build has no planted bugs: meson setup -Dplanted_bugs=true\n");
-            return -ENOSYS;
-#endif
-        }
+    int err = hf_bug_select(name);
+
+    if (err == -ENOTSUP) {
+        fprintf(stderr, "this build has no planted bugs: meson setup -Dplanted_bugs=true\n");
+    } else if (err || !(hf_bug_selected() == &hf_bug_rows[0] || is_ours(hf_bug_selected()))) {
+        fprintf(stderr, "no planted bug of the core is called %s; see --list-bugs\n", name);
+        err = -ENOENT;
     }
-    fprintf(stderr, "no planted bug is called %s; see --list-bugs\n", name);
-    return -ENOENT;
+    return err;
 }
 
 static void replay_line(uint64_t seed)
 {
-    if (strcmp(bug_name(), "none") != 0) {
-        printf("replay: hf-raft-sim --bug %s --seed %llu --trace\n", bug_name(),
+    const struct hf_bug_row *bug = hf_bug_selected();
+
+    if (bug != &hf_bug_rows[0]) {
+        printf("replay: hf-raft-sim --bug %s --seed %llu --trace\n", bug->name,
                (unsigned long long)seed);
     } else {
         printf("replay: hf-raft-sim --seed %llu --trace\n", (unsigned long long)seed);
@@ -230,26 +217,42 @@ static int run_range(struct range range, unsigned jobs)
 static int check_bugs(struct range range)
 {
     unsigned found = 0;
+    unsigned all = 0;
 
-    for (size_t i = 1; i < HF_ARRAY_LEN(bugs); i++) {
-        struct progress *p = shared_progress();
+    for (size_t i = 1; i < HF_ARRAY_LEN(hf_bug_rows); i++) {
+        struct progress *p;
         uint64_t seed;
 
-        if (set_bug(bugs[i].name)) {
+        if (!is_ours(&hf_bug_rows[i])) {
+            continue;
+        }
+        if (set_bug(hf_bug_rows[i].name)) {
             return 2;
         }
+        p = shared_progress();
+        all++;
         if (range_fails(range, true, p, &seed)) {
             found++;
-            printf("%-24s found at seed %llu (%llu run)\n", bugs[i].name, (unsigned long long)seed,
-                   (unsigned long long)(seed - range.first + 1));
+            printf("%-24s found at seed %llu (%llu run)\n", hf_bug_rows[i].name,
+                   (unsigned long long)seed, (unsigned long long)(seed - range.first + 1));
         } else {
-            printf("%-24s NOT FOUND in %llu seeds\n", bugs[i].name, (unsigned long long)p->done);
+            printf("%-24s NOT FOUND in %llu seeds\n", hf_bug_rows[i].name,
+                   (unsigned long long)p->done);
         }
         fflush(stdout);
         munmap(p, sizeof(*p));
     }
-    printf("%u of %zu planted bugs found\n", found, HF_ARRAY_LEN(bugs) - 1);
-    return found == HF_ARRAY_LEN(bugs) - 1 ? 0 : 1;
+    printf("%u of %u planted bugs found\n", found, all);
+    return found == all ? 0 : 1;
+}
+
+static void list_bugs(void)
+{
+    for (size_t i = 1; i < HF_ARRAY_LEN(hf_bug_rows); i++) {
+        if (is_ours(&hf_bug_rows[i])) {
+            printf("%-24s %s\n", hf_bug_rows[i].name, hf_bug_rows[i].text);
+        }
+    }
 }
 
 static int parse_range(const char *text, struct range *ret)
@@ -328,9 +331,7 @@ int main(int argc, char **argv)
             }
             break;
         case 'l':
-            for (size_t i = 1; i < HF_ARRAY_LEN(bugs); i++) {
-                printf("%-24s %s\n", bugs[i].name, bugs[i].text);
-            }
+            list_bugs();
             return 0;
         case 'c':
             check = true;
