@@ -64,7 +64,7 @@ enum call_end {
 };
 
 struct call {
-    bool make_short;
+    bool make_short, lost, astray;
     enum call_end end;
 };
 
@@ -81,6 +81,9 @@ static bool concerns(enum hf_sim_fault fault, enum call_kind call, bool can_be_s
         return call == CALL_WRITE || call == CALL_ALLOCATE || call == CALL_CREATE;
     case HF_SIM_FAULT_SHORT:
         return can_be_short;
+    case HF_SIM_FAULT_LOST:
+    case HF_SIM_FAULT_ASTRAY:
+        return call == CALL_WRITE;
     case HF_SIM_FAULT_POWER_CUT:
     case HF_SIM_FAULT_CRASH:
         return true;
@@ -144,6 +147,12 @@ static int enter(struct hf_sim_disk *disk, enum call_kind kind, bool can_be_shor
         return -ENOSPC;
     case HF_SIM_FAULT_SHORT:
         call->make_short = true;
+        break;
+    case HF_SIM_FAULT_LOST:
+        call->lost = true;
+        break;
+    case HF_SIM_FAULT_ASTRAY:
+        call->astray = true;
         break;
     case HF_SIM_FAULT_CRASH:
         call->end = CALL_ENDS_IN_CRASH;
@@ -357,6 +366,15 @@ static ssize_t write_from(struct sim_file *file, const struct iovec *iov, int io
     return (ssize_t)len;
 }
 
+/* Another place for a write to @off, on a block of the file as it is. */
+static uint64_t astray(struct sim_file *file, uint64_t off, size_t len)
+{
+    uint64_t size = hf_sim_data_size(file->inode->data);
+    uint64_t places = size > len ? (size - len) / HF_SIM_PAGE_BYTES + 1 : 1;
+
+    return hf_sim_rng_below(&file->disk->rng, places) * HF_SIM_PAGE_BYTES + off % HF_SIM_PAGE_BYTES;
+}
+
 static ssize_t sim_pwritev(struct hf_file *f, const struct iovec *iov, int iov_count, uint64_t off)
 {
     struct sim_file *file = file_of(f);
@@ -379,6 +397,12 @@ static ssize_t sim_pwritev(struct hf_file *f, const struct iovec *iov, int iov_c
     }
     if (call.make_short) {
         len = shorten(file, len);
+    }
+    if (call.lost) {
+        return leave(file->disk, &call, (ssize_t)len);
+    }
+    if (call.astray) {
+        off = astray(file, off, len);
     }
     return leave(file->disk, &call, write_from(file, iov, iov_count, off, len));
 }

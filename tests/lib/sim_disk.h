@@ -52,6 +52,8 @@ enum hf_sim_fault {
     HF_SIM_FAULT_READ_EIO,  /* preadv, preadv_nowait */
     HF_SIM_FAULT_NOSPC,     /* pwritev, allocate, mkdir, open and lock with creation */
     HF_SIM_FAULT_SHORT,     /* preadv, pwritev of more than one byte (direct: one block) */
+    HF_SIM_FAULT_LOST,      /* pwritev: it succeeds, and writes nothing */
+    HF_SIM_FAULT_ASTRAY,    /* pwritev: it succeeds, and writes elsewhere in the file */
     HF_SIM_FAULT_POWER_CUT, /* any; that call itself may or may not have happened */
     HF_SIM_FAULT_CRASH,     /* any; like POWER_CUT, but what is unsynced stays so */
     HF_SIM_FAULT_COUNT,

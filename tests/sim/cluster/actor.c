@@ -44,6 +44,7 @@ struct actor *actor_new(struct sim_client *c, void (*fn)(struct actor *a, void *
 
 void actor_free(struct actor *a)
 {
+    hf_timer_fini(&a->timer);
     fiber_free(a->fiber);
     free(a->data);
     free(a);

@@ -37,7 +37,7 @@ struct actor {
 
 /** fn runs soon, on the client's loop. */
 struct actor *actor_new(struct sim_client *c, void (*fn)(struct actor *a, void *arg), void *arg);
-/** The client is dead. */
+/** Its client is dead, or the program over. */
 void actor_free(struct actor *a);
 
 /** What a call returned, or will. */

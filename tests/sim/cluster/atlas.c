@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "server/node/node_impl.h"
 #include "tests/sim/cluster/sim.h"
 
 #define FAULTS_MAX 16u
@@ -35,11 +36,15 @@ const char *const sim_fault_names[FAULT_KIND_COUNT] = {
     [FAULT_FLIPS] = "flips",
     [FAULT_SLOW_DISK] = "slow-disk",
     [FAULT_DISK_EIO] = "disk-eio",
+    [FAULT_DISK_LIES] = "disk-lies",
     [FAULT_DISK_FULL] = "disk-full",
     [FAULT_ROT] = "rot",
     [FAULT_DRIFT] = "drift",
     [FAULT_WALL] = "wall",
     [FAULT_CLIENT_KILL] = "client-kill",
+    [FAULT_UNMOUNT] = "unmount",
+    [FAULT_TRANSFER] = "transfer",
+    [FAULT_META_LOST] = "meta-lost",
 };
 
 struct fault {
@@ -68,7 +73,8 @@ static uint64_t below(struct sim *s, uint64_t end)
 
 static bool needs_victim(enum sim_fault kind)
 {
-    return kind == FAULT_DISK_EIO || kind == FAULT_DISK_FULL || kind == FAULT_ROT;
+    return kind == FAULT_DISK_EIO || kind == FAULT_DISK_LIES || kind == FAULT_DISK_FULL ||
+           kind == FAULT_ROT || kind == FAULT_META_LOST;
 }
 
 static struct fault draw(struct sim *s)
@@ -91,12 +97,15 @@ static struct fault draw(struct sim *s)
         f.a = (uint32_t)below(s, s->node_count);
         break;
     case FAULT_DISK_EIO:
+    case FAULT_DISK_LIES:
     case FAULT_DISK_FULL:
     case FAULT_ROT:
+    case FAULT_META_LOST:
         f.a = s->plan->victim;
         break;
     case FAULT_SUSPEND:
     case FAULT_CLIENT_KILL:
+    case FAULT_UNMOUNT:
         f.a = s->node_count + (uint32_t)below(s, s->client_count);
         break;
     case FAULT_POWER_ALL:
@@ -110,6 +119,7 @@ static struct fault draw(struct sim *s)
     case FAULT_FLIPS:
     case FAULT_DRIFT:
     case FAULT_WALL:
+    case FAULT_TRANSFER:
     case FAULT_KIND_COUNT:
         break;
     }
@@ -132,10 +142,14 @@ static struct fault draw(struct sim *s)
     case FAULT_SUSPEND:
     case FAULT_RESET:
     case FAULT_DISK_EIO:
+    case FAULT_DISK_LIES:
     case FAULT_ROT:
     case FAULT_DRIFT:
     case FAULT_WALL:
     case FAULT_CLIENT_KILL:
+    case FAULT_UNMOUNT:
+    case FAULT_TRANSFER:
+    case FAULT_META_LOST:
     case FAULT_KIND_COUNT:
         break;
     }
@@ -241,15 +255,31 @@ static void rot(struct sim *s, const struct fault *f)
     sim_trace(s, "rot in %s at %" PRIu64, path, off);
 }
 
+static void fail_a_call(struct sim *s, const struct fault *f, enum hf_sim_fault kind)
+{
+    struct hf_sim_disk *disk = hf_sim_disk(machine(s, f->a));
+
+    hf_sim_disk_fail_path(disk, hf_sim_disk_calls(disk) + f->chance % 30, kind,
+                          f->chance & 1 ? "/data/store" : "/data/meta");
+}
+
 static void disk_error(struct sim *s, const struct fault *f)
 {
     static const enum hf_sim_fault kinds[] = {HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO,
                                               HF_SIM_FAULT_READ_EIO, HF_SIM_FAULT_SHORT};
-    struct hf_sim_disk *disk = hf_sim_disk(machine(s, f->a));
-    uint64_t n = hf_sim_disk_calls(disk) + f->chance % 30;
 
-    hf_sim_disk_fail_path(disk, n, kinds[(f->chance >> 16) % HF_ARRAY_LEN(kinds)],
-                          f->chance & 1 ? "/data/store" : "/data/meta");
+    fail_a_call(s, f, kinds[(f->chance >> 16) % HF_ARRAY_LEN(kinds)]);
+}
+
+static void hand_over(struct sim *s)
+{
+    struct sim_node *leader = sim_leader(s);
+    const char *error;
+
+    if (leader) {
+        (void)hf_raft_driver_transfer(hf_meta_log_driver(leader->node->log), (struct hf_node_id){0},
+                                      &error);
+    }
 }
 
 static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
@@ -303,6 +333,19 @@ static void begin(struct sim *s, struct fault *f)
         break;
     case FAULT_DISK_EIO:
         disk_error(s, f);
+        break;
+    case FAULT_DISK_LIES:
+        fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY);
+        break;
+    case FAULT_META_LOST:
+        s->nodes[f->a].start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
+        sim_node_lose_meta(&s->nodes[f->a]);
+        break;
+    case FAULT_UNMOUNT:
+        s->clients[f->a - s->node_count].leaving = true;
+        break;
+    case FAULT_TRANSFER:
+        hand_over(s);
         break;
     case FAULT_DISK_FULL:
         hf_sim_disk_set_capacity(hf_sim_disk(env), 1u << 20);

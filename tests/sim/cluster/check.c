@@ -24,7 +24,7 @@
 #include "common/base/err.h"
 #include "server/node/node_impl.h"
 #include "server/raft/driver_impl.h"
-#include "tests/sim/cluster/sim.h"
+#include "tests/sim/cluster/actor.h"
 
 #define COLLECT_NS (90 * SIM_S)
 
@@ -140,6 +140,16 @@ static const char *node_converged(struct sim *s, struct sim_node *n, const struc
     return mine.applied_index == theirs.applied_index ? NULL : "a replica lags";
 }
 
+static const char *client_converged(const struct sim_client *c)
+{
+    for (const struct actor *a = c->actors; a; a = a->next) {
+        if (!fiber_is_over(a->fiber)) {
+            return "a program has not ended";
+        }
+    }
+    return c->state == CLIENT_SERVING ? NULL : "a client is not mounted";
+}
+
 /* What a replica or a store cannot go on with, an operator mends by starting the node again. */
 static void mend(struct sim *s)
 {
@@ -180,7 +190,7 @@ const char *sim_check_converged(struct sim *s)
         missing = node_converged(s, &s->nodes[i], leader);
     }
     for (uint32_t i = 0; i < s->client_count && !missing; i++) {
-        missing = s->clients[i].state == CLIENT_SERVING ? NULL : "a client is not mounted";
+        missing = client_converged(&s->clients[i]);
     }
     hf_meta_usage(hf_replica_meta(leader->node->replica), &usage);
     return missing          ? missing

@@ -101,11 +101,16 @@ uint64_t contents_size(const struct contents *c)
 
 void contents_pattern(uint64_t tag, uint64_t off, uint8_t *ret, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        uint64_t word = ((off + i) / 8 + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ tag;
+    uint64_t word = 0;
 
-        word *= UINT64_C(0xbf58476d1ce4e5b9);
-        ret[i] = (uint8_t)(word >> (8 + ((off + i) % 7) * 8));
+    for (size_t i = 0; i < len; i++) {
+        uint64_t at = off + i;
+
+        if (i == 0 || at % 8 == 0) {
+            word =
+                ((at / 8 + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ tag) * UINT64_C(0xbf58476d1ce4e5b9);
+        }
+        ret[i] = (uint8_t)(word >> (at % 8 * 8));
     }
 }
 

@@ -33,6 +33,11 @@ void sim_load_client(struct sim_client *c)
     (void)actor_new(c, shared_names_program, NULL);
 }
 
+bool load_goes_on(const struct actor *a)
+{
+    return !a->s->work_over && !a->s->failed && !a->client->leaving;
+}
+
 bool load_is_lost(struct actor *a, int err)
 {
     return err && (a->client->state != CLIENT_SERVING || err == -HF_EFENCED || err == -ETIMEDOUT ||

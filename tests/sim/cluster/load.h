@@ -21,6 +21,8 @@ struct sim_load {
     struct shared *shared;
 };
 
+/** False: the program is to end. */
+bool load_goes_on(const struct actor *a);
 /** The session is lost: the program ends, and with it what it was about to do. */
 bool load_is_lost(struct actor *a, int err);
 /** A name below @dir, made if it is missing; its inode, or an error of a lost session. */

@@ -35,12 +35,13 @@ struct record { /* of the log file; little-endian is the only order here */
     uint64_t check;
 };
 
-enum attempt { ATTEMPT_NONE, ATTEMPT_OPEN, ATTEMPT_ACKED };
+struct attempt {
+    uint64_t begun_ns, acked_ns; /* acked 0: not, or not yet */
+};
 
 struct shared {
-    enum attempt attempts[RECORDS_MAX];
-    uint64_t acked[RECORDS_MAX]; /* numbers in the order of acknowledgement */
-    uint32_t attempt_count, acked_count;
+    struct attempt attempts[RECORDS_MAX]; /* by number */
+    uint32_t attempt_count;
     struct hf_session_id holder; /* of the lock; 0: nobody is known to have it */
     struct lin_history history;
     struct lin_op *unknown[SIM_CLIENTS_MAX]; /* under way in the life before */
@@ -64,18 +65,22 @@ static uint64_t check_of(uint64_t number, uint64_t client)
 
 /* The log */
 
-/* All acknowledged records in their order, others at most once and only such as were tried. */
-static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len)
+/*
+ * All acknowledged records, others at most once and only such as were tried. No record stands
+ * behind one that was begun after it had been acknowledged.
+ */
+static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len, uint64_t read_ns)
 {
     struct shared *sh = s->load->shared;
     bool seen[RECORDS_MAX] = {false};
-    uint32_t acked = 0;
+    uint64_t begun_ns = 0; /* the latest of those before */
 
     if (len % sizeof(struct record)) {
         sim_fail(s, "I1", "the log has %" PRIu64 " bytes: a record is torn", len);
         return;
     }
     for (uint64_t at = 0; at < len; at += sizeof(struct record)) {
+        const struct attempt *attempt;
         struct record r;
 
         memcpy(&r, bytes + at, sizeof(r));
@@ -88,19 +93,19 @@ static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len)
             return;
         }
         seen[r.number] = true;
-        if (sh->attempts[r.number] == ATTEMPT_ACKED) {
-            if (acked == sh->acked_count || sh->acked[acked] != r.number) {
-                sim_fail(s, "I1", "the log's record %" PRIu64 " at %" PRIu64 " is out of order",
-                         r.number, at);
-                return;
-            }
-            acked++;
+        attempt = &sh->attempts[r.number];
+        if (attempt->acked_ns && attempt->acked_ns < begun_ns) {
+            sim_fail(s, "I2", "record %" PRIu64 " at %" PRIu64 " stands behind one that came later",
+                     r.number, at);
+            return;
         }
+        begun_ns = attempt->begun_ns > begun_ns ? attempt->begun_ns : begun_ns;
     }
-    if (acked < sh->acked_count) {
-        sim_fail(s, "I1",
-                 "record %" PRIu64 " was acknowledged and is not in the log (%u of %u are)",
-                 sh->acked[acked], acked, sh->acked_count);
+    for (uint32_t i = 0; i < sh->attempt_count; i++) {
+        if (sh->attempts[i].acked_ns && sh->attempts[i].acked_ns < read_ns && !seen[i]) {
+            sim_fail(s, "I1", "record %u was acknowledged and is not in the log", i);
+            return;
+        }
     }
 }
 
@@ -127,27 +132,26 @@ static int append_locked(struct actor *a, struct hf_fs_file *file)
     struct shared *sh = s->load->shared;
     struct record r = {.client = a->client->number};
     uint8_t *bytes;
-    uint64_t len;
+    uint64_t len, read_ns = sim_now(s);
     int err = load_read_all(a, file, &bytes, &len);
 
     if (err) {
         return err;
     }
-    check_log(s, bytes, len);
+    check_log(s, bytes, len, read_ns);
     free(bytes);
     if (s->failed || sh->attempt_count == RECORDS_MAX) {
         return -ECANCELED;
     }
     r.number = sh->attempt_count++;
     r.check = check_of(r.number, r.client);
-    sh->attempts[r.number] = ATTEMPT_OPEN;
+    sh->attempts[r.number].begun_ns = sim_now(s);
     err = DO(a, hf_fs_write(file, len, &r, sizeof(r), NULL, 0, &a->req));
     if (!err) {
         err = DO(a, hf_fs_fsync(file, &a->req));
     }
     if (!err) {
-        sh->attempts[r.number] = ATTEMPT_ACKED;
-        sh->acked[sh->acked_count++] = r.number;
+        sh->attempts[r.number].acked_ns = sim_now(s);
         s->counts.appends++;
         s->counts.fsyncs++;
     }
@@ -167,7 +171,7 @@ void shared_append_program(struct actor *a, void *arg)
         return;
     }
     file = a->file;
-    while (!s->work_over) {
+    while (load_goes_on(a)) {
         struct hf_session_id me = hf_session_id(a->client->session);
         int err;
 
@@ -316,7 +320,7 @@ void shared_names_program(struct actor *a, void *arg)
     if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top)) {
         return;
     }
-    while (!s->work_over && sh->history.counts[me] < 500) {
+    while (load_goes_on(a) && sh->history.counts[me] < 500) {
         struct lin_op *op = lin_add(&sh->history, me);
         uint64_t draw = hf_sim_rng_below(&s->rng, 100);
 
@@ -357,7 +361,7 @@ void shared_final_program(struct actor *a, void *arg)
         sim_fail(a->s, "I1", "the log cannot be read at the end: %s", hf_err_name(err));
         return;
     }
-    check_log(a->s, bytes, len);
+    check_log(a->s, bytes, len, sim_now(a->s));
     free(bytes);
     for (uint32_t reg = 0; reg < NAMES; reg++) {
         struct lin_op *op = lin_add(&sh->history, lin_process(a));

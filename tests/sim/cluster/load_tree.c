@@ -980,7 +980,7 @@ void tree_program(struct actor *a, void *arg)
     if (!find_again(a, t)) {
         return;
     }
-    while (!a->s->work_over && !a->s->failed) {
+    while (load_goes_on(a)) {
         bool go_on = below(a, 100) < 45 ? change_names(a, t) : change_contents(a, t);
 
         if (!go_on) {
@@ -1064,7 +1064,7 @@ void tree_look_program(struct actor *a, void *arg)
     struct sim *s = a->s;
 
     (void)arg;
-    while (!s->work_over && !s->failed) {
+    while (load_goes_on(a)) {
         struct tree *t = s->load->trees[below(a, s->client_count)];
         int node = pick(a, &t->shape, false, true, false);
 

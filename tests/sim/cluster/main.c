@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 #include "tests/sim/cluster/sim.h"
 
 #define JOBS_MAX     16u
@@ -36,6 +37,7 @@ struct result { /* shared with the process that runs the seed */
 struct totals {
     uint64_t run, failed, faults_fewest, virtual_fewest;
     struct sim_counts counts;
+    time_t took;
 };
 
 struct job {
@@ -64,6 +66,25 @@ static void run_here(const struct sim_options *options, struct result *r)
     r->outcome = s.failed ? OUTCOME_FAILED : OUTCOME_OK;
 }
 
+/* One heap, of large pages: the first touch of memory took a third of a run's time. */
+static void use_large_pages(void)
+{
+    const size_t heap_bytes = 512u << 20;
+    void *first;
+
+    (void)mallopt(M_MMAP_THRESHOLD, 256 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, INT32_MAX);
+    (void)mallopt(M_TOP_PAD, (int)heap_bytes);
+    first = malloc(heap_bytes / 4); /* more than is free: the heap grows by it and the pad */
+    if (first) {
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+        (void)madvise((void *)(((uintptr_t)first + page - 1) & ~(page - 1)), heap_bytes,
+                      MADV_HUGEPAGE);
+    }
+    free(first);
+}
+
 static pid_t start(const struct sim_options *options, struct result *r)
 {
     const struct rlimit cpu = {SEED_CPU_S, SEED_CPU_S};
@@ -75,8 +96,7 @@ static pid_t start(const struct sim_options *options, struct result *r)
     HF_ASSERT(pid >= 0);
     if (pid == 0) {
         (void)setrlimit(RLIMIT_CPU, &cpu);
-        (void)mallopt(M_MMAP_THRESHOLD, 256 << 20); /* memory that was touched is used again */
-        (void)mallopt(M_TRIM_THRESHOLD, INT32_MAX);
+        use_large_pages();
         if (!options->trace) { /* what it asserts is said by the replay */
             (void)!freopen("/dev/null", "w", stderr);
         }
@@ -139,6 +159,9 @@ static void shrink(struct sim_options *options, struct result *r)
 static void say_replay(const struct sim_options *o)
 {
     printf("replay: hf-sim --seed %" PRIu64, o->seed);
+    if (hf_bug_selected() != &hf_bug_rows[0]) {
+        printf(" --bug %s", hf_bug_selected()->name);
+    }
     if (o->fault_max != UINT32_MAX) {
         printf(" --faults %u", o->fault_max);
     }
@@ -186,7 +209,7 @@ static void add(struct totals *t, const struct result *r)
     least(&t->virtual_fewest, r->counts.virtual_ns);
 }
 
-static void say_totals(uint64_t first, uint64_t last, const struct totals *t, time_t took)
+static void say_totals(uint64_t first, uint64_t last, const struct totals *t)
 {
     const struct sim_counts *c = &t->counts;
 
@@ -195,7 +218,7 @@ static void say_totals(uint64_t first, uint64_t last, const struct totals *t, ti
            " faults (at least %" PRIu64 " each), %" PRIu64 " operations, %" PRIu64
            " fsyncs, %" PRIu64 " appends, %" PRIu64 " on shared names, %" PRIu64
            " MiB read and compared, %" PRIu64 " clients ended, %" PRIu64 " sessions lost\n",
-           first, last, t->run, t->failed, (long long)took, c->virtual_ns / SIM_S,
+           first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
            t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops, c->fsyncs,
            c->appends, c->registers, c->bytes_checked >> 20, c->crashes, c->evictions);
     printf("faults:");
@@ -218,8 +241,12 @@ static void say_progress(uint64_t done, uint64_t all, const struct totals *t, ti
     }
 }
 
-static int run_range(uint64_t first, uint64_t last, struct sim_options options, unsigned jobs,
-                     bool shrink_them)
+/* Seeds @first .. @last, until @stop_at of them failed; failed() is told of each. */
+static struct totals sweep(uint64_t first, uint64_t last, struct sim_options options, unsigned jobs,
+                           uint64_t stop_at, bool show,
+                           void (*failed)(void *ctx, const struct sim_options *options,
+                                          const struct result *r),
+                           void *ctx)
 {
     struct job slots[JOBS_MAX] = {{0}};
     struct totals totals = {0};
@@ -229,12 +256,12 @@ static int run_range(uint64_t first, uint64_t last, struct sim_options options, 
     for (unsigned i = 0; i < jobs; i++) {
         slots[i].result = result_new();
     }
-    while (running > 0 || (next <= last && totals.failed < FAILURES_MAX)) {
+    while (running > 0 || (next <= last && totals.failed < stop_at)) {
         struct job *job = NULL;
         int status = 0;
         pid_t pid;
 
-        for (unsigned i = 0; i < jobs && next <= last && totals.failed < FAILURES_MAX; i++) {
+        for (unsigned i = 0; i < jobs && next <= last && totals.failed < stop_at; i++) {
             if (slots[i].pid == 0) {
                 options.seed = slots[i].seed = next++;
                 slots[i].pid = start(&options, slots[i].result);
@@ -253,17 +280,115 @@ static int run_range(uint64_t first, uint64_t last, struct sim_options options, 
         finish(job->result, status);
         add(&totals, job->result);
         if (job->result->outcome == OUTCOME_FAILED) {
-            struct result *r = result_new();
-
-            *r = *job->result;
             options.seed = job->seed;
-            say_failed(options, r, shrink_them);
-            (void)munmap(r, sizeof(*r));
+            failed(ctx, &options, job->result);
         }
-        say_progress(totals.run, last - first + 1, &totals, begun);
+        if (show) {
+            say_progress(totals.run, last - first + 1, &totals, begun);
+        }
     }
-    say_totals(first, last, &totals, time(NULL) - begun);
+    for (unsigned i = 0; i < jobs; i++) {
+        (void)munmap(slots[i].result, sizeof(*slots[i].result));
+    }
+    totals.took = time(NULL) - begun;
+    return totals;
+}
+
+static void seed_failed(void *ctx, const struct sim_options *options, const struct result *r)
+{
+    struct result copy = *r;
+    struct result *shared = result_new();
+
+    *shared = copy;
+    say_failed(*options, shared, *(bool *)ctx);
+    (void)munmap(shared, sizeof(*shared));
+}
+
+static int run_range(uint64_t first, uint64_t last, const struct sim_options *options,
+                     unsigned jobs, bool shrink_them)
+{
+    struct totals totals =
+        sweep(first, last, *options, jobs, FAILURES_MAX, true, seed_failed, &shrink_them);
+
+    say_totals(first, last, &totals);
     return totals.failed ? 1 : 0;
+}
+
+/* Planted bugs */
+
+struct finding {
+    uint64_t seed;
+    char why[200];
+};
+
+static void bug_found(void *ctx, const struct sim_options *options, const struct result *r)
+{
+    struct finding *f = ctx;
+
+    if (f->seed == 0 || options->seed < f->seed) {
+        f->seed = options->seed;
+        (void)snprintf(f->why, sizeof(f->why), "%.150s", r->why);
+    }
+}
+
+static int select_bug(const char *name)
+{
+    int err = hf_bug_select(name);
+
+    if (err == -ENOTSUP) {
+        fprintf(stderr, "this build has no planted bugs: meson setup -Dplanted_bugs=true\n");
+    } else if (err) {
+        fprintf(stderr, "no planted bug is called %s; see --list-bugs\n", name);
+    }
+    return err;
+}
+
+/* The core's are hf-raft-sim's, unless they are asked for by name. */
+static bool is_ours(const struct hf_bug_row *bug)
+{
+    return bug->module[0] && strcmp(bug->module, "raft") != 0;
+}
+
+static int check_bugs(uint64_t first, uint64_t last, const struct sim_options *options,
+                      unsigned jobs)
+{
+    unsigned found = 0, all = 0;
+
+    for (size_t i = 0; i < HF_BUG_end; i++) {
+        const struct hf_bug_row *bug = &hf_bug_rows[i];
+        struct finding f = {0};
+        struct totals totals;
+
+        if (!is_ours(bug)) {
+            continue;
+        }
+        if (select_bug(bug->name)) {
+            return 2;
+        }
+        all++;
+        totals = sweep(first, last, *options, jobs, 1, false, bug_found, &f);
+        if (totals.failed) {
+            found++;
+            printf("%-12s %-24s found at seed %" PRIu64 " (%" PRIu64 " run): %s\n", bug->module,
+                   bug->name, f.seed, f.seed - first + 1, f.why);
+        } else {
+            printf("%-12s %-24s NOT FOUND in %" PRIu64 " seeds\n", bug->module, bug->name,
+                   totals.run);
+        }
+        (void)fflush(stdout);
+    }
+    printf("%u of %u planted bugs found\n", found, all);
+    return found == all ? 0 : 1;
+}
+
+static void list_bugs(void)
+{
+    for (size_t i = 0; i < HF_BUG_end; i++) {
+        if (is_ours(&hf_bug_rows[i])) {
+            printf("%-12s %-24s %s\n", hf_bug_rows[i].module, hf_bug_rows[i].name,
+                   hf_bug_rows[i].text);
+        }
+    }
 }
 
 /* Twice, in processes of their own: the same seed is the same run. */
@@ -328,6 +453,7 @@ static const char usage_text[] =
     "usage: hf-sim --seed N [--trace] [--faults N] [--until SECONDS]\n"
     "       hf-sim --seeds A..B [--jobs N] [--no-shrink]\n"
     "       hf-sim --replays A..B\n"
+    "       hf-sim --list-bugs | --check-bugs A..B [--jobs N]\n"
     "\n"
     "Runs whole clusters in one thread, one for each seed: real nodes and clients on simulated\n"
     "machines, with faults that they should survive, and checks what users see.\n"
@@ -337,6 +463,9 @@ static const char usage_text[] =
     "the\n"
     "                   line that repeats it\n"
     "  --replays A..B   runs each seed twice and compares the traces\n"
+    "  --check-bugs A..B  is each planted bug found by one of these seeds?\n"
+    "  --list-bugs      their names\n"
+    "  --bug NAME       with that mistake planted (a build with -Dplanted_bugs=true)\n"
     "  --faults N       only the first N of the faults drawn\n"
     "  --until SECONDS  faults and work end then, not after 45 s\n"
     "  --check-every N  events between looks at every module's invariants (default 2000)\n"
@@ -353,17 +482,13 @@ static int misused(const char *option, const char *value)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"seeds", required_argument, NULL, 'r'},
-        {"replays", required_argument, NULL, 'p'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"faults", required_argument, NULL, 'f'},
-        {"until", required_argument, NULL, 'u'},
-        {"check-every", required_argument, NULL, 'e'},
-        {"trace", no_argument, NULL, 't'},
-        {"no-shrink", no_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'r'},
+        {"replays", required_argument, NULL, 'p'}, {"check-bugs", required_argument, NULL, 'c'},
+        {"list-bugs", no_argument, NULL, 'l'},     {"bug", required_argument, NULL, 'b'},
+        {"jobs", required_argument, NULL, 'j'},    {"faults", required_argument, NULL, 'f'},
+        {"until", required_argument, NULL, 'u'},   {"check-every", required_argument, NULL, 'e'},
+        {"trace", no_argument, NULL, 't'},         {"no-shrink", no_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     struct sim_options o = {.fault_max = UINT32_MAX};
     uint64_t first = 0, last = 0, number, jobs = 1;
@@ -380,6 +505,7 @@ int main(int argc, char **argv)
             break;
         case 'r':
         case 'p':
+        case 'c':
             if (parse_range(optarg, &first, &last)) {
                 return misused(options[index].name, optarg);
             }
@@ -411,6 +537,14 @@ int main(int argc, char **argv)
         case 't':
             o.trace = true;
             break;
+        case 'b':
+            if (select_bug(optarg)) {
+                return 2;
+            }
+            break;
+        case 'l':
+            mode = c;
+            break;
         case 'n':
             shrink_them = false;
             break;
@@ -426,7 +560,17 @@ int main(int argc, char **argv)
         (void)fputs(usage_text, stderr);
         return 2;
     }
-    return mode == 's'   ? run_one(&o)
-           : mode == 'p' ? check_replays(first, last, o)
-                         : run_range(first, last, o, (unsigned)jobs, shrink_them);
+    switch (mode) {
+    case 's':
+        return run_one(&o);
+    case 'p':
+        return check_replays(first, last, o);
+    case 'c':
+        return check_bugs(first, last, &o, (unsigned)jobs);
+    case 'l':
+        list_bugs();
+        return 0;
+    default:
+        return run_range(first, last, &o, (unsigned)jobs, shrink_them);
+    }
 }

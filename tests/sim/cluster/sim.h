@@ -45,7 +45,15 @@ struct sim_node {
     uint32_t lives, failed_starts;
 };
 
-enum sim_client_state { CLIENT_DOWN, CLIENT_MOUNTING, CLIENT_SERVING, CLIENT_LOST };
+enum sim_client_state {
+    CLIENT_DOWN,
+    CLIENT_MOUNTING,
+    CLIENT_SERVING,
+    CLIENT_FLUSHING, /* unmounted: what is dirty goes */
+    CLIENT_CLOSING,
+    CLIENT_CLOSED,
+    CLIENT_LOST,
+};
 
 struct sim_client {
     struct sim *s;
@@ -56,6 +64,8 @@ struct sim_client {
     struct hf_io *io;
     struct hf_fs *fs;
     enum sim_client_state state;
+    bool leaving, flush_again; /* its programs are to end, then it unmounts */
+    struct hf_fs_req sync;
     struct actor *actors;
     uint64_t start_at_ns;
     uint32_t lives;
@@ -78,12 +88,16 @@ enum sim_fault {
     FAULT_SLOW_NET,
     FAULT_FLIPS, /* bits change on the way */
     FAULT_SLOW_DISK,
-    FAULT_DISK_EIO, /* a call on the victim's disk fails */
+    FAULT_DISK_EIO,  /* a call on the victim's disk fails */
+    FAULT_DISK_LIES, /* a write of the victim's is lost, or goes astray */
     FAULT_DISK_FULL,
     FAULT_ROT, /* bytes of the victim's store change */
     FAULT_DRIFT,
     FAULT_WALL, /* the time of day jumps */
     FAULT_CLIENT_KILL,
+    FAULT_UNMOUNT,   /* a client, in order */
+    FAULT_TRANSFER,  /* the lead is handed over */
+    FAULT_META_LOST, /* the victim's metadata are gone */
     FAULT_KIND_COUNT,
 };
 extern const char *const sim_fault_names[FAULT_KIND_COUNT];
@@ -143,6 +157,8 @@ void sim_node_power_cut(struct sim_node *n, enum hf_sim_cut mode);
 /** In order; it is started again at n->start_at_ns. */
 void sim_node_stop(struct sim_node *n);
 void sim_client_kill(struct sim_client *c);
+/** The machine loses power, and its metadata with it. */
+void sim_node_lose_meta(struct sim_node *n);
 /** Client whose session the leader still knows? */
 bool sim_session_known(struct sim *s, struct hf_session_id id);
 /** The node that leads and serves; NULL: none. */

@@ -89,6 +89,34 @@ void sim_node_power_cut(struct sim_node *n, enum hf_sim_cut mode)
     node_gone(n);
 }
 
+static int unlink_one(void *ctx, const char *name)
+{
+    struct hf_disk *disk = ((void **)ctx)[0];
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", (const char *)((void **)ctx)[1], name);
+    (void)hf_disk_unlink(disk, path); /* fails on a directory: its own files go by themselves */
+    return 0;
+}
+
+void sim_node_lose_meta(struct sim_node *n)
+{
+    static const char *const dirs[] = {"/data/meta", "/data/meta/log", "/data/meta/vote",
+                                       "/data/meta/snapshot"};
+    struct hf_disk *disk = hf_env_disk(n->env);
+
+    sim_node_power_cut(n, HF_SIM_CUT_KEEP_ALL);
+    hf_sim_power_on_env(n->env);
+    for (size_t i = 0; i < HF_ARRAY_LEN(dirs); i++) {
+        void *ctx[2] = {disk, (void *)(uintptr_t)dirs[i]};
+
+        (void)hf_disk_list(disk, dirs[i], unlink_one, ctx);
+        (void)hf_disk_sync_dir(disk, dirs[i]);
+    }
+    n->meta = hf_table_model_new(); /* the old one is abandoned with the process */
+    HF_ASSERT(n->meta != NULL);
+}
+
 static void stopped(void *ctx)
 {
     struct sim_node *n = ctx;
@@ -217,9 +245,30 @@ static void client_start(struct sim_client *c)
     o.pool = c->pool;
     HF_ASSERT(hf_session_new(c->env, &o, &c->session) == 0);
     c->state = CLIENT_MOUNTING;
+    c->leaving = c->flush_again = false;
     c->start_at_ns = UINT64_MAX;
     c->lives++;
     hf_session_open(c->session, session_open, c);
+}
+
+static void actors_free(struct sim_client *c)
+{
+    while (c->actors) {
+        struct actor *a = c->actors;
+
+        c->actors = a->next;
+        actor_free(a);
+    }
+}
+
+static void client_gone(struct sim_client *c)
+{
+    c->fs = NULL;
+    c->io = NULL;
+    c->session = NULL;
+    c->pool = NULL;
+    c->state = CLIENT_DOWN;
+    c->start_at_ns = sim_now(c->s) + RESTART_NS;
 }
 
 void sim_client_kill(struct sim_client *c)
@@ -231,23 +280,83 @@ void sim_client_kill(struct sim_client *c)
         c->last = hf_session_id(c->session);
     }
     hf_sim_kill_env(c->env);
-    while (c->actors) {
-        struct actor *a = c->actors;
-
-        c->actors = a->next;
-        actor_free(a);
-    }
+    actors_free(c);
     hf_sim_abandon(c->fs);
     hf_sim_abandon(c->io);
     hf_sim_abandon(c->session);
     hf_sim_abandon(c->pool);
-    c->fs = NULL;
-    c->io = NULL;
-    c->session = NULL;
-    c->pool = NULL;
-    c->state = CLIENT_DOWN;
-    c->start_at_ns = sim_now(c->s) + RESTART_NS;
+    client_gone(c);
     c->s->counts.crashes++;
+}
+
+/* Unmounting, as client/fuse/mount.c does it */
+
+static void closed(void *ctx, int err)
+{
+    struct sim_client *c = ctx;
+
+    sim_trace(c->s, "client %u: session closed: %s", c->number, hf_err_name(err));
+    c->last = hf_session_id(c->session);
+    c->state = CLIENT_CLOSED;
+}
+
+static void flushed(struct hf_fs_req *req, int err)
+{
+    struct sim_client *c = req->ctx;
+    struct hf_fs_stats stats;
+
+    hf_fs_stats(c->fs, &stats);
+    if (stats.dirty_bytes + stats.flush_bytes > 0 && hf_session_live(c->session)) {
+        c->flush_again = true;
+        return;
+    }
+    sim_trace(c->s, "client %u: flushed: %s", c->number, hf_err_name(err));
+    c->state = CLIENT_CLOSING;
+    hf_session_close(c->session, closed, c);
+}
+
+static void flush(struct sim_client *c)
+{
+    int err;
+
+    c->flush_again = false;
+    memset(&c->sync, 0, sizeof(c->sync));
+    c->sync.done = flushed;
+    c->sync.ctx = c;
+    err = hf_fs_sync(c->fs, (struct hf_ino){0}, true, &c->sync);
+    if (err != HF_FS_PENDING) {
+        flushed(&c->sync, err);
+    }
+}
+
+static bool programs_are_over(const struct sim_client *c)
+{
+    for (const struct actor *a = c->actors; a; a = a->next) {
+        if (!fiber_is_over(a->fiber)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void leave(struct sim_client *c)
+{
+    if (c->state == CLIENT_SERVING && programs_are_over(c)) {
+        sim_trace(c->s, "client %u unmounts", c->number);
+        c->state = CLIENT_FLUSHING;
+        hf_fs_release_all(c->fs);
+        flush(c);
+    } else if (c->state == CLIENT_FLUSHING && c->flush_again) {
+        flush(c);
+    } else if (c->state == CLIENT_CLOSED) {
+        hf_fs_shutdown(c->fs);
+        hf_io_free(c->io);
+        hf_session_free(c->session);
+        hf_fs_free(c->fs);
+        actors_free(c);
+        hf_bufpool_free(c->pool);
+        client_gone(c);
+    }
 }
 
 /* The world */
@@ -269,6 +378,8 @@ void sim_world_tick(struct sim *s)
 
         if (c->state == CLIENT_LOST) {
             sim_client_kill(c);
+        } else if (c->leaving) {
+            leave(c);
         }
         if (c->state == CLIENT_DOWN && c->start_at_ns <= sim_now(s)) {
             client_start(c);

@@ -241,6 +241,88 @@ static void a_killed_process_is_never_called_again(void **state)
     hf_sim_free(sim);
 }
 
+static void clocks_drift_and_timers_with_them(void **state)
+{
+    struct hf_sim *sim = hf_sim_new(5);
+    struct hf_env *fast = hf_sim_env(sim), *right = hf_sim_add_env(sim, "10.0.0.2");
+    uint64_t fast_ns = hf_env_mono_ns(fast), right_ns = hf_env_mono_ns(right);
+    struct log log = {0};
+    struct item items[2];
+
+    (void)state;
+    items_init(&items[0], 1, fast, &log);
+    items_init(&items[1], 1, right, &log);
+    items[1].id = 2;
+    hf_sim_set_drift(fast, 10000);
+    hf_timer_arm(&items[0].timer, 100500 * HF_NS_PER_MS);
+    hf_timer_arm(&items[1].timer, 100000 * HF_NS_PER_MS);
+    hf_sim_run_ns(sim, 200 * HF_NS_PER_SEC);
+    assert_int_equal(hf_env_mono_ns(right) - right_ns, 200 * HF_NS_PER_SEC);
+    assert_int_equal(hf_env_mono_ns(fast) - fast_ns, 202 * HF_NS_PER_SEC);
+    assert_int_equal(log.seen[0], 1); /* 100.5 s of its own are 99.5 of the other's */
+    assert_int_equal(log.seen[1], 2);
+    hf_sim_set_drift(fast, -10000);
+    assert_int_equal(hf_env_mono_ns(fast) - fast_ns, 202 * HF_NS_PER_SEC);
+    hf_sim_free(sim);
+}
+
+static void what_falls_into_a_pause_comes_after_it_in_order(void **state)
+{
+    struct hf_sim *sim = hf_sim_new(5);
+    struct hf_env *env = hf_sim_env(sim);
+    uint64_t begin_ns = hf_env_mono_ns(env);
+    struct log log = {0};
+    struct item items[20];
+
+    (void)state;
+    items_init(items, 20, env, &log);
+    for (int i = 0; i < 20; i++) {
+        hf_timer_arm(&items[i].timer, (uint64_t)(i + 1) * HF_NS_PER_MS);
+    }
+    hf_sim_pause(env, HF_NS_PER_SEC);
+    hf_sim_run_ns(sim, HF_NS_PER_SEC - 1);
+    assert_int_equal(log.count, 0);
+    hf_sim_run_ns(sim, 1);
+    assert_int_equal(log.count, 20);
+    assert_int_equal(hf_env_mono_ns(env) - begin_ns, HF_NS_PER_SEC);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(log.seen[i], i + 1);
+        hf_timer_arm(&items[i].timer, (uint64_t)(i + 1) * HF_NS_PER_MS);
+    }
+    hf_sim_pause(env, HF_NS_PER_SEC);
+    hf_sim_run_ns(sim, 10 * HF_NS_PER_MS);
+    hf_sim_resume(env);
+    hf_sim_run_ns(sim, 1);
+    assert_int_equal(log.count, 30);
+    hf_sim_run_ns(sim, 20 * HF_NS_PER_MS);
+    assert_int_equal(log.count, 40);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(log.seen[20 + i], i + 1);
+    }
+    hf_sim_free(sim);
+}
+
+static void sleep_is_on_the_boot_clock_only(void **state)
+{
+    struct hf_sim *sim = hf_sim_new(5);
+    struct hf_env *env = hf_sim_env(sim);
+    uint64_t mono_ns = hf_env_mono_ns(env), boot_ns = hf_env_boot_ns(env);
+    struct log log = {0};
+    struct item item;
+
+    (void)state;
+    items_init(&item, 1, env, &log);
+    hf_timer_arm(&item.timer, HF_NS_PER_SEC);
+    hf_sim_suspend(env, 60 * HF_NS_PER_SEC);
+    hf_sim_run_ns(sim, 60 * HF_NS_PER_SEC + HF_NS_PER_SEC / 2);
+    assert_int_equal(log.count, 0);
+    assert_int_equal(hf_env_mono_ns(env) - mono_ns, HF_NS_PER_SEC / 2);
+    assert_int_equal(hf_env_boot_ns(env) - boot_ns, 60 * HF_NS_PER_SEC + HF_NS_PER_SEC / 2);
+    hf_sim_run_ns(sim, HF_NS_PER_SEC / 2);
+    assert_int_equal(log.count, 1);
+    hf_sim_free(sim);
+}
+
 /* Network */
 
 #define TRANSFER_BYTES 1000000u
@@ -529,6 +611,83 @@ static void a_reset_breaks_both_ends(void **state)
     hf_sim_free(sim);
 }
 
+static void a_reset_of_two_hosts_leaves_others_alone(void **state)
+{
+    struct pair pair;
+    struct hf_sim *sim = two_hosts(4, &pair, "10.0.0.1:7400");
+
+    (void)state;
+    pair.client.to_send = 5000;
+    start_connect(&pair, "10.0.0.1:7400");
+    assert_true(hf_sim_run_until(sim, connected_both, &pair, HF_NS_PER_SEC));
+    hf_sim_net_reset(sim, "10.0.0.3", "10.0.0.1");
+    assert_true(hf_sim_run_until(sim, all_there, &pair, HF_NS_PER_SEC));
+    hf_sim_net_reset(sim, "10.0.0.1", "10.0.0.2");
+    assert_true(hf_sim_run_until(sim, both_closed, &pair, HF_NS_PER_SEC));
+    hf_listener_close(pair.listener);
+    hf_sim_free(sim);
+}
+
+static void power_loss_leaves_connections_half_open(void **state)
+{
+    struct pair pair;
+    struct hf_sim *sim = two_hosts(4, &pair, "10.0.0.1:7400");
+    struct hf_stream *client;
+
+    (void)state;
+    start_connect(&pair, "10.0.0.1:7400");
+    assert_true(hf_sim_run_until(sim, connected_both, &pair, HF_NS_PER_SEC));
+    hf_sim_power_cut_env(pair.server.env, HF_SIM_CUT_RANDOM);
+    assert_true(hf_sim_disk_is_off(hf_sim_disk(pair.server.env)));
+    pair.server.stream = NULL;
+    pair.client.to_send = 1000;
+    hf_stream_want(pair.client.stream, true, true);
+    hf_sim_run_ns(sim, 60 * HF_NS_PER_SEC);
+    assert_int_equal(pair.client.sent, 1000); /* into the void */
+    assert_int_equal(pair.client.err, 0);
+    assert_false(pair.client.eof);
+
+    client = pair.client.stream;
+    pair.client.connected = 0;
+    start_connect(&pair, "10.0.0.1:7400");
+    assert_true(hf_sim_run_until(sim, client_told, &pair, 60 * HF_NS_PER_SEC));
+    assert_int_equal(pair.client.err, -ETIMEDOUT);
+    hf_stream_close(pair.client.stream);
+
+    pair.client.stream = client;
+    pair.client.err = 0;
+    hf_sim_power_on_env(pair.server.env);
+    assert_false(hf_sim_disk_is_off(hf_sim_disk(pair.server.env)));
+    pair.client.to_send = 2000;
+    hf_stream_want(pair.client.stream, true, true);
+    assert_true(hf_sim_run_until(sim, both_closed, &pair, HF_NS_PER_SEC));
+    assert_int_equal(pair.client.err, -ECONNRESET);
+    hf_sim_free(sim);
+}
+
+static void lost_packets_only_delay_and_flipped_bits_arrive(void **state)
+{
+    struct pair pair;
+    struct hf_sim *sim = two_hosts(4, &pair, "10.0.0.1:7400");
+
+    (void)state;
+    pair.client.to_send = TRANSFER_BYTES;
+    hf_sim_net_set_stalls(sim, 100, HF_NS_PER_SEC);
+    start_connect(&pair, "10.0.0.1:7400");
+    assert_false(hf_sim_run_until(sim, all_there, &pair, HF_NS_PER_SEC / 2));
+    assert_true(hf_sim_run_until(sim, all_there, &pair, 600 * HF_NS_PER_SEC));
+    assert_int_equal(pair.server.wrong, 0);
+    hf_sim_net_set_flips(sim, 100000);
+    pair.client.to_send = 2 * TRANSFER_BYTES;
+    hf_stream_want(pair.client.stream, true, true);
+    assert_true(hf_sim_run_until(sim, all_there, &pair, 600 * HF_NS_PER_SEC));
+    assert_true(pair.server.wrong > 0);
+    hf_stream_close(pair.client.stream);
+    hf_stream_close(pair.server.stream);
+    hf_listener_close(pair.listener);
+    hf_sim_free(sim);
+}
+
 static void a_killed_process_ends_its_connections_only(void **state)
 {
     for (uint64_t seed = 0; seed < 20; seed++) {
@@ -605,6 +764,12 @@ int main(void)
         cmocka_unit_test(addresses_find_their_listener),
         cmocka_unit_test(bytes_wait_for_a_cut_to_heal_and_connecting_times_out),
         cmocka_unit_test(a_reset_breaks_both_ends),
+        cmocka_unit_test(a_reset_of_two_hosts_leaves_others_alone),
+        cmocka_unit_test(power_loss_leaves_connections_half_open),
+        cmocka_unit_test(lost_packets_only_delay_and_flipped_bits_arrive),
+        cmocka_unit_test(clocks_drift_and_timers_with_them),
+        cmocka_unit_test(what_falls_into_a_pause_comes_after_it_in_order),
+        cmocka_unit_test(sleep_is_on_the_boot_clock_only),
         cmocka_unit_test(a_killed_process_ends_its_connections_only),
         cmocka_unit_test(the_same_seed_gives_the_same_run),
     };
