@@ -28,7 +28,7 @@ static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
         return reply->err;
     }
     if (inode && (req->set.mask & HF_SET_SIZE)) {
-        inode->settled_end = 0;
+        inode->settled_end = HF_BUG(truncate_keeps_end) ? inode->settled_end : 0;
         hf_fs_inode_own_version(inode, reply->attr.data_version);
         req->attr = reply->attr;
         hf_fs_inode_overlay(inode, &req->attr);

@@ -653,7 +653,7 @@ static void retry_now(struct hf_fs *fs, struct hf_inode *inode, struct hf_fs_req
     struct hf_fs_req *req = inode->waiters;
     int err = hf_flush_inode(fs, inode, req || writer);
 
-    if (req) {
+    if (req && !HF_BUG(retry_not_waited)) {
         do {
             req->target = fs->part_seq;
             req = req->next;
@@ -752,7 +752,7 @@ static void flush_close(struct hf_flush *flush, int err, bool undo, bool again)
     hf_piece_list_fini(&flush->pieces);
     parts_end(flush, again);
     if (flush->writer) {
-        hf_fs_finish(flush->writer, err);
+        hf_fs_finish(flush->writer, HF_BUG(through_ignores_error) ? 0 : err);
     }
     flush_free(flush);
     hf_fs_budget_spend(fs, stored);

@@ -224,7 +224,8 @@ static void release_done(struct hf_meta_call *call, const struct hf_meta_reply *
     for (uint32_t i = 0; i < quiet->count && !fs->lost; i++) {
         struct hf_inode *inode = hf_fs_inode_find(fs, (struct hf_ino){quiet->inos[i]});
 
-        if (inode && inode->opens > 0) { /* opened again meanwhile, in whatever order */
+        if (inode && inode->opens > 0 &&
+            !HF_BUG(release_of_reopened)) { /* opened again meanwhile, in whatever order */
             claim(fs, inode->ino);
         }
     }
@@ -250,7 +251,7 @@ static void release_send(void *ctx)
     for (uint32_t i = 0; i < fs->released_count; i++) {
         struct hf_inode *inode = hf_fs_inode_find(fs, (struct hf_ino){fs->released[i]});
 
-        if (!inode || inode->opens == 0) {
+        if (!inode || inode->opens == 0 || HF_BUG(release_of_reopened)) {
             quiet->inos[quiet->count++] = fs->released[i];
         }
     }
@@ -627,7 +628,7 @@ static bool sync_wait(struct hf_fs *fs, struct hf_fs_req *req)
     struct hf_flush *flush;
 
     TAILQ_FOREACH (flush, &fs->flushes, in_fs) {
-        if (flush->parts && flush->parts->seq <= req->target) {
+        if (flush->parts && flush->parts->seq + HF_BUG(sync_misses_last) <= req->target) {
             return hf_flush_wait(flush->parts->inode, req, sync_next);
         }
     }

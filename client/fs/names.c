@@ -61,7 +61,7 @@ static void name_gone(struct hf_fs *fs, const struct hf_attr *attr)
 {
     struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(fs, attr->ino) : NULL;
 
-    if (!inode || attr->nlink > 0 || S_ISDIR(attr->mode)) {
+    if (!inode || (attr->nlink > 0 && !HF_BUG(link_left_is_orphan)) || S_ISDIR(attr->mode)) {
         return;
     }
     inode->orphan = true;

@@ -680,7 +680,8 @@ static bool take_answer(struct read *read, const struct hf_meta_reply *reply)
         to = to / HF_WINDOW_BYTES * HF_WINDOW_BYTES;
         read->err =
             told_install(read->fs, &read->told, read->file->inode, reply, read->asked_off, to);
-        read->valid = !read->err && read->parts && read->version == reply->data_version;
+        read->valid = !read->err && read->parts &&
+                      (read->version == reply->data_version || HF_BUG(stale_plan_kept));
     }
     return false;
 }

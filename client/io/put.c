@@ -432,7 +432,7 @@ static int attempt_start(struct io_put *p)
         .group = (uint16_t)group,
     };
     p->has_group = true;
-    p->member_count = 0;
+    p->member_count = HF_BUG(old_attempt_counts) ? p->member_count : 0;
     p->summed = 0;
     members_sync(p);
     return 0;
@@ -664,6 +664,7 @@ static bool put_complete(struct io_put *p)
 
     for (uint32_t i = 0; i < p->member_count; i++) {
         if (p->members[i].state == MEMBER_OK ||
+            (HF_BUG(paused_counts) && p->members[i].state == MEMBER_PAUSED) ||
             (HF_BUG(holders_count_gone) && p->members[i].state == MEMBER_GONE)) {
             holders |= hf_node_bit(p->members[i].node);
         }

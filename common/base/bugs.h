@@ -88,6 +88,9 @@
     X(seglog, trims_partial,                                                                       \
       "the head is trimmed to within a segment, whose live records go, too")                       \
     X(seglog, record_vouches_itself, "a record says of itself that it was synced")                 \
+    X(seglog, failed_record_replayed,                                                              \
+      "a record whose batch failed is replayed where the next segment does not follow it")         \
+    X(seglog, small_unsynced, "what is written to the small segment of a full disk is not synced") \
     /* server/store */                                                                             \
     X(store, torn_put_kept, "a torn put at the end of the log counts as an object")                \
     X(store, equal_put_at_once,                                                                    \
@@ -101,12 +104,13 @@
     X(store, replay_first_note, "of a record of many deletions a restart replays the first")       \
     X(store, index_mark_ahead, "the index's mark covers records that are still being written")     \
     X(store, quarantine_not_logged, "a restart forgets which copies are bad")                      \
+    X(store, delete_skips_putting, "a deletion passes over objects that are being put")            \
     /* server/meta */                                                                              \
     X(meta, last_forgotten, "a restart takes the oldest result of a session for its last number")  \
     X(meta, results_of_few,                                                                        \
       "the results of the last four operations are kept, whatever is in flight")                   \
     X(meta, session_id_reused,                                                                     \
-      "the id of the session that ended last is given again, and its object ids")                  \
+      "the id of the session evicted last is given again, and its object ids")                     \
     X(meta, evict_keeps_flock, "the end of a session leaves its flock locks")                      \
     X(meta, one_holder_kept, "of the sessions that hold an unlinked file open one is remembered")  \
     X(meta, degraded_clear_all, "a copy made on one node clears what the others lack")             \
@@ -125,11 +129,16 @@
     X(meta, failed_delete_counts, "a deletion that failed counts as made")                         \
     X(meta, stray_of_living, "objects that a living session has not committed yet are deleted")    \
     X(meta, failed_inventory_counts, "a node is up again though its inventory failed")             \
-    X(meta, restart_unnoticed,                                                                     \
-      "a node that restarts before it is missed is not asked what it holds")                       \
     X(meta, bad_after_copy, "a copy that went bad while it was being made counts as good")         \
     X(meta, trims_ahead,                                                                           \
       "the log is trimmed one checkpoint too far: to the one that is being written")               \
+    X(meta, two_holders_kept, "of the sessions that hold a file open the leader names two")        \
+    X(meta, rename_target_unmarked,                                                                \
+      "an unlink does not wait for a rename to its name that is in flight")                        \
+    X(meta, deposed_reads,                                                                         \
+      "a look is answered though the log could not tell that this node still leads")               \
+    X(meta, resend_answered,                                                                       \
+      "an operation that is sent again while it is in flight is answered at once")                 \
     /* server/node */                                                                              \
     X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
     X(node, copy_error_lost, "a copy that could not be written counts as made")                    \
@@ -137,6 +146,11 @@
     X(node, list_hides_bad, "an inventory lists copies that were set aside as good")               \
     X(node, bad_told_once, "what went bad is told once, whether the leader answers or not")        \
     X(node, members_not_kept, "a change of the metadata members is not kept with the state")       \
+    X(node, put_ack_early, "a put is acknowledged when its last frame has come")                   \
+    X(node, unanswered_counts, "a call to a store that is not answered counts as done")            \
+    X(node, bad_during_beat, "what goes bad while a heartbeat is under way is not told")           \
+    X(node, deletes_first, "of the objects of one deletion the first is deleted")                  \
+    X(node, copy_of_nothing, "a copy for which no source had good bytes counts as made")           \
     /* common/table */                                                                             \
     X(table, failed_layer_dropped, "the rows of a merge that failed are forgotten")                \
     X(table, frozen_not_below, "a row deleted while it is being merged stays in the base")         \
@@ -153,6 +167,9 @@
     X(client_io, prefetch_unverified, "what is read ahead is not verified")                        \
     X(client_io, object_id_reused,                                                                 \
       "a put that is tried again takes the next id, and so does the next put")                     \
+    X(client_io, paused_counts, "a member that is to be tried again counts as a holder")           \
+    X(client_io, old_attempt_counts,                                                               \
+      "members that took an object count for the next one that replaces it")                       \
     /* client/fs */                                                                                \
     X(client_fs, commit_out_of_order,                                                              \
       "writes of one file are committed in the order their objects are durable")                   \
@@ -170,6 +187,21 @@
     X(client_fs, rename_passes_data, "a rename over another file does not wait for the data")      \
     X(client_fs, error_told_once, "an error is told to the first file that asks, and to no other") \
     X(client_fs, failed_flush_settles, "a flush that failed and is to go again is forgotten")      \
+    X(client_fs, sync_misses_last, "a sync of everything does not wait for the last flush")        \
+    X(client_fs, retry_not_waited,                                                                 \
+      "who waits for a commit that goes again in another shape does not wait for that")            \
+    X(client_fs, release_of_reopened,                                                              \
+      "a file opened again within the delay of its release is released")                           \
+    X(client_fs, link_left_is_orphan,                                                              \
+      "a file that lost one of its names is treated as if it had none")                            \
+    X(client_fs, through_ignores_error, "a synchronous write succeeds whatever became of it")      \
+    X(client_fs, truncate_keeps_end,                                                               \
+      "a truncation forgets that what was committed before it reached further")                    \
+    X(client_fs, lost_takes_writes, "writes are taken after the session was lost")                 \
+    X(client_fs, stale_plan_kept,                                                                  \
+      "bytes fetched by older extents are told though the extents have changed")                   \
+    X(client_fs, fsync_skips_busy,                                                                 \
+      "an fsync that finds nothing to flush does not wait for what is on its way")                 \
     /* common/rpc */                                                                               \
     X(rpc, late_reply_matches,                                                                     \
       "a reply that comes too late answers the call that has its place now")                       \

@@ -166,8 +166,7 @@ static bool known_store(struct hf_leader *leader, struct hf_lnode *node,
 
 static void take_stats(struct hf_lnode *node, const struct hf_msg_store_stats *stats)
 {
-    if (!node->heard || (!HF_BUG(restart_unnoticed) &&
-                         stats->puts + stats->gets < node->stats.puts + node->stats.gets)) {
+    if (!node->heard || stats->puts + stats->gets < node->stats.puts + node->stats.gets) {
         node->inventory_wanted = true; /* it started anew: a segment may have been damaged */
     }
     node->stats = *stats;

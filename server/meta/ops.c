@@ -17,6 +17,7 @@
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
+#include "server/meta/session.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE 2u
@@ -124,6 +125,9 @@ static void holder_add(void *ctx, struct hf_session_id id)
 {
     struct holder_list *list = ctx;
 
+    if (HF_BUG(two_holders_kept) && list->count == 2) {
+        return;
+    }
     if (list->count == list->cap) {
         uint32_t cap = list->cap ? list->cap * 2 : 8;
         uint64_t *ids = realloc(list->ids, cap * sizeof(*ids));
@@ -274,7 +278,7 @@ static void mark_names(struct hf_leader *leader, struct hf_lop *lop)
     if (op->op == HF_OP_RENAME && op->name2) {
         lop->names[1] =
             (struct hf_name_mark){.parent = op->parent2, .name = op->name2, .len = op->name2_len};
-        lop->name_count = 2;
+        lop->name_count = HF_BUG(rename_target_unmarked) ? 1 : 2;
     }
     for (uint32_t i = 0; i < lop->name_count; i++) {
         hf_inflight_add(&leader->inflight, &lop->names[i]);
@@ -411,6 +415,11 @@ void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, con
     }
     if (!session) {
         propose(leader, lop);
+        return;
+    }
+    if (HF_BUG(resend_answered) && lop->op.stream <= session->queued_stream &&
+        lop->op.stream > hf_session_stream(leader->meta, lop->op.session)->last) {
+        refuse(leader, lop, 0);
         return;
     }
     if (lop->op.stream > session->queued_stream) {

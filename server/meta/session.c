@@ -377,8 +377,8 @@ int hf_meta_op_session_end(struct hf_meta *meta, const struct hf_meta_op *op,
     if (!err) {
         stream_remove(meta, op->session);
         meta->c.usage.sessions--;
-        meta->c.next_session -=
-            HF_BUG(session_id_reused) && op->session.v + 1 == meta->c.next_session;
+        meta->c.next_session -= HF_BUG(session_id_reused) && op->op == HF_OP_SESSION_EVICT &&
+                                op->session.v + 1 == meta->c.next_session;
     }
     return err;
 }

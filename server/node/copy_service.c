@@ -177,7 +177,7 @@ static void copy_source(struct copy_run *run)
         }
         run->source++;
     }
-    copy_end(run, run->last_err ? run->last_err : -HF_ENOOBJECT);
+    copy_end(run, HF_BUG(copy_of_nothing) ? 0 : run->last_err ? run->last_err : -HF_ENOOBJECT);
 }
 
 void copy_service_request(struct hf_node *node, struct hf_rpc_request *req)

@@ -181,7 +181,7 @@ void heartbeat_bad_object(void *ctx, const struct hf_oid *oid, int err)
     hf_log(HF_LOG_WARN, "store", "object-quarantined",
            "oid=%s error=\"%s\" next=\"a good copy is fetched from another node\"",
            hf_oid_str(oid, text), hf_err_name(err));
-    if (node->bad_count == NODE_BAD_MAX) {
+    if (node->bad_count == NODE_BAD_MAX || (HF_BUG(bad_during_beat) && node->beat_running)) {
         return; /* it is in the inventory; the leader hears of it from there */
     }
     node->bad[node->bad_count++] = *oid;

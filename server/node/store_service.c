@@ -108,7 +108,9 @@ static void put_done(void *ctx, int err)
     struct put_run *run = ctx;
 
     run->node->inflight--;
-    hf_rpc_reply(run->req, err, NULL, 0, NULL);
+    if (!HF_BUG(put_ack_early)) {
+        hf_rpc_reply(run->req, err, NULL, 0, NULL);
+    }
     partial_free(run->partial);
     free(run);
 }
@@ -141,6 +143,9 @@ static int put_finish(struct hf_node *node, struct put_partial *p, const struct 
         .ctx = run,
     };
     node->inflight++;
+    if (HF_BUG(put_ack_early)) {
+        hf_rpc_reply(req, 0, NULL, 0, NULL);
+    }
     if (m->repair) {
         hf_store_repair(node->store, &run->put);
     } else {
@@ -329,7 +334,7 @@ static void delete_request(struct hf_node *node, struct hf_rpc_request *req)
     run->req = req;
     run->mem = mem;
     run->del.oids = m.oids;
-    run->del.count = m.count;
+    run->del.count = HF_BUG(deletes_first) && m.count ? 1 : m.count;
     run->del.done = delete_done;
     run->del.ctx = run;
     node->inflight++;

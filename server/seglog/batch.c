@@ -160,7 +160,8 @@ static int write_all(struct hf_seglog_batch *b, struct hf_seglog_segment *target
     }
     HF_ASSERT(err || off == b->end_off);
     if (err || (HF_BUG(ack_before_sync) && b->count == 1) ||
-        (HF_BUG(fresh_unsynced) && target == b->fresh)) {
+        (HF_BUG(fresh_unsynced) && target == b->fresh) ||
+        (HF_BUG(small_unsynced) && target->file_bytes < b->log->options.segment_bytes)) {
         return err;
     }
     err = hf_file_sync(target->writer);

@@ -207,7 +207,8 @@ static int examine(struct recovery *r, struct hf_seglog_segment *s)
         raise_synced(r, footer.last_seq);
         return 0;
     }
-    err = walk_segment(r, s, next ? next->prev_end : s->file_bytes);
+    err = walk_segment(r, s,
+                       next && !HF_BUG(failed_record_replayed) ? next->prev_end : s->file_bytes);
     if (err) {
         return err;
     }

@@ -121,7 +121,8 @@ static bool must_park(struct hf_store *store, const struct hf_store_delete *del)
     for (uint32_t i = 0; i < del->count; i++) {
         const struct hf_store_inflight *in = hf_store_inflight_find(store, &del->oids[i]);
 
-        if (in && !(HF_BUG(delete_skips_moving) && in->kind == HF_STORE_IN_COPY)) {
+        if (in && !(HF_BUG(delete_skips_moving) && in->kind == HF_STORE_IN_COPY) &&
+            !(HF_BUG(delete_skips_putting) && in->kind == HF_STORE_IN_PUT)) {
             return true;
         }
     }
