@@ -107,6 +107,8 @@ int hf_msg_store_stats_encode(const struct hf_msg_store_stats *m, uint8_t ret[HF
                               size_t *ret_len);
 int hf_msg_store_stats_decode(const void *msg, size_t len, struct hf_msg_store_stats *ret);
 
+#define HF_HEARTBEAT_BAD_MAX 256u /* of a list so long, some may be missing */
+
 struct hf_msg_heartbeat {
     struct hf_node_id node;
     struct hf_uuid store;

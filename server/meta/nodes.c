@@ -179,6 +179,9 @@ static void take_bad(struct hf_leader *leader, struct hf_lnode *node,
     struct hf_oid oids[64];
     uint32_t count = 0;
 
+    if (beat->bad_count >= HF_HEARTBEAT_BAD_MAX) {
+        node->inventory_wanted = true;
+    }
     for (uint32_t i = 0; i < beat->bad_count; i++) {
         hf_copier_void(leader, node, &beat->bad[i]);
         oids[count++] = beat->bad[i];

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/assert.h"
 #include "common/base/bugs.h"
 #include "common/log/log.h"
 #include "common/wire/meta_op.h"
@@ -97,18 +98,21 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
 {
     struct hf_node *node = call->ctx;
     struct hf_msg_heartbeat_reply r;
+    bool heard;
 
     node->beat_running = false;
     if (!err) {
         err = hf_msg_heartbeat_reply_decode(reply->msg, reply->msg_len, &r);
     }
-    if (!err || HF_BUG(bad_told_once)) {
+    /* A leader that does not serve yet, or does not know this store, took nothing in. */
+    heard = !err && r.state != HF_NODE_NONE;
+    if (heard || HF_BUG(bad_told_once)) {
         memmove(node->bad, node->bad + node->bad_told,
                 (node->bad_count - node->bad_told) * sizeof(node->bad[0]));
         node->bad_count -= node->bad_told;
-        if (!err && r.map_epoch != node->map.epoch.v) {
-            ask_map(node);
-        }
+    }
+    if (!err && r.map_epoch != node->map.epoch.v) {
+        ask_map(node);
     }
     node->beat_failed = err ? node->beat_failed + 1 : 0;
     if (err) {
@@ -128,7 +132,9 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
     }
     node->bad_told = 0;
     if (!node->stopping) {
-        hf_timer_arm(&node->beat_timer, err ? BEAT_AGAIN_NS : node->bad_count ? 1 : BEAT_EVERY_NS);
+        hf_timer_arm(&node->beat_timer, err                        ? BEAT_AGAIN_NS
+                                        : heard && node->bad_count ? 1
+                                                                   : BEAT_EVERY_NS);
     }
 }
 
@@ -146,6 +152,7 @@ static void beat(void *ctx)
     };
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len;
+    int err;
 
     if (node->beat_running) {
         return;
@@ -156,9 +163,8 @@ static void beat(void *ctx)
     }
     (void)snprintf(m.addr, sizeof(m.addr), "%s", node->self->address);
     store_stats_msg(node, &m.stats);
-    if (hf_msg_heartbeat_encode(&m, msg, &len) != 0) {
-        return;
-    }
+    err = hf_msg_heartbeat_encode(&m, msg, &len);
+    HF_ASSERT(err == 0);
     node->bad_told = node->bad_count;
     node->beat_to = to;
     memset(&node->beat_call, 0, sizeof(node->beat_call));
@@ -181,8 +187,9 @@ void heartbeat_bad_object(void *ctx, const struct hf_oid *oid, int err)
     hf_log(HF_LOG_WARN, "store", "object-quarantined",
            "oid=%s error=\"%s\" next=\"a good copy is fetched from another node\"",
            hf_oid_str(oid, text), hf_err_name(err));
-    if (node->bad_count == NODE_BAD_MAX || (HF_BUG(bad_during_beat) && node->beat_running)) {
-        return; /* it is in the inventory; the leader hears of it from there */
+    if (node->bad_count == HF_HEARTBEAT_BAD_MAX ||
+        (HF_BUG(bad_during_beat) && node->beat_running)) {
+        return; /* a leader that is told as many takes an inventory, and finds it there */
     }
     node->bad[node->bad_count++] = *oid;
     if (node->beat_timer.env && !node->beat_running && !node->stopping) {

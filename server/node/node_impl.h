@@ -50,8 +50,7 @@ struct hf_node {
     struct hf_rpc_call map_call;
     bool map_running;
 
-#define NODE_BAD_MAX 256u
-    struct hf_oid bad[NODE_BAD_MAX]; /* quarantined, to be told with the next heartbeat */
+    struct hf_oid bad[HF_HEARTBEAT_BAD_MAX]; /* quarantined, to be told with the next heartbeat */
     uint32_t bad_count;
     uint32_t bad_told; /* of them in the heartbeat under way */
 
