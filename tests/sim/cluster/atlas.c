@@ -6,6 +6,8 @@
  *   - What destroys bytes (rot, failed and lost writes, a full disk) hits one node of three or
  * more, the victim: one good copy of everything is left, and a majority of the logs.
  *   - Networks may do anything for a while.
+ *
+ * The mode that goes beyond (--beyond) destroys whatever it likes, and asks for less: I11.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -45,6 +47,7 @@ const char *const sim_fault_names[FAULT_KIND_COUNT] = {
     [FAULT_UNMOUNT] = "unmount",
     [FAULT_TRANSFER] = "transfer",
     [FAULT_META_LOST] = "meta-lost",
+    [FAULT_STORE_LOST] = "store-lost",
 };
 
 struct fault {
@@ -77,12 +80,29 @@ static bool needs_victim(enum sim_fault kind)
            kind == FAULT_ROT || kind == FAULT_META_LOST;
 }
 
+/* What more than one node may suffer in the mode that goes beyond. */
+static const enum sim_fault beyond_kinds[] = {FAULT_ROT, FAULT_DISK_EIO, FAULT_META_LOST,
+                                              FAULT_STORE_LOST, FAULT_POWER};
+
+static bool is_allowed(const struct sim *s, enum sim_fault kind)
+{
+    if (s->options.beyond) {
+        /* A majority of disks that lie about the end of their logs cannot be told from one that
+         * was asked to write less. */
+        return kind != FAULT_DISK_LIES;
+    }
+    return kind != FAULT_STORE_LOST && (!needs_victim(kind) || s->plan->victim != UINT32_MAX);
+}
+
 static struct fault draw(struct sim *s)
 {
     uint32_t machines = s->node_count + s->client_count;
     struct fault f = {.kind = (enum sim_fault)below(s, FAULT_KIND_COUNT)};
 
-    while (needs_victim(f.kind) && s->plan->victim == UINT32_MAX) {
+    if (s->options.beyond && below(s, 3) == 0) {
+        f.kind = beyond_kinds[below(s, HF_ARRAY_LEN(beyond_kinds))];
+    }
+    while (!is_allowed(s, f.kind)) {
         f.kind = (enum sim_fault)below(s, FAULT_KIND_COUNT);
     }
     f.begin_ns = BEGIN_NS + below(s, s->options.faults_until - BEGIN_NS);
@@ -101,7 +121,10 @@ static struct fault draw(struct sim *s)
     case FAULT_DISK_FULL:
     case FAULT_ROT:
     case FAULT_META_LOST:
-        f.a = s->plan->victim;
+        f.a = s->options.beyond ? (uint32_t)below(s, s->node_count) : s->plan->victim;
+        break;
+    case FAULT_STORE_LOST:
+        f.a = (uint32_t)below(s, s->node_count);
         break;
     case FAULT_SUSPEND:
     case FAULT_CLIENT_KILL:
@@ -150,6 +173,7 @@ static struct fault draw(struct sim *s)
     case FAULT_UNMOUNT:
     case FAULT_TRANSFER:
     case FAULT_META_LOST:
+    case FAULT_STORE_LOST:
     case FAULT_KIND_COUNT:
         break;
     }
@@ -340,6 +364,10 @@ static void begin(struct sim *s, struct fault *f)
     case FAULT_META_LOST:
         s->nodes[f->a].start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
         sim_node_lose_meta(&s->nodes[f->a]);
+        break;
+    case FAULT_STORE_LOST:
+        s->nodes[f->a].start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
+        sim_node_lose_store(&s->nodes[f->a]);
         break;
     case FAULT_UNMOUNT:
         s->clients[f->a - s->node_count].leaving = true;

@@ -13,7 +13,7 @@
  *   I9   check_digests(), check_stores() (copies are equal)
  *   I10  tree: data_error(), and then adopt()
  *
- * I11 is another mode's: docs/testing.md.
+ *   I11  all of the above with --beyond, where an error, or no answer, is right and a guess is not
  */
 #include <inttypes.h>
 #include <stdio.h>

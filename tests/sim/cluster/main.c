@@ -165,6 +165,9 @@ static void say_replay(const struct sim_options *o)
     if (o->fault_max != UINT32_MAX) {
         printf(" --faults %u", o->fault_max);
     }
+    if (o->beyond) {
+        printf(" --beyond");
+    }
     if (o->faults_until) {
         printf(" --until %" PRIu64, o->faults_until / SIM_S);
     }
@@ -469,6 +472,8 @@ static const char usage_text[] =
     "  --faults N       only the first N of the faults drawn\n"
     "  --until SECONDS  faults and work end then, not after 45 s\n"
     "  --check-every N  events between looks at every module's invariants (default 2000)\n"
+    "  --beyond         more is destroyed than can be survived: errors are right then, guesses "
+    "not\n"
     "  --no-shrink      do not make what fails smaller\n"
     "\n"
     "Exit status: 0 clean, 1 a seed failed, 2 misused.\n";
@@ -482,13 +487,21 @@ static int misused(const char *option, const char *value)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'r'},
-        {"replays", required_argument, NULL, 'p'}, {"check-bugs", required_argument, NULL, 'c'},
-        {"list-bugs", no_argument, NULL, 'l'},     {"bug", required_argument, NULL, 'b'},
-        {"jobs", required_argument, NULL, 'j'},    {"faults", required_argument, NULL, 'f'},
-        {"until", required_argument, NULL, 'u'},   {"check-every", required_argument, NULL, 'e'},
-        {"trace", no_argument, NULL, 't'},         {"no-shrink", no_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'r'},
+        {"replays", required_argument, NULL, 'p'},
+        {"check-bugs", required_argument, NULL, 'c'},
+        {"list-bugs", no_argument, NULL, 'l'},
+        {"bug", required_argument, NULL, 'b'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"faults", required_argument, NULL, 'f'},
+        {"until", required_argument, NULL, 'u'},
+        {"check-every", required_argument, NULL, 'e'},
+        {"trace", no_argument, NULL, 't'},
+        {"no-shrink", no_argument, NULL, 'n'},
+        {"beyond", no_argument, NULL, 'y'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct sim_options o = {.fault_max = UINT32_MAX};
     uint64_t first = 0, last = 0, number, jobs = 1;
@@ -544,6 +557,9 @@ int main(int argc, char **argv)
             break;
         case 'l':
             mode = c;
+            break;
+        case 'y':
+            o.beyond = true;
             break;
         case 'n':
             shrink_them = false;

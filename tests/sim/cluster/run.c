@@ -13,6 +13,8 @@
 #include "common/log/log.h"
 #include "tests/sim/cluster/sim.h"
 
+#define BEYOND_WAIT_S 40u
+
 void sim_trace(struct sim *s, const char *format, ...)
 {
     va_list args;
@@ -127,11 +129,17 @@ void sim_run(struct sim *s, const struct sim_options *options)
     pass(s, s->options.faults_until, true);
     heal(s);
     pass(s, s->options.faults_until == SIM_FAULTS_NS ? SIM_LEAST_NS : sim_now(s) + SIM_S, false);
-    converge(s);
+    if (s->options.beyond) {
+        for (uint32_t i = 0; i < BEYOND_WAIT_S && !s->failed && sim_check_converged(s); i++) {
+            pass(s, sim_now(s) + SIM_S, false);
+        }
+    } else {
+        converge(s);
+    }
     if (!s->failed) {
         sim_load_end(s);
     }
-    if (!s->failed) {
+    if (!s->failed && !s->options.beyond) {
         sim_check_end(s);
     }
     s->counts.virtual_ns = sim_now(s);

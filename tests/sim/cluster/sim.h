@@ -95,9 +95,10 @@ enum sim_fault {
     FAULT_DRIFT,
     FAULT_WALL, /* the time of day jumps */
     FAULT_CLIENT_KILL,
-    FAULT_UNMOUNT,   /* a client, in order */
-    FAULT_TRANSFER,  /* the lead is handed over */
-    FAULT_META_LOST, /* the victim's metadata are gone */
+    FAULT_UNMOUNT,    /* a client, in order */
+    FAULT_TRANSFER,   /* the lead is handed over */
+    FAULT_META_LOST,  /* the victim's metadata are gone */
+    FAULT_STORE_LOST, /* a node's segments are gone: only where more goes than can be survived */
     FAULT_KIND_COUNT,
 };
 extern const char *const sim_fault_names[FAULT_KIND_COUNT];
@@ -107,9 +108,10 @@ struct sim_load; /* load.c */
 
 struct sim_options {
     uint64_t seed;
-    bool trace;            /* print what happens */
-    uint32_t check_every;  /* events between looks at every module's invariants; 0: 2,000 */
-    uint32_t fault_max;    /* of the faults drawn, only so many; UINT32_MAX: all */
+    bool trace;           /* print what happens */
+    bool beyond;          /* faults that cannot be survived: stop or EIO, but never a guess (I11) */
+    uint32_t check_every; /* events between looks at every module's invariants; 0: 2,000 */
+    uint32_t fault_max;   /* of the faults drawn, only so many; UINT32_MAX: all */
     uint64_t faults_until; /* faults and work end here; 0: SIM_FAULTS_NS */
 };
 
@@ -159,6 +161,8 @@ void sim_node_stop(struct sim_node *n);
 void sim_client_kill(struct sim_client *c);
 /** The machine loses power, and its metadata with it. */
 void sim_node_lose_meta(struct sim_node *n);
+/** Likewise its segments. */
+void sim_node_lose_store(struct sim_node *n);
 /** Client whose session the leader still knows? */
 bool sim_session_known(struct sim *s, struct hf_session_id id);
 /** The node that leads and serves; NULL: none. */
@@ -178,7 +182,7 @@ void sim_atlas_heal(struct sim *s);
 void sim_load_new(struct sim *s);
 /** A client serves: its programs start. */
 void sim_load_client(struct sim_client *c);
-/** Everything has converged: read everything back. Returns when done. */
+/** Everything has converged, as far as it can: read everything back. Returns when done. */
 void sim_load_end(struct sim *s);
 
 /* check.c */

@@ -99,22 +99,34 @@ static int unlink_one(void *ctx, const char *name)
     return 0;
 }
 
-void sim_node_lose_meta(struct sim_node *n)
+static void lose(struct sim_node *n, const char *const *dirs, size_t count)
 {
-    static const char *const dirs[] = {"/data/meta", "/data/meta/log", "/data/meta/vote",
-                                       "/data/meta/snapshot"};
     struct hf_disk *disk = hf_env_disk(n->env);
 
     sim_node_power_cut(n, HF_SIM_CUT_KEEP_ALL);
     hf_sim_power_on_env(n->env);
-    for (size_t i = 0; i < HF_ARRAY_LEN(dirs); i++) {
+    for (size_t i = 0; i < count; i++) {
         void *ctx[2] = {disk, (void *)(uintptr_t)dirs[i]};
 
         (void)hf_disk_list(disk, dirs[i], unlink_one, ctx);
         (void)hf_disk_sync_dir(disk, dirs[i]);
     }
+}
+
+void sim_node_lose_meta(struct sim_node *n)
+{
+    static const char *const dirs[] = {"/data/meta", "/data/meta/log", "/data/meta/vote"};
+
+    lose(n, dirs, HF_ARRAY_LEN(dirs));
     n->meta = hf_table_model_new(); /* the old one is abandoned with the process */
     HF_ASSERT(n->meta != NULL);
+}
+
+void sim_node_lose_store(struct sim_node *n)
+{
+    static const char *const dirs[] = {"/data/store/segments"};
+
+    lose(n, dirs, HF_ARRAY_LEN(dirs));
 }
 
 static void stopped(void *ctx)
