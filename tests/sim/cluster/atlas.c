@@ -197,6 +197,11 @@ void sim_atlas_new(struct sim *s)
     }
 }
 
+bool sim_is_victim(const struct sim *s, const struct sim_node *n)
+{
+    return s->options.beyond || (s->plan->victim != UINT32_MAX && n == &s->nodes[s->plan->victim]);
+}
+
 uint64_t sim_atlas_next(struct sim *s)
 {
     uint64_t next = UINT64_MAX;

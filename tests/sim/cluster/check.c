@@ -2,7 +2,8 @@
 /*
  * What must always hold (DESIGN 11), and where it is looked at.
  *
- *   I1   tree, log: contents_may_be() of what was synced; find_contents() after every death
+ *   I1   tree, log: contents_may_be() of what was synced; find_contents() after every death;
+ *        check_holders(): nodes hold what the metadata count on
  *   I2   expected() of every operation; looks of others; names: linearizable
  *   I3   find_tree(), contents_may_be() after every death of a client
  *   I4   every byte that is read is one that somebody wrote there
@@ -26,7 +27,8 @@
 #include "server/raft/driver_impl.h"
 #include "tests/sim/cluster/actor.h"
 
-#define COLLECT_NS (90 * SIM_S)
+#define COLLECT_NS       (90 * SIM_S)
+#define HOLDERS_EVERY_NS (SIM_S / 2)
 
 /* I9: replicas at one index have one digest, whenever they are there. */
 
@@ -61,6 +63,82 @@ static void check_digest(struct sim *s, const struct sim_node *n)
     } else if (digests.of[index] != digest) {
         sim_fail(s, "I9", "node %u has other metadata at index %" PRIu64 " than another had there",
                  n->id.v, index);
+    }
+}
+
+/*
+ * I1, beneath what users see: a node that is up holds every object that the metadata do not say it
+ * lacks. Looked at all the time, for inventories mend what is wrong here before a read can tell.
+ */
+
+static bool is_newest(struct sim *s, const struct sim_node *leader)
+{
+    struct hf_raft_driver_status mine, other;
+
+    hf_raft_driver_status(hf_meta_log_driver(leader->node->log), &mine);
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct hf_node *node = s->nodes[i].node;
+
+        if (node && node->log) {
+            hf_raft_driver_status(hf_meta_log_driver(node->log), &other);
+            if (other.term > mine.term || other.applied_index > mine.applied_index) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void check_holds(struct sim *s, struct hf_meta *meta, uint16_t group,
+                        const struct hf_meta_object *object)
+{
+    const struct hf_map *map = hf_meta_map(meta);
+
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = &s->nodes[i];
+        struct hf_store_entry entry;
+        char text[HF_OID_STR_MAX];
+
+        if (!n->node || sim_is_victim(s, n) ||
+            !(hf_map_group_members(map, group) & hf_node_bit(n->id)) ||
+            hf_map_node(map, n->id)->state != HF_NODE_UP ||
+            hf_meta_is_degraded(meta, n->id, &object->oid)) {
+            continue;
+        }
+        if (hf_store_lookup(n->node->store, &object->oid, &entry)) {
+            sim_fail(s, "I1", "node %u lacks object %s, and the metadata do not know", n->id.v,
+                     hf_oid_str(&object->oid, text));
+        } else if (entry.digest != object->digest || entry.len_bytes != object->len_bytes) {
+            sim_fail(s, "I9", "node %u has another object %s than the metadata say", n->id.v,
+                     hf_oid_str(&object->oid, text));
+        } else if (entry.quarantined) {
+            sim_fail(s, "I4", "node %u has set object %s aside, which nothing befell", n->id.v,
+                     hf_oid_str(&object->oid, text));
+        }
+    }
+}
+
+static void check_holders(struct sim *s)
+{
+    struct sim_node *leader = sim_leader(s);
+    struct hf_meta *meta = leader ? hf_replica_meta(leader->node->replica) : NULL;
+
+    if (!leader || !is_newest(s, leader)) {
+        return;
+    }
+    for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
+        struct hf_meta_object objects[64];
+        uint32_t count = HF_ARRAY_LEN(objects);
+        struct hf_oid after, *from = NULL;
+
+        while (count == HF_ARRAY_LEN(objects) && !s->failed) {
+            count = hf_meta_objects(meta, (uint16_t)group, from, objects, HF_ARRAY_LEN(objects));
+            for (uint32_t i = 0; i < count; i++) {
+                check_holds(s, meta, (uint16_t)group, &objects[i]);
+            }
+            after = count ? objects[count - 1].oid : (struct hf_oid){0};
+            from = &after;
+        }
     }
 }
 
@@ -101,6 +179,10 @@ void sim_check_tick(struct sim *s)
         if (s->nodes[i].node && s->nodes[i].node->replica) {
             check_digest(s, &s->nodes[i]);
         }
+    }
+    if (sim_now(s) >= s->holders_checked_ns + HOLDERS_EVERY_NS) {
+        s->holders_checked_ns = sim_now(s);
+        check_holders(s);
     }
 }
 

@@ -135,6 +135,7 @@ struct sim {
     bool work_over; /* no new operations */
     struct sim_counts counts;
     uint64_t checked_at; /* events at the last look */
+    uint64_t holders_checked_ns;
     bool failed;
     char why[1024];
 };
@@ -174,6 +175,8 @@ void sim_atlas_new(struct sim *s);
 /** When the next fault begins or ends; UINT64_MAX: never. */
 uint64_t sim_atlas_next(struct sim *s);
 void sim_atlas_act(struct sim *s);
+/** Its disk may have lost what was synced. */
+bool sim_is_victim(const struct sim *s, const struct sim_node *n);
 /** Everything is whole again. */
 void sim_atlas_heal(struct sim *s);
 
