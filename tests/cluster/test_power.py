@@ -70,6 +70,14 @@ def test_all_nodes_lose_power_at_once(three, rng):
     whole(three, load)
 
 
+@PLAIN
+def test_all_nodes_lose_power_right_after_their_first_start(three, rng):
+    """What was made, and not written to since: files whose names are durable before they are."""
+    cut(three, [1, 2, 3], rng, "torn")
+    three.power_on([1, 2, 3])
+    whole(three, Workload(three, three.mount("a")))
+
+
 @pytest.mark.slow
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("mode", ["drop", "keep", "torn"])
