@@ -30,7 +30,7 @@ int hf_faultdisk_init(struct hf_faultdisk *disk, const char *backing, const char
 
     *disk = (struct hf_faultdisk){.mountpoint = mountpoint};
     (void)pthread_mutex_init(&disk->lock, NULL);
-    (void)pthread_cond_init(&disk->mounted, NULL);
+    (void)pthread_cond_init(&disk->changed, NULL);
     if (mkdir(backing, 0755) != 0 && errno != EEXIST) {
         return -errno;
     }
@@ -59,7 +59,7 @@ void hf_faultdisk_fini(struct hf_faultdisk *disk)
 {
     hf_names_fini(&disk->names);
     hf_nodes_fini(&disk->nodes);
-    (void)pthread_cond_destroy(&disk->mounted);
+    (void)pthread_cond_destroy(&disk->changed);
     (void)pthread_mutex_destroy(&disk->lock);
 }
 
@@ -131,13 +131,16 @@ int hf_faultdisk_restart(struct hf_faultdisk *disk)
     hf_faults_clear(&disk->faults);
     before = disk->mounts;
     disk->remount = true;
+    disk->unmounted = false;
     (void)pthread_mutex_unlock(&disk->lock);
     if (umount2(disk->mountpoint, MNT_FORCE) != 0) {
         (void)umount2(disk->mountpoint, MNT_DETACH); /* the loop ends by the force above already */
     }
     (void)pthread_mutex_lock(&disk->lock);
+    disk->unmounted = true;
+    (void)pthread_cond_broadcast(&disk->changed);
     while (disk->mounts == before && !disk->done) {
-        (void)pthread_cond_wait(&disk->mounted, &disk->lock);
+        (void)pthread_cond_wait(&disk->changed, &disk->lock);
     }
     err = disk->mounts == before ? -EIO : 0;
     (void)pthread_mutex_unlock(&disk->lock);

@@ -33,10 +33,11 @@ struct hf_faultdisk {
     /* The mount: main thread; control's rot asks the kernel to forget through it */
     struct fuse_session *session;
     const char *mountpoint;
-    bool remount;           /* the session ends only to begin anew */
-    uint64_t mounts;        /* so far */
-    pthread_cond_t mounted; /* mounts or done changed */
+    bool remount;    /* the session ends only to begin anew */
+    bool unmounted;  /* the old mount is gone: a new one would be taken away before that */
+    uint64_t mounts; /* so far */
     bool done;
+    pthread_cond_t changed; /* of these four */
 };
 
 /** Opens, or makes, the disk below @backing. What was there is durable. */

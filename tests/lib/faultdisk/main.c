@@ -67,9 +67,14 @@ static int serve_mount(struct hf_faultdisk *disk, bool *ret_again)
         disk->off = false;
         disk->remount = false;
         disk->mounts++;
-        (void)pthread_cond_broadcast(&disk->mounted);
+        (void)pthread_cond_broadcast(&disk->changed);
         (void)pthread_mutex_unlock(&disk->lock);
         result = fuse_session_loop_mt(disk->session, config);
+        (void)pthread_mutex_lock(&disk->lock);
+        while (disk->remount && !disk->unmounted) {
+            (void)pthread_cond_wait(&disk->changed, &disk->lock);
+        }
+        (void)pthread_mutex_unlock(&disk->lock);
         fuse_session_unmount(disk->session);
         (void)pthread_mutex_lock(&disk->lock);
         *ret_again = disk->remount;
@@ -82,6 +87,7 @@ static int serve_mount(struct hf_faultdisk *disk, bool *ret_again)
         disk->session = NULL;
     }
     fuse_loop_cfg_destroy(config);
+    fuse_opt_free_args(&args);
     return result;
 }
 
@@ -108,7 +114,7 @@ static int serve(const char *backing, const char *mountpoint, const char *socket
     }
     (void)pthread_mutex_lock(&disk.lock);
     disk.done = true;
-    (void)pthread_cond_broadcast(&disk.mounted);
+    (void)pthread_cond_broadcast(&disk.changed);
     (void)pthread_mutex_unlock(&disk.lock);
     hf_control_stop(&control);
     hf_faultdisk_fini(&disk);
