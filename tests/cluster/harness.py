@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -337,12 +338,13 @@ class Cluster:
         """The machines of these nodes lose power at one moment. A process that was sent SIGKILL does
         not see that its disk is off: it never returns from the kernel. Its end is waited for only
         afterwards, since it may have to wait for a sync that the cut is to come before."""
-        pids = {int(self.read(f"n{n}.pid")) for n in nodes}
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        ends = [os.pidfd_open(int(self.read(f"n{n}.pid"))) for n in nodes]
+        for end in ends:
+            signal.pidfd_send_signal(end, signal.SIGKILL)
         left = {n: self.disks[n].power_cut(seed + n, mode) for n in nodes}
-        wait_for("their end", lambda: not pids & {pid for pid, _ in processes_below(self.dir)}, 20,
-                 0.01)
+        for end in ends:
+            assert select.select([end], [], [], 20)[0], "a process does not end"
+            os.close(end)
         return left
 
     def power_on(self, nodes):

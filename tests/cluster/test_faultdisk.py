@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fault disk itself (tests/lib/faultdisk): what a power cut leaves, and what faults do. The
 tests of the cluster on it, test_power.py, are worth what these say."""
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -361,6 +362,17 @@ def test_everything_fails_while_the_power_is_off_and_open_files_are_lost_with_it
     os.close(fd)
     assert read(f) == b"a" * 100
     assert len(mounts_below(os.path.dirname(disk.top))) == 1
+
+
+def test_power_comes_back_on_one_new_mount_every_time(disk):
+    for i in range(60):
+        fd = os.open(f"{disk.top}/f", os.O_RDWR | os.O_CREAT)  # the old mount is busy
+        cycle(disk, "keep")
+        assert os.listdir(disk.top) == ["f"]
+        assert len(mounts_below(os.path.dirname(disk.top))) == 1
+        if i % 2:
+            with contextlib.suppress(OSError):  # of the old mount
+                os.close(fd)
 
 
 def test_pages_that_were_mapped_and_dirty_are_forgotten(disk):

@@ -10,6 +10,7 @@ run to run. HOLDFAST_KEEP=1 keeps the logs of a failure.
 """
 import os
 import random
+import re
 import time
 
 import pytest
@@ -185,11 +186,15 @@ def test_call_that_fails_once_loses_nothing_that_was_acknowledged(three, rng, op
     load = Workload(three, three.mount("a"))
     for node in (three.leader(), others(three, three.leader())[0]):
         after = 0 if path == "/meta/vote" else rng.randrange(20)
+        before = len(three.read(f"n{node}.log"))
         three.disks[node].fail(op, path=path, after=after, count=1)
         if path == "/meta/vote":
             three.hf("meta", "transfer", "--config", three.conf)
         wait_for("the fault to strike", lambda: struck(three, node) > 0, 2 * GO_ON)
         load.go_on(100, GO_ON)
+        said = wait_for(f"a word of node {node}", lambda: re.findall(
+            r"Z (?:warn|error) .*(?:failed|fails).*", three.read(f"n{node}.log")[before:]), GO_ON)
+        print("\n    ".join([f"node {node} says:", *said]))
         cut(three, [node], rng, "keep")
         three.power_on([node])
         three.wait_voters(timeout=WHOLE)
