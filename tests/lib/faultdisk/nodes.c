@@ -130,20 +130,24 @@ void hf_nodes_forget_all(struct hf_nodes *nodes)
     hf_nodes_sweep(nodes);
 }
 
+static ssize_t link_of(int fd, char ret[static PATH_MAX])
+{
+    char link[64];
+
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    return readlink(link, ret, PATH_MAX);
+}
+
 void hf_nodes_path(const struct hf_nodes *nodes, const struct hf_node *node,
                    char ret[static PATH_MAX])
 {
-    char link[64], root[PATH_MAX];
-    ssize_t root_len, len;
+    char root[PATH_MAX], path[PATH_MAX];
+    const ssize_t root_len = link_of(nodes->root->fd, root);
+    const ssize_t len = link_of(node->fd, path);
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", nodes->root->fd);
-    root_len = readlink(link, root, sizeof(root));
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", node->fd);
-    len = readlink(link, ret, PATH_MAX - 1);
-    if (len < 0 || root_len < 0 || len < root_len || memcmp(ret, root, (size_t)root_len) != 0) {
+    if (root_len < 0 || len < root_len || memcmp(path, root, (size_t)root_len) != 0) {
         (void)snprintf(ret, PATH_MAX, "?");
-        return;
+    } else {
+        (void)snprintf(ret, PATH_MAX, "%.*s", (int)(len - root_len), path + root_len);
     }
-    ret[len] = '\0';
-    memmove(ret, ret + root_len, (size_t)(len - root_len) + 1);
 }
