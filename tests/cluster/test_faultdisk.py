@@ -14,7 +14,7 @@ import tempfile
 import pytest
 
 import content
-from harness import FaultDisk, WORK, mounts_below, program, run, sweep
+from harness import Failed, FaultDisk, WORK, mounts_below, program, run, sweep
 
 SECTOR = 512
 
@@ -489,6 +489,20 @@ def test_disk_that_lies_loses_what_it_said_was_synced(disk):
     cycle(disk, "drop")
     assert os.listdir(disk.top) == ["f"] and read(f) == b"a" * 100
     write(f, b"b" * 100, sync=True)
+    cycle(disk, "drop")
+    assert read(f) == b"b" * 100
+
+
+def test_power_goes_at_a_certain_call(disk):
+    f = f"{disk.top}/f"
+    durable(f, b"a" * 100)
+    disk.fail("sync", path="/f", after=1, errno="OFF")
+    write(f, b"b" * 100, sync=True)
+    fails(errno.EIO, write, f, b"c" * 100, 0, True)
+    fails(errno.EIO, os.listdir, disk.top)
+    assert disk.stats()["off"] and disk.stats()["unsynced_bytes"] == 512
+    with pytest.raises(Failed):
+        disk.restart()
     cycle(disk, "drop")
     assert read(f) == b"b" * 100
 

@@ -117,7 +117,7 @@ def test_one_node_after_the_other_loses_power_while_clients_go_on(three, rng):
     first = three.leader()
     for node in [first, *others(three, first)]:
         one_loses_power(three, load, rng, node, down=1)
-    one_loses_power(three, load, rng, three.wait_leader(), down=5)
+    one_loses_power(three, load, rng, three.wait_leader(), down=3)
     whole(three, load)
 
 
@@ -150,6 +150,27 @@ def test_a_node_loses_power_again_while_it_recovers(three, rng):
 
 
 @PLAIN
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("op, path, after, rounds", [
+    ("write", "", 300, 2), *(pytest.param(*words, marks=SLOW) for words in (
+        ("sync", "", 300, 20), ("name", "", 3, 3), ("sync", "/store/index", 4, 4),
+        ("write", "/meta/table", 20, 4), ("sync", "/meta/table", 2, 4)))])
+def test_power_goes_at_a_certain_call(three, rng, op, path, after, rounds):
+    """The others go on. Until it is killed, a moment later, the node sees its disk fail."""
+    load = Workload(three, three.mount("a"))
+    for turn in range(rounds):
+        leader = three.wait_leader()
+        node = leader if turn % 2 == 0 else rng.choice(others(three, leader))
+        three.disks[node].fail(op, path=path, after=rng.randrange(after), errno="OFF")
+        wait_for("the power to go", lambda: three.disks[node].stats()["off"], 4 * GO_ON, 0.001)
+        cut(three, [node], rng)
+        load.go_on(20, GO_ON)
+        three.power_on([node])
+        three.wait_voters(timeout=WHOLE)
+    whole(three, load)
+
+
+@pytest.mark.slow
 @pytest.mark.limit(300)
 def test_disks_that_lie_about_their_syncs_are_found_out(three, rng):
     """That these tests can fail: with nothing synced, a power cut of all nodes loses what was

@@ -71,8 +71,18 @@ static bool parse_mode(const char *text, enum hf_undo_cut *ret)
 
 static bool parse_errno(const char *text, int *ret)
 {
-    *ret = strcmp(text, "EIO") == 0 ? -EIO : strcmp(text, "ENOSPC") == 0 ? -ENOSPC : 0;
-    return *ret != 0;
+    static const struct {
+        const char *name;
+        int err;
+    } errors[] = {{"EIO", -EIO}, {"ENOSPC", -ENOSPC}, {"OFF", -HF_FAULT_OFF}};
+
+    for (size_t i = 0; i < HF_ARRAY_LEN(errors); i++) {
+        if (strcmp(text, errors[i].name) == 0) {
+            *ret = errors[i].err;
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool parse_option(struct command *command, const char *name, const char *value)
@@ -122,6 +132,8 @@ static void run_restart(struct hf_faultdisk *disk, struct command *command)
 
     if (err == -EALREADY) {
         answer(command, EXIT_FAILED, "the power is on");
+    } else if (err == -EBUSY) {
+        answer(command, EXIT_FAILED, "a fault took the power; 'power-cut' says what is left");
     } else if (err) {
         answer(command, EXIT_FAILED, "%s could not be mounted again", disk->mountpoint);
     }

@@ -100,8 +100,9 @@ int hf_faultdisk_power_cut(struct hf_faultdisk *disk, uint64_t seed, enum hf_und
 
     (void)pthread_mutex_lock(&disk->lock);
     count(disk, ret);
-    if (!disk->off) {
+    if (!disk->off || disk->undecided) {
         disk->off = true;
+        disk->undecided = false;
         disk->cuts++;
         err = cut_files(disk, &rng, mode);
         if (!err) {
@@ -124,9 +125,10 @@ int hf_faultdisk_restart(struct hf_faultdisk *disk)
     int err = 0;
 
     (void)pthread_mutex_lock(&disk->lock);
-    if (!disk->off) {
+    if (!disk->off || disk->undecided) {
+        err = disk->off ? -EBUSY : -EALREADY;
         (void)pthread_mutex_unlock(&disk->lock);
-        return -EALREADY;
+        return err;
     }
     hf_faults_clear(&disk->faults);
     before = disk->mounts;

@@ -5,6 +5,8 @@
  *
  *     ON ──power_cut()──► OFF: every call returns -EIO ──restart()──► ON, mounted anew
  *
+ * A fault may switch it off as well, at a certain call; power_cut() then says what is left.
+ *
  * BACKING/tree holds what readers see, BACKING/attic what a cut may bring back. Nothing is ever
  * synced there: it is the fault disk's machine that fails, not the one it runs on.
  *
@@ -24,6 +26,7 @@ struct fuse_lowlevel_ops;
 struct hf_faultdisk {
     pthread_mutex_t lock;
     bool off;
+    bool undecided; /* off by a fault: power_cut() has still to say what is left */
     struct hf_nodes nodes;
     struct hf_names names;
     struct hf_faults faults;
@@ -58,7 +61,8 @@ struct hf_faultdisk_stats {
  */
 int hf_faultdisk_power_cut(struct hf_faultdisk *disk, uint64_t seed, enum hf_undo_cut mode,
                            struct hf_faultdisk_stats *ret);
-/** Power is back, on a new mount; forgets armed faults. Errors: -EALREADY; -EIO: not mounted. */
+/** Power is back, on a new mount; forgets armed faults. Errors: -EALREADY; -EBUSY: a fault
+ * switched it off, and no power_cut() has followed; -EIO: not mounted. */
 int hf_faultdisk_restart(struct hf_faultdisk *disk);
 /** XORs @mask into one byte, which the kernel reads anew. Errors: -ENOENT, -EINVAL (beyond it). */
 int hf_faultdisk_rot(struct hf_faultdisk *disk, const char *path, uint64_t off, uint8_t mask);

@@ -8,11 +8,13 @@
 #ifndef HF_TESTS_LIB_FAULTDISK_FAULTS_H
 #define HF_TESTS_LIB_FAULTDISK_FAULTS_H
 
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define HF_FAULTS_MAX 16u
+#define HF_FAULT_OFF  ESHUTDOWN /* the power goes: this call and all later ones fail with EIO */
 
 enum hf_fault_op {
     HF_FAULT_READ,  /* read, that the page cache does not answer */
@@ -27,7 +29,7 @@ struct hf_fault {
     char path[PATH_MAX]; /* the calls whose path contains it; "": all */
     uint64_t after;      /* that many pass first */
     uint64_t count;      /* then so many fail */
-    int err;             /* -errno */
+    int err;             /* -errno, or -HF_FAULT_OFF */
 };
 
 struct hf_faults {

@@ -75,6 +75,11 @@ static struct hf_faultdisk *begin_op(fuse_req_t req, enum hf_fault_op op, fuse_i
         }
     }
     *ret_err = hf_faults_strike(&disk->faults, op, path);
+    if (*ret_err == -HF_FAULT_OFF) {
+        disk->off = true;
+        disk->undecided = true;
+        *ret_err = -EIO;
+    }
     return disk;
 }
 
