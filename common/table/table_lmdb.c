@@ -40,6 +40,78 @@ static struct lmdb_base *lmdb_of(struct hf_table_base *base)
     return hf_container_of(base, struct lmdb_base, base);
 }
 
+/* Making a new one */
+
+/* 0: there is one; 1: none, or an empty one; or -errno. */
+static int lacks_file(struct lmdb_base *lb, const char *file_path)
+{
+    struct hf_file *file;
+    uint64_t bytes = 0;
+    int err = hf_disk_open(hf_env_disk(lb->env), file_path, HF_FILE_READ_ONLY, &file);
+
+    if (err) {
+        return err == -ENOENT ? 1 : err;
+    }
+    err = hf_file_size(file, &bytes);
+    hf_file_close(file);
+    return err ? err : bytes == 0;
+}
+
+static int sync_file(struct hf_disk *disk, const char *path)
+{
+    struct hf_file *file;
+    int err = hf_disk_open(disk, path, 0, &file);
+
+    if (!err) {
+        err = hf_file_sync(file);
+        hf_file_close(file);
+    }
+    return err;
+}
+
+static int make_file(struct lmdb_base *lb, const char *new_path, const char *file_path)
+{
+    struct hf_disk *disk = hf_env_disk(lb->env);
+    int err = hf_disk_unlink(disk, new_path); /* left by a crash, in whatever state */
+    MDB_env *mdb;
+
+    if (err && err != -ENOENT) {
+        return err;
+    }
+    err = hf_lmdb_open(new_path, MDB_NOSUBDIR | MDB_NOLOCK, HF_LMDB_MAP_MAX, &mdb);
+    if (err) {
+        return err;
+    }
+    mdb_env_close(mdb);
+    err = sync_file(disk, new_path);
+    return err ? err : hf_disk_rename(disk, new_path, file_path);
+}
+
+/*
+ * LMDB does not sync the first pages of a file that it makes: until the first commit, a power cut
+ * could leave the name and damaged pages. So the file gets its name when it is synced; that name is
+ * synced when it is opened.
+ */
+static int make_base(struct lmdb_base *lb)
+{
+    char *file = NULL;
+    char *new = NULL;
+    int err = -ENOMEM;
+
+    if (asprintf(&file, "%s/data.mdb", lb->path) < 0) {
+        return err;
+    }
+    if (asprintf(&new, "%s/data.mdb.new", lb->path) >= 0) {
+        err = lacks_file(lb, file);
+        if (err > 0) {
+            err = make_file(lb, new, file);
+        }
+        free(new);
+    }
+    free(file);
+    return err;
+}
+
 /* Opening */
 
 static void close_mdb(struct lmdb_base *lb)
@@ -371,6 +443,9 @@ int hf_table_base_lmdb(struct hf_env *env, const char *path, struct hf_table_bas
         goto fail;
     }
     err = hf_disk_mkdir(hf_env_disk(env), path);
+    if (!err) {
+        err = make_base(lb);
+    }
     if (!err) {
         err = open_base(lb);
     }

@@ -198,6 +198,22 @@ void hf_store_space_update(struct hf_store *store)
 
 /* The tick */
 
+/* Whoever asked for a write that failed goes on elsewhere: the operator learns of it here. */
+static void tell_failures(struct hf_store *store)
+{
+    struct hf_seglog_stats stats;
+
+    hf_seglog_stats(store->log, &stats);
+    if (stats.failures > store->failures_told) {
+        store->failures_told = stats.failures;
+        hf_log(HF_LOG_ERROR, "store", "write failed", "dir=%s failures=%llu what=\"%s\"",
+               store->dir, (unsigned long long)stats.failures,
+               hf_seglog_broken(store->log)
+                   ? "nothing is stored any more until holdfastd is started again; look at the disk"
+                   : "its segment is closed for good, others are used; look at the disk");
+    }
+}
+
 void hf_store_background_run(struct hf_store *store)
 {
     if (store->closing) {
@@ -238,6 +254,7 @@ static void tick(void *ctx)
     struct hf_store *store = ctx;
 
     store->active = false;
+    tell_failures(store);
     if (!store->space_running) {
         store->space_running = true;
         store->users++;

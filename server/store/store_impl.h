@@ -104,7 +104,8 @@ struct hf_store {
     int space_err;
     uint64_t space_file_bytes; /* of the log's files then */
     struct hf_store_stats stats;
-    uint64_t rot_records; /* of the log, found at open */
+    uint64_t failures_told; /* of the log's writes, to the operator */
+    uint64_t rot_records;   /* of the log, found at open */
 };
 
 /* index.c */

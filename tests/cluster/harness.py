@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -35,7 +36,8 @@ ASAN = os.path.exists(os.path.join(BUILD, "meson-info", "intro-buildoptions.json
 def program(name):
     places = {"holdfast": ["holdfast", "client/cli/holdfast"],
               "holdfastd": ["holdfastd", "server/holdfastd"],
-              "mount.holdfast": ["mount.holdfast", "client/cli/mount.holdfast"]}[name]
+              "mount.holdfast": ["mount.holdfast", "client/cli/mount.holdfast"],
+              "faultdisk": ["tests/lib/faultdisk/faultdisk"]}[name]
     for place in places:
         path = os.path.join(BUILD, place)
         if os.path.exists(path):
@@ -79,7 +81,7 @@ def processes_below(directory):
         except OSError:
             continue
         if state not in "ZX" and words and words[0].rsplit(b"/", 1)[-1] in (
-                b"holdfast", b"holdfastd", b"mount.holdfast") and any(want in w for w in words):
+                b"holdfast", b"holdfastd", b"mount.holdfast", b"faultdisk") and any(want in w for w in words):
             found.append((int(entry), b" ".join(words).decode(errors="replace")))
     return found
 
@@ -174,15 +176,71 @@ def wait_for(what, probe, timeout, step=0.05):
         time.sleep(step)
 
 
+class FaultDisk:
+    """A mounted `faultdisk` (tests/lib/faultdisk), with its files, socket and log below DIR/NAME*."""
+
+    def __init__(self, directory, name, mountpoint):
+        os.makedirs(mountpoint, exist_ok=True)
+        self.socket = f"{directory}/{name}.sock"
+        with open(f"{directory}/{name}.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [program("faultdisk"), "serve", f"{directory}/{name}", mountpoint, self.socket],
+                stdout=subprocess.PIPE, stderr=log)
+        assert self.process.stdout.readline() == b"ready\n", open(log.name).read()
+
+    def ctl(self, *words):
+        """As `faultdisk ctl`, without a process: a test cuts three disks within a millisecond."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.socket)
+            s.sendall(b"".join(str(w).encode() + b"\0" for w in words))
+            s.shutdown(socket.SHUT_WR)
+            with s.makefile("rb") as f:
+                answer = f.read().decode()
+        if answer[:1] != "0":
+            raise Failed(f"faultdisk: {words}: {answer[1:] or 'it ended'}")
+        return json.loads(answer[1:]) if answer[1:] else None
+
+    def power_cut(self, seed=0, mode="random"):
+        return self.ctl("power-cut", "--seed", seed, "--mode", mode)
+
+    def restart(self):
+        """On a new mount: what had files open on the old one only gets errors."""
+        self.ctl("restart")
+
+    def fail(self, op, **options):
+        self.ctl("fail", op, *(w for key, value in options.items() for w in (f"--{key}", value)))
+
+    def delay(self, op, ms):
+        self.ctl("delay", op, ms)
+
+    def lie(self):
+        """From here on a sync says that it succeeded, and does nothing."""
+        self.ctl("lie")
+
+    def clear(self):
+        self.ctl("clear")
+
+    def stats(self):
+        return self.ctl("stats")
+
+    def close(self):
+        """Ends it and its mount; what it may still have to serve is to be ended before."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
 class Cluster:
     """`config`: top-level keys; `node`: keys of every node; `client`: keys of mounts; `metadata`: how
     many nodes, from the first on, hold the metadata; 3, but with sanitizers, where three cost
-    minutes, 1: what is about the three asks for them."""
+    minutes, 1: what is about the three asks for them; `fault_disks`: each node's data directory is
+    on a FaultDisk, disks[n], from up() on."""
 
     enter = ()  # words before every command of a client
 
     def __init__(self, nodes=3, config=None, node=None, client=None, node_each=None,
-                 metadata=1 if ASAN else 3):
+                 metadata=1 if ASAN else 3, fault_disks=False):
         self.dir = tempfile.mkdtemp(prefix="holdfast-test-", dir=WORK)
         os.chmod(self.dir, 0o755)
         self.node_count = nodes
@@ -198,6 +256,8 @@ class Cluster:
         self.client = client or {}
         self.mounts = {}
         self.helpers = []
+        self.fault_disks = fault_disks
+        self.disks = {}
         self.closed = False
         self.write_config()
 
@@ -246,6 +306,9 @@ class Cluster:
                        cwd=self.dir, enter=enter)
 
     def up(self):
+        for n in range(1, self.node_count + 1):
+            if self.fault_disks and n not in self.disks:
+                self.disks[n] = FaultDisk(self.dir, f"disk{n}", self.data_dir(n))
         self.dev("up")
         self.wait_healthy()
 
@@ -270,6 +333,25 @@ class Cluster:
         os.kill(pid, signal.SIGTERM)
         wait_for(f"node {n} does not stop", lambda: not os.path.exists(f"/proc/{pid}/cmdline") or
                  not open(f"/proc/{pid}/cmdline", "rb").read(), 60)
+
+    def power_cut(self, nodes, seed, mode="random"):
+        """The machines of these nodes lose power at one moment. A process that was sent SIGKILL does
+        not see that its disk is off: it never returns from the kernel. Its end is waited for only
+        afterwards, since it may have to wait for a sync that the cut is to come before."""
+        ends = [os.pidfd_open(int(self.read(f"n{n}.pid"))) for n in nodes]
+        for end in ends:
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+        left = {n: self.disks[n].power_cut(seed + n, mode) for n in nodes}
+        for end in ends:
+            assert select.select([end], [], [], 20)[0], "a process does not end"
+            os.close(end)
+        return left
+
+    def power_on(self, nodes):
+        for n in nodes:
+            self.disks[n].restart()
+        for n in nodes:
+            self.start(n)
 
     def data_dir(self, n):
         return f"{self.dir}/n{n}"
@@ -512,8 +594,10 @@ class Cluster:
             self.umount(name, timeout=90)
         left = [line for _, line in processes_below(self.dir) if " mount " in line]
         assert not left, f"mounts that did not end: {left}"
-        if processes_below(self.dir):
+        if any("faultdisk" not in line for _, line in processes_below(self.dir)):
             self.down()
+        for disk in self.disks.values():
+            disk.close()
         left = processes_below(self.dir)
         assert not left, f"processes that did not end: {left}"
 
@@ -527,5 +611,7 @@ class Cluster:
         sweep(self.dir)
         for helper in self.helpers:
             helper.wait()
+        for disk in self.disks.values():
+            disk.close()
         if not keep:
             shutil.rmtree(self.dir, ignore_errors=True)

@@ -731,6 +731,35 @@ static void many_rows(struct world *w)
     assert_int_equal(checkpoint(w, "many"), 0);
 }
 
+/* As a power cut may leave it: a new file has its name only when its pages are on the disk. */
+static void a_base_that_was_half_made_is_made_anew(void **state)
+{
+    char file[128], new[128];
+    struct world w;
+    FILE *f;
+
+    world_init(&w, LMDB);
+    close_table(&w);
+    snprintf(file, sizeof(file), "%s/data.mdb", w.dir);
+    snprintf(new, sizeof(new), "%s/data.mdb.new", w.dir);
+    assert_int_equal(rename(file, new), 0);
+    assert_int_equal(truncate(new, 0), 0);
+    assert_int_equal(truncate(new, 8192), 0); /* its pages were never written */
+    assert_int_equal(open_table(&w), 0);
+    assert_int_equal(access(new, F_OK), -1);
+    close_table(&w);
+    cut_data(&w, 0);
+    assert_int_equal(open_table(&w), 0);
+    close_table(&w);
+    f = open_data(&w, "r+");
+    for (int i = 0; i < 8192; i++) {
+        assert_int_not_equal(fputc(0, f), EOF);
+    }
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(open_table(&w), -EBADMSG); /* what has the name is never taken for new */
+    world_fini(&w);
+}
+
 static void a_base_cut_short_or_overwritten_is_damaged(void **state)
 {
     const off_t cuts[] = {100, 4096, 8192, 20000};
@@ -941,6 +970,7 @@ int main(void)
         cmocka_unit_test(a_failed_merge_loses_nothing),
         cmocka_unit_test(a_merge_that_failed_after_the_fact_leaves_no_row_behind),
         cmocka_unit_test(a_rotten_row_is_reported_not_returned),
+        cmocka_unit_test(a_base_that_was_half_made_is_made_anew),
         cmocka_unit_test(a_base_cut_short_or_overwritten_is_damaged),
         cmocka_unit_test(a_flipped_value_is_reported_not_returned),
         cmocka_unit_test(a_flipped_mark_is_damage),
