@@ -331,9 +331,8 @@ static json_t *info_holders(struct cli_cluster *cluster, const struct hf_oid *oi
         if (!err) {
             (void)snprintf(digest, sizeof(digest), "%016" PRIx64, sum);
         }
-        o = json_pack("{s:i, s:s, s:s, s:s}", "node", (int)id.v, "state",
-                      hf_map_node_state_name(n), "copy", err ? hf_err_name(err) : "good",
-                      "checksum", digest);
+        o = json_pack("{s:i, s:s, s:s, s:s}", "node", (int)id.v, "state", hf_map_node_state_name(n),
+                      "copy", err ? hf_err_name(err) : "good", "checksum", digest);
         (void)json_array_append_new(list, o);
     }
     return list;

@@ -9,7 +9,8 @@
  * Node states:
  *   NEW ──► UP ◄──► DOWN ──► RETURNING ──► UP      (RETURNING: alive and written to, but counts as
  *            └──────► REMOVED                       holding nothing until its inventory matched)
- * NEW is UP with no store's uuid yet: it is placed on, and the first store that it shows is its own.
+ * NEW is UP with no store's uuid yet: it is placed on, and the first store that it shows is its
+ * own.
  *
  * Pure. Threads: any, one at a time.
  */
