@@ -197,11 +197,6 @@ void sim_atlas_new(struct sim *s)
     }
 }
 
-bool sim_is_victim(const struct sim *s, const struct sim_node *n)
-{
-    return s->options.beyond || (s->plan->victim != UINT32_MAX && n == &s->nodes[s->plan->victim]);
-}
-
 uint64_t sim_atlas_next(struct sim *s)
 {
     uint64_t next = UINT64_MAX;
@@ -278,6 +273,7 @@ static void rot(struct sim *s, const struct fault *f)
         return;
     }
     (void)snprintf(path, sizeof(path), "/data/store/segments/%s", c.name);
+    s->nodes[f->a].damaged = true;
     for (uint32_t i = 0; i < 8; i++) {
         (void)hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a);
     }
@@ -297,7 +293,12 @@ static void disk_error(struct sim *s, const struct fault *f)
     static const enum hf_sim_fault kinds[] = {HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO,
                                               HF_SIM_FAULT_READ_EIO, HF_SIM_FAULT_SHORT};
 
-    fail_a_call(s, f, kinds[(f->chance >> 16) % HF_ARRAY_LEN(kinds)]);
+    enum hf_sim_fault kind = kinds[(f->chance >> 16) % HF_ARRAY_LEN(kinds)];
+
+    if (kind == HF_SIM_FAULT_READ_EIO) { /* what cannot be read is set aside */
+        s->nodes[f->a].damaged = true;
+    }
+    fail_a_call(s, f, kind);
 }
 
 static void hand_over(struct sim *s)
@@ -364,6 +365,7 @@ static void begin(struct sim *s, struct fault *f)
         disk_error(s, f);
         break;
     case FAULT_DISK_LIES:
+        s->nodes[f->a].damaged = true;
         fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY);
         break;
     case FAULT_META_LOST:
@@ -372,6 +374,7 @@ static void begin(struct sim *s, struct fault *f)
         break;
     case FAULT_STORE_LOST:
         s->nodes[f->a].start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
+        s->nodes[f->a].damaged = true;
         sim_node_lose_store(&s->nodes[f->a]);
         break;
     case FAULT_UNMOUNT:

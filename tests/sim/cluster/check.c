@@ -67,7 +67,7 @@ static void check_digest(struct sim *s, const struct sim_node *n)
 }
 
 /*
- * I1, beneath what users see: a node that is up holds every object that the metadata do not say it
+ * I1, beneath what users see: a node that runs holds every object that the metadata do not say it
  * lacks. Looked at all the time, for inventories mend what is wrong here before a read can tell.
  */
 
@@ -99,9 +99,7 @@ static void check_holds(struct sim *s, struct hf_meta *meta, uint16_t group,
         struct hf_store_entry entry;
         char text[HF_OID_STR_MAX];
 
-        if (!n->node || sim_is_victim(s, n) ||
-            !(hf_map_group_members(map, group) & hf_node_bit(n->id)) ||
-            hf_map_node(map, n->id)->state != HF_NODE_UP ||
+        if (!n->node || n->damaged || !(hf_map_group_members(map, group) & hf_node_bit(n->id)) ||
             hf_meta_is_degraded(meta, n->id, &object->oid)) {
             continue;
         }

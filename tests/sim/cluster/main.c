@@ -352,17 +352,37 @@ static bool is_ours(const struct hf_bug_row *bug)
     return bug->module[0] && strcmp(bug->module, "raft") != 0;
 }
 
+/* Was it asked for? Without @names all of ours are. */
+static bool is_asked(const struct hf_bug_row *bug, char *const *names)
+{
+    if (!*names) {
+        return is_ours(bug);
+    }
+    for (; *names; names++) {
+        if (strcmp(*names, bug->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int check_bugs(uint64_t first, uint64_t last, const struct sim_options *options,
-                      unsigned jobs)
+                      unsigned jobs, char *const *names)
 {
     unsigned found = 0, all = 0;
+
+    for (char *const *name = names; *name; name++) {
+        if (select_bug(*name)) {
+            return 2;
+        }
+    }
 
     for (size_t i = 0; i < HF_BUG_end; i++) {
         const struct hf_bug_row *bug = &hf_bug_rows[i];
         struct finding f = {0};
         struct totals totals;
 
-        if (!is_ours(bug)) {
+        if (!is_asked(bug, names)) {
             continue;
         }
         if (select_bug(bug->name)) {
@@ -456,7 +476,7 @@ static const char usage_text[] =
     "usage: hf-sim --seed N [--trace] [--faults N] [--until SECONDS]\n"
     "       hf-sim --seeds A..B [--jobs N] [--no-shrink]\n"
     "       hf-sim --replays A..B\n"
-    "       hf-sim --list-bugs | --check-bugs A..B [--jobs N]\n"
+    "       hf-sim --list-bugs | --check-bugs A..B [--jobs N] [NAME...]\n"
     "\n"
     "Runs whole clusters in one thread, one for each seed: real nodes and clients on simulated\n"
     "machines, with faults that they should survive, and checks what users see.\n"
@@ -572,7 +592,7 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    if (optind < argc || mode == 0) {
+    if ((optind < argc && mode != 'c') || mode == 0) {
         (void)fputs(usage_text, stderr);
         return 2;
     }
@@ -582,7 +602,7 @@ int main(int argc, char **argv)
     case 'p':
         return check_replays(first, last, o);
     case 'c':
-        return check_bugs(first, last, &o, (unsigned)jobs);
+        return check_bugs(first, last, &o, (unsigned)jobs, argv + optind);
     case 'l':
         list_bugs();
         return 0;

@@ -41,6 +41,7 @@ struct sim_node {
     struct hf_table_model *index, *meta; /* what LMDB's files are elsewhere */
     struct hf_node *node;                /* NULL: not running */
     bool stopping;
+    bool damaged;         /* its store may have lost what was synced */
     uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
 };
@@ -175,8 +176,6 @@ void sim_atlas_new(struct sim *s);
 /** When the next fault begins or ends; UINT64_MAX: never. */
 uint64_t sim_atlas_next(struct sim *s);
 void sim_atlas_act(struct sim *s);
-/** Its disk may have lost what was synced. */
-bool sim_is_victim(const struct sim *s, const struct sim_node *n);
 /** Everything is whole again. */
 void sim_atlas_heal(struct sim *s);
 
