@@ -180,6 +180,18 @@ static struct fault draw(struct sim *s)
     return f;
 }
 
+/* Troubles come in company: soon after the one before, and to the same node where that is possible.
+ */
+static void follow(struct sim *s, struct fault *f, const struct fault *before)
+{
+    f->end_ns = f->end_ns ? f->end_ns - f->begin_ns : 0;
+    f->begin_ns = before->begin_ns + below(s, below(s, 2) ? SIM_S / 4 : 4 * SIM_S);
+    f->end_ns = f->end_ns ? f->end_ns + f->begin_ns : 0;
+    if (before->a < s->node_count && f->a < s->node_count && !needs_victim(f->kind)) {
+        f->a = before->a;
+    }
+}
+
 void sim_atlas_new(struct sim *s)
 {
     uint32_t count;
@@ -191,6 +203,9 @@ void sim_atlas_new(struct sim *s)
     for (uint32_t i = 0; i < count; i++) {
         struct fault f = draw(s);
 
+        if (i > 0 && below(s, 3) == 0) {
+            follow(s, &f, &s->plan->faults[s->plan->count - 1]);
+        }
         if (i < s->options.fault_max) { /* all are drawn, so that the rest stays the same */
             s->plan->faults[s->plan->count++] = f;
         }
@@ -312,6 +327,16 @@ static void hand_over(struct sim *s)
     }
 }
 
+/* Some is left, so that the last segments are small ones, or none. */
+static void fill(struct hf_env *env, uint64_t chance)
+{
+    struct hf_disk_space space = {0};
+
+    (void)hf_disk_space(hf_env_disk(env), "/data", &space);
+    hf_sim_disk_set_capacity(hf_sim_disk(env), space.total_bytes - space.free_bytes +
+                                                   (chance & 1 ? chance % (24u << 20) : 0));
+}
+
 static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
 {
     static const enum hf_sim_cut modes[] = {HF_SIM_CUT_RANDOM, HF_SIM_CUT_RANDOM,
@@ -338,7 +363,13 @@ static void begin(struct sim *s, struct fault *f)
         }
         break;
     case FAULT_POWER:
-        cut_power(s, &s->nodes[f->a], f->chance);
+        if (f->chance & 1) {
+            cut_power(s, &s->nodes[f->a], f->chance >> 1);
+        } else { /* in the middle of what its disk does next */
+            hf_sim_disk_fail_at(hf_sim_disk(env),
+                                hf_sim_disk_calls(hf_sim_disk(env)) + (f->chance >> 1) % 40,
+                                HF_SIM_FAULT_POWER_CUT);
+        }
         break;
     case FAULT_POWER_ALL:
         for (uint32_t i = 0; i < s->node_count; i++) {
@@ -384,7 +415,7 @@ static void begin(struct sim *s, struct fault *f)
         hand_over(s);
         break;
     case FAULT_DISK_FULL:
-        hf_sim_disk_set_capacity(hf_sim_disk(env), 1u << 20);
+        fill(env, f->chance);
         break;
     case FAULT_ROT:
         rot(s, f);

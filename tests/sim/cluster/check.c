@@ -164,6 +164,11 @@ void sim_check_step(void *ctx)
 {
     struct sim *s = ctx;
 
+    for (uint32_t i = 0; i < s->node_count; i++) { /* the power went during a call of its disk */
+        if (s->nodes[i].node && hf_sim_disk_is_off(hf_sim_disk(s->nodes[i].env))) {
+            sim_node_power_cut(&s->nodes[i], HF_SIM_CUT_RANDOM);
+        }
+    }
     s->counts.events++;
     if (s->counts.events - s->checked_at >= s->options.check_every) {
         s->checked_at = s->counts.events;

@@ -378,9 +378,6 @@ void sim_world_tick(struct sim *s)
     for (uint32_t i = 0; i < s->node_count; i++) {
         struct sim_node *n = &s->nodes[i];
 
-        if (hf_sim_disk_is_off(hf_sim_disk(n->env)) && n->node) { /* a fault cut it */
-            sim_node_power_cut(n, HF_SIM_CUT_RANDOM);
-        }
         if (!n->node && n->start_at_ns <= sim_now(s)) {
             node_start(n);
         }
@@ -427,7 +424,7 @@ static void config_new(struct sim *s)
         n->metadata = i < metadata;
         n->weight = 100;
         n->segment_bytes = (hf_sim_rng_chance(&s->rng, 50) ? 8u : 16u) << 20;
-        n->reserve_bytes = 64u << 20;
+        n->reserve_bytes = hf_sim_rng_chance(&s->rng, 50) ? 64u << 20 : 4u << 20;
     }
     c->client.dirty_max_bytes = hf_sim_rng_between(&s->rng, 4, 16) << 20;
     c->client.readahead_bytes = 1u << 20;
