@@ -16,6 +16,7 @@
 #include "common/env/env_real.h"
 #include "common/log/log.h"
 #include "common/rpc/frame.h"
+#include "tests/sweep/sweep.h"
 
 /* Methods of the test's service */
 enum {
@@ -88,7 +89,7 @@ static bool wait_for(bool (*done)(void *ctx), void *ctx, uint64_t timeout_ns)
 {
     struct waiter wt = {.done = done, .ctx = ctx};
 
-    wt.end_ns = hf_env_mono_ns(w.env) + timeout_ns;
+    wt.end_ns = hf_env_mono_ns(w.env) + hf_sweep_patience_ns(timeout_ns);
     hf_timer_init(&wt.timer, w.env, waiter_tick, &wt);
     hf_timer_arm(&wt.timer, 0);
     assert_int_equal(hf_env_real_run(w.env), 0);

@@ -5,6 +5,7 @@
 #ifndef HF_TESTS_UNIT_SERVER_RAFT_CLUSTER_MACHINE_H
 #define HF_TESTS_UNIT_SERVER_RAFT_CLUSTER_MACHINE_H
 
+#include "tests/sweep/sweep.h"
 #include "tests/unit/server/raft/cluster_net.h"
 
 /* Proposals and reads */
@@ -309,6 +310,7 @@ static inline void cl_machine_failed(void *ctx, int err)
     assert_true(err != -HF_EDIFFERS || n->damage); /* else it imagines a difference */
     n->failed = true;
     n->leading = false;
+    hf_sweep_told();
 }
 
 struct cl_save {
