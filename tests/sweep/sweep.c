@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -536,6 +537,7 @@ static enum outcome try(struct sweep *s, struct test *t, enum kind kind, uint32_
         };
 
         (void)setpgid(0, 0);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)dup2(fd, STDOUT_FILENO);
         (void)dup2(fd, STDERR_FILENO);
         run.counting = n == 0;
@@ -687,8 +689,12 @@ static void strike(struct sweep *s, struct test *t, enum kind kind, uint32_t n)
 static struct candidates *next_candidates(struct sweep *s, struct test **ret_test, enum kind *ret)
 {
     struct candidates *least = NULL;
+    uint64_t began_ns = now_ns();
 
     for (uint32_t i = 0; i < s->test_count; i++) {
+        if (s->until_ns && began_ns + s->tests[i].took_ns > s->until_ns) {
+            continue;
+        }
         for (int kind = 0; kind < KIND_COUNT; kind++) {
             struct candidates *c = &s->tests[i].candidates[kind];
 
@@ -711,9 +717,6 @@ static void strike_all(struct sweep *s)
     while ((c = next_candidates(s, &t, &kind)) != NULL) {
         uint64_t began_ns = now_ns();
 
-        if (s->until_ns && began_ns > s->until_ns) {
-            return;
-        }
         strike(s, t, kind, c->calls[c->next++]);
         c->spent_ns += now_ns() - began_ns;
     }
