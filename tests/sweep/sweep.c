@@ -636,7 +636,7 @@ static void count_calls(struct sweep *s, struct test *t)
     t->waits = s->result->waits;
     t->look_for_leaks = s->result->leaked == 0 && !s->result->expects_leaks;
     t->took_ns = s->result->took_ns;
-    for (int kind = 0; kind < KIND_COUNT; kind++) {
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
         choose(s, t, kind);
         s->possible[kind] += t->calls[kind];
     }
@@ -695,7 +695,7 @@ static struct candidates *next_candidates(struct sweep *s, struct test **ret_tes
         if (s->until_ns && began_ns + s->tests[i].took_ns > s->until_ns) {
             continue;
         }
-        for (int kind = 0; kind < KIND_COUNT; kind++) {
+        for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
             struct candidates *c = &s->tests[i].candidates[kind];
 
             if (c->next < c->count && (!least || c->spent_ns < least->spent_ns)) {
@@ -724,13 +724,13 @@ static void strike_all(struct sweep *s)
 
 static void report(const struct sweep *s)
 {
-    for (int kind = 0; kind < KIND_COUNT; kind++) {
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
         if (s->possible[kind] == 0) {
             continue;
         }
         (void)printf("%-6s %8llu calls, %6llu failed in turn:", kind_names[kind],
                      (unsigned long long)s->possible[kind], (unsigned long long)s->runs[kind]);
-        for (int i = 0; i <= OUTCOME_MEANT; i++) {
+        for (enum outcome i = 0; i <= OUTCOME_MEANT; i++) {
             if (s->ends[kind][i]) {
                 (void)printf(" %llu %s", (unsigned long long)s->ends[kind][i], outcome_text(i));
             }
@@ -759,7 +759,7 @@ static int sweep(struct sweep *s, const struct CMUnitTest *tests, size_t count)
     strike_all(s);
     report(s);
     for (uint32_t i = 0; i < s->test_count; i++) {
-        for (int kind = 0; kind < KIND_COUNT; kind++) {
+        for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
             free(s->tests[i].candidates[kind].calls);
         }
     }
@@ -773,7 +773,7 @@ static int replay(struct sweep *s, const char *what, const struct CMUnitTest *te
     struct test *t = &s->tests[0];
     char *end;
 
-    for (int kind = 0; kind < KIND_COUNT; kind++) {
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
         size_t len = strlen(kind_names[kind]);
 
         if (strncmp(what, kind_names[kind], len) == 0 && what[len] == ':') {
