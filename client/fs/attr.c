@@ -93,7 +93,11 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
         }
     } else if (inode->kill && (set->mask & HF_SET_MODE)) {
         /* the new mode must not lose its bits to what was written before */
-        (void)hf_flush_inode(fs, inode, true);
+        int err = hf_flush_inode(fs, inode, true);
+
+        if (err) {
+            return hf_fs_return(req, err);
+        }
         if (hf_flush_wait(inode, req, set_clean)) {
             return HF_FS_PENDING;
         }
@@ -210,6 +214,7 @@ int hf_fs_fallocate(struct hf_fs_file *file, uint32_t mode, uint64_t off, uint64
 {
     const uint32_t known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
     struct hf_fs *fs = file->fs;
+    int err;
 
     hf_fs_begin(fs, req);
     if (mode & ~known) {
@@ -223,7 +228,10 @@ int hf_fs_fallocate(struct hf_fs_file *file, uint32_t mode, uint64_t off, uint64
     req->off_bytes = off;
     req->len_bytes = len;
     hf_fs_hold(req, hf_fs_inode_ref(file->inode));
-    (void)hf_flush_inode(fs, file->inode, true); /* what is left dirty is older than nothing */
+    err = hf_flush_inode(fs, file->inode, true);
+    if (err) {
+        return hf_fs_return(req, err); /* what is left dirty would come back into the range */
+    }
     if (hf_flush_wait(file->inode, req, space_clean)) {
         return HF_FS_PENDING;
     }
@@ -286,6 +294,7 @@ static void clone_waited(struct hf_fs_req *req)
 static int clone_clean(struct hf_fs_req *req)
 {
     struct hf_inode *both[2] = {req->inode, req->inode2};
+    int err;
 
     for (int i = 0; i < 2; i++) {
         if (both[i]->err_seq != (i ? req->err_seq2 : req->err_seq)) {
@@ -295,7 +304,10 @@ static int clone_clean(struct hf_fs_req *req)
             continue;
         }
         req->state |= 1u << i;
-        (void)hf_flush_inode(req->fs, both[i], true); /* the rest: as if written later */
+        err = hf_flush_inode(req->fs, both[i], true);
+        if (err) {
+            return err; /* what is left dirty was written before: it belongs into the copy */
+        }
         if (hf_flush_wait(both[i], req, clone_waited)) {
             return HF_FS_PENDING;
         }

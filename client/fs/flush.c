@@ -330,17 +330,19 @@ int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent)
     return all ? 0 : -ENOMEM;
 }
 
-void hf_flush_all(struct hf_fs *fs, bool urgent)
+int hf_flush_all(struct hf_fs *fs, bool urgent)
 {
     struct packer packer = {.fs = fs, .urgent = urgent};
     struct hf_inode *inode, *next;
+    bool all = true;
 
     for (inode = TAILQ_FIRST(&fs->dirty_inodes); inode && !fs->lost; inode = next) {
         next = TAILQ_NEXT(inode, in_list);
-        (void)pack_inode(&packer, inode); /* without memory the rest stays for later */
+        all = pack_inode(&packer, inode) && all;
         hf_flush_note(fs, inode);
     }
     packer_launch(&packer);
+    return all ? 0 : -ENOMEM;
 }
 
 int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,

@@ -660,6 +660,7 @@ int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req 
 {
     struct hf_inode *inode;
     bool waits;
+    int err;
 
     hf_fs_begin(fs, req);
     req->off_bytes = fs->stats.flush_errors;
@@ -668,10 +669,16 @@ int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req 
         if (!inode) {
             return 0;
         }
-        (void)hf_flush_inode(fs, inode, wait);
+        err = hf_flush_inode(fs, inode, wait);
+        if (err && wait) {
+            return err;
+        }
         return wait && hf_flush_wait(inode, req, sync_one_done) ? HF_FS_PENDING : sync_outcome(req);
     }
-    hf_flush_all(fs, wait);
+    err = hf_flush_all(fs, wait);
+    if (err && wait) {
+        return err;
+    }
     req->target = fs->part_seq;
     waits = wait && sync_wait(fs, req);
     return waits ? HF_FS_PENDING : sync_outcome(req);

@@ -214,7 +214,7 @@ struct hf_fs_dirty_file {
 /** Files with dirty data, oldest first. Returns the count. */
 uint32_t hf_fs_dirty_files(const struct hf_fs *fs, struct hf_fs_dirty_file *ret, uint32_t max);
 /** Flush one file (or all: ino 0); done when it is durable, or with @wait false at once.
- *  Errors: -EIO  something could not be written. */
+ *  Errors: -EIO  something could not be written; -ENOMEM  something was not even tried. */
 int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req *req);
 /** Live limits; 0 leaves one as it is. Errors: -EINVAL. */
 int hf_fs_set_limits(struct hf_fs *fs, uint64_t dirty_max_bytes, uint64_t dirty_target_bytes,

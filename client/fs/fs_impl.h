@@ -239,7 +239,7 @@ void hf_flush_stream(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uin
 /** Start flushing all that is dirty of an inode. Errors: -ENOMEM (the rest stays dirty). */
 int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent);
 /** The same of every inode, small files together. */
-void hf_flush_all(struct hf_fs *fs, bool urgent);
+int hf_flush_all(struct hf_fs *fs, bool urgent);
 /** No more bytes join the inode's stream. */
 void hf_flush_seal(struct hf_fs *fs, struct hf_inode *inode);
 /** Flush just this range for @writer, who gets the outcome. Errors: -ENOMEM (done not called). */

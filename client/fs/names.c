@@ -142,6 +142,7 @@ static int rename_source(struct hf_fs_req *req, const struct hf_meta_reply *repl
 {
     struct hf_fs *fs = req->fs;
     struct hf_inode *inode;
+    int err;
 
     if (reply->err) {
         return reply->err;
@@ -152,7 +153,10 @@ static int rename_source(struct hf_fs_req *req, const struct hf_meta_reply *repl
         return rename_go(req);
     }
     hf_fs_hold(req, hf_fs_inode_ref(inode));
-    (void)hf_flush_inode(fs, inode, true); /* what finds no memory stays dirty: as after a crash */
+    err = hf_flush_inode(fs, inode, true);
+    if (err) {
+        return err; /* the name would show the file without its data after a crash */
+    }
     if (hf_flush_wait(inode, req, rename_clean)) {
         return HF_FS_PENDING;
     }

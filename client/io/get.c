@@ -429,7 +429,7 @@ void hf_io_get(struct hf_io *io, struct hf_io_get *get)
     int err;
 
     hf_assert_loop(io->env);
-    HF_ASSERT(g);
+    HF_ASSERT_MEMORY(g);
     get->impl[0] = g;
     get->slice_count = 0;
     g->pub = get;

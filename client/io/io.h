@@ -65,7 +65,7 @@ void hf_io_put_append(struct hf_io_put *put, const struct iovec *iov, int iov_co
 /**
  * No more bytes; at least one was appended. done() when durable on every writable member, and on
  * at least min_copies. Retried under new ids until it succeeds, the session is LOST or the cluster
- * says no. Errors: -ENOSPC, -EIO, -HF_EFENCED, -ECANCELED.
+ * says no. Errors: -ENOSPC, -EIO, -HF_EFENCED, -ECANCELED, -ENOMEM (may come before the finish).
  */
 void hf_io_put_finish(struct hf_io_put *put);
 uint32_t hf_io_put_bytes(const struct hf_io_put *put);

@@ -96,6 +96,7 @@ struct io_put {
 };
 
 static void put_step(struct io_put *p);
+static void put_over(struct io_put *p, int err);
 
 static const struct hf_map *map_of(const struct io_put *p)
 {
@@ -119,9 +120,8 @@ void hf_io_put_begin(struct hf_io *io, struct hf_io_put *put)
     struct io_put *p = calloc(1, sizeof(*p));
 
     hf_assert_loop(io->env);
-    HF_ASSERT(p);
+    HF_ASSERT_MEMORY(p);
     p->sums = malloc(HF_OBJECT_BLOCKS_MAX * sizeof(p->sums[0]));
-    HF_ASSERT(p->sums);
     p->io = io;
     p->pub = put;
     p->urgent = put->urgent;
@@ -129,25 +129,31 @@ void hf_io_put_begin(struct hf_io *io, struct hf_io_put *put)
     hf_timer_init(&p->timer, io->env, put_wake, p);
     TAILQ_INSERT_TAIL(&io->puts, p, link);
     put->impl[0] = p;
+    if (!p->sums) {
+        put_over(p, -ENOMEM);
+    }
 }
 
-static void piece_add(struct io_put *p, const struct iovec *piece)
+static int piece_add(struct io_put *p, const struct iovec *piece)
 {
     struct iovec *last = p->piece_count ? &p->pieces[p->piece_count - 1] : NULL;
 
     if (last && (char *)last->iov_base + last->iov_len == piece->iov_base) {
         last->iov_len += piece->iov_len;
-        return;
+        return 0;
     }
     if (p->piece_count == p->piece_cap) {
         uint32_t cap = p->piece_cap ? 2 * p->piece_cap : 16;
         struct iovec *more = realloc(p->pieces, cap * sizeof(more[0]));
 
-        HF_ASSERT(more);
+        if (!more) {
+            return -ENOMEM;
+        }
         p->pieces = more;
         p->piece_cap = cap;
     }
     p->pieces[p->piece_count++] = *piece;
+    return 0;
 }
 
 void hf_io_put_append(struct hf_io_put *put, const struct iovec *iov, int iov_count)
@@ -157,7 +163,10 @@ void hf_io_put_append(struct hf_io_put *put, const struct iovec *iov, int iov_co
     HF_ASSERT(!p->finished);
     for (int i = 0; i < iov_count; i++) {
         HF_ASSERT(iov[i].iov_len > 0 && iov[i].iov_len <= HF_OBJECT_BYTES_MAX - p->len_bytes);
-        piece_add(p, &iov[i]);
+        if (piece_add(p, &iov[i]) != 0) {
+            put_over(p, -ENOMEM);
+            return;
+        }
         p->len_bytes += (uint32_t)iov[i].iov_len;
     }
     put_step(p);
@@ -167,7 +176,7 @@ void hf_io_put_finish(struct hf_io_put *put)
 {
     struct io_put *p = impl_of(put);
 
-    HF_ASSERT(!p->finished && p->len_bytes > 0);
+    HF_ASSERT(!p->finished && (p->len_bytes > 0 || p->over));
     p->finished = true;
     put_step(p);
 }

@@ -94,7 +94,7 @@ void hf_session_wait_ino(struct hf_session *session, void (*done)(void *ctx, int
     struct ino_waiter *w = malloc(sizeof(*w));
 
     hf_assert_loop(s->env);
-    HF_ASSERT(w);
+    HF_ASSERT_MEMORY(w);
     *w = (struct ino_waiter){.done = done, .ctx = ctx};
     TAILQ_INSERT_TAIL(&s->ino_waiters, w, link);
     ino_refill(s);
@@ -228,7 +228,7 @@ void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
     struct budget_waiter *w = malloc(sizeof(*w));
 
     hf_assert_loop(s->env);
-    HF_ASSERT(w);
+    HF_ASSERT_MEMORY(w);
     *w = (struct budget_waiter){.bytes = bytes, .done = done, .ctx = ctx};
     TAILQ_INSERT_TAIL(&s->budget_waiters, w, link);
     hf_timer_arm(&s->wake, 0);

@@ -403,7 +403,10 @@ static void take_map(struct hf_session *s, const struct hf_rpc_reply *reply)
     int err = hf_msg_map_decode(reply->msg, reply->msg_len, &map);
 
     if (err) {
-        hf_log(HF_LOG_WARN, "session", "malformed map", "leader=%s", hf_session_leader(s));
+        hf_log(HF_LOG_WARN, "session", "map not taken", "leader=%s err=%s", hf_session_leader(s),
+               hf_err_name(err));
+        s->map_wanted = true; /* nobody else asks before there is a first one */
+        session_link_lost(s, BACKOFF_MAX_NS);
         return;
     }
     if (s->has_map && map.epoch.v <= s->map.epoch.v) {

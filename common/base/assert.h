@@ -13,6 +13,14 @@ _Noreturn void hf_assert_fail(const char *expr, const char *file, int line, cons
 
 #define HF_ASSERT(expr) ((expr) ? (void)0 : hf_assert_fail(#expr, __FILE__, __LINE__, __func__))
 
+/**
+ * Of an allocation whose failure nobody can be told: an answer, a completion or a deadline that is
+ * owed needs it. Says so and aborts, before anything changed; what was acknowledged is durable.
+ * Everything else returns -ENOMEM.
+ */
+#define HF_ASSERT_MEMORY(got)                                                                      \
+    ((got) ? (void)0 : hf_assert_fail("out of memory: " #got, __FILE__, __LINE__, __func__))
+
 #define HF_UNREACHABLE() hf_assert_fail("unreachable", __FILE__, __LINE__, __func__)
 
 /** The enclosing struct of an embedded member. */

@@ -98,14 +98,14 @@ void hf_timers_arm(struct hf_timers *timers, struct hf_timer *timer, uint64_t de
     }
     if (!node) {
         node = calloc(1, sizeof(*node));
-        HF_ASSERT(node != NULL);
+        HF_ASSERT_MEMORY(node);
         timer->impl = node;
     }
     if (timers->count == timers->cap) {
         size_t cap = timers->cap ? 2 * timers->cap : 64;
         struct hf_timer_node **heap = reallocarray(timers->heap, cap, sizeof(*heap));
 
-        HF_ASSERT(heap != NULL);
+        HF_ASSERT_MEMORY(heap);
         timers->heap = heap;
         timers->cap = cap;
     }

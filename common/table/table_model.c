@@ -62,9 +62,9 @@ static void drop_tombstones(struct hf_table_model *model)
 {
     struct hf_memtable *rows = hf_memtable_new(NULL, 0);
 
-    HF_ASSERT(rows);
+    HF_ASSERT_MEMORY(rows);
     for (struct hf_memrow *row = hf_memtable_seek(model->rows, NULL, 0); row; row = row->next) {
-        HF_ASSERT(row->deleted || copy_row(rows, row) == 0);
+        HF_ASSERT_MEMORY(row->deleted || copy_row(rows, row) == 0);
     }
     hf_memtable_free(model->rows);
     model->rows = rows;
@@ -92,7 +92,7 @@ static void show_merged(struct hf_table_model *model)
     while (merged) {
         struct merged *next = merged->next;
 
-        HF_ASSERT(hf_memtable_absorb(model->rows, merged->rows) == 0);
+        HF_ASSERT_MEMORY(hf_memtable_absorb(model->rows, merged->rows) == 0);
         model->mark = merged->mark;
         model->marked = true;
         merged_free(merged);

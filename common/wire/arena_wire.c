@@ -32,6 +32,7 @@ struct arena *arena_new(size_t room_bytes)
     a->at = (uint8_t *)a + ARENA_HEAD;
     a->end = a->at + room_bytes;
     a->left_bytes = room_bytes < ARENA_BYTES_MAX ? ARENA_BYTES_MAX - room_bytes : 0;
+    a->starved = false;
     a->chunks = NULL;
     return a;
 }
@@ -67,6 +68,7 @@ void *arena_alloc(struct arena *a, size_t bytes)
         }
         chunk = malloc(CHUNK_HEAD + room);
         if (!chunk) {
+            a->starved = true;
             return NULL;
         }
         a->left_bytes -= room;
@@ -78,6 +80,11 @@ void *arena_alloc(struct arena *a, size_t bytes)
     p = a->at;
     a->at += bytes;
     return p;
+}
+
+int arena_error(const struct arena *a)
+{
+    return a->starved ? -ENOMEM : -EBADMSG;
 }
 
 void *arena_array(struct arena *a, size_t count, size_t element_bytes)
@@ -104,8 +111,10 @@ int wire_unpack(const ProtobufCMessageDescriptor *type, const void *msg, size_t 
     }
     m = protobuf_c_message_unpack(type, &a->pb, len, msg ? msg : (const uint8_t *)"");
     if (!m) {
+        int err = arena_error(a);
+
         arena_free(a);
-        return -EBADMSG;
+        return err;
     }
     *ret_arena = a;
     *ret = m;
@@ -169,7 +178,7 @@ int wire_get_oids(struct arena *a, const ProtobufCBinaryData *fields, size_t cou
     }
     oids = arena_array(a, count, sizeof(*oids));
     if (!oids) {
-        return -EBADMSG;
+        return arena_error(a);
     }
     for (size_t i = 0; i < count; i++) {
         if (!wire_get_oid(&fields[i], &oids[i])) {

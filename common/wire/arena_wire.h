@@ -29,6 +29,7 @@ struct arena { /* at the front of its own first block */
     uint8_t *at;
     uint8_t *end;
     size_t left_bytes; /* that may still be allocated */
+    bool starved;      /* there was no memory; past the bound is another thing */
     struct arena_chunk *chunks;
 };
 
@@ -38,6 +39,8 @@ struct arena *arena_new(size_t room_bytes);
 void arena_free(struct arena *a);
 /** 16-byte aligned, not zeroed. NULL: out of memory or past the bound. */
 void *arena_alloc(struct arena *a, size_t bytes);
+/** Of an allocation that gave NULL: -ENOMEM, or -EBADMSG for what is past the bound. */
+int arena_error(const struct arena *a);
 /** @count elements; also for 0 a non-NULL pointer. */
 void *arena_array(struct arena *a, size_t count, size_t element_bytes);
 

@@ -219,7 +219,7 @@ static int decode_objects(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_
     }
     op->objects = arena_array(a, n, sizeof(*op->objects));
     if (!op->objects) {
-        return -EBADMSG;
+        return arena_error(a);
     }
     for (size_t i = 0; i < n; i++) {
         struct hf_wr_object *o = &op->objects[i];
@@ -267,7 +267,7 @@ static int decode_extents(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_
     }
     op->extents = arena_array(a, n, sizeof(*op->extents));
     if (!op->extents) {
-        return -EBADMSG;
+        return arena_error(a);
     }
     for (size_t i = 0; i < n; i++) {
         struct hf_wr_extent *e = &op->extents[i];
@@ -298,7 +298,7 @@ static int decode_inodes(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_m
     }
     op->inodes = arena_array(a, n, sizeof(*op->inodes));
     if (!op->inodes) {
-        return -EBADMSG;
+        return arena_error(a);
     }
     for (size_t i = 0; i < n; i++) {
         op->inodes[i] = (struct hf_wr_inode){

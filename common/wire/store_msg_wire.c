@@ -235,8 +235,9 @@ int hf_msg_check_reply_decode(const void *msg, size_t len, struct hf_msg_check_r
         errs = arena_array(a, pb->n_errors, sizeof(*errs));
     }
     if (!errs) {
+        err = arena_error(a);
         arena_free(a);
-        return -EBADMSG;
+        return err;
     }
     for (size_t i = 0; i < pb->n_errors; i++) {
         errs[i] = hf_err_from_wire(pb->errors[i]);
@@ -336,8 +337,9 @@ int hf_msg_list_reply_decode(const void *msg, size_t len, struct hf_msg_list_rep
         quarantined = arena_array(a, pb->n_oids, sizeof(*quarantined));
     }
     if (!quarantined) {
+        err = arena_error(a);
         arena_free(a);
-        return -EBADMSG;
+        return err;
     }
     for (size_t i = 0; i < pb->n_oids; i++) {
         quarantined[i] = pb->quarantined[i] != 0;

@@ -343,7 +343,7 @@ static struct hf_lop *lop_new(struct hf_leader *leader, const void *msg, size_t 
 {
     struct hf_lop *lop = calloc(1, sizeof(*lop) + msg_len + bulk_len);
 
-    HF_ASSERT(lop); /* answers need memory too: there is nothing better to do */
+    HF_ASSERT_MEMORY(lop); /* answers need memory too: there is nothing better to do */
     lop->leader = leader;
     lop->done = done;
     lop->ctx = ctx;

@@ -292,7 +292,7 @@ void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_
 
     hf_assert_loop(leader->env);
     read = calloc(1, sizeof(*read) + inos_bytes + name_bytes);
-    HF_ASSERT(read);
+    HF_ASSERT_MEMORY(read);
     read->rd = *rd;
     read->done = done;
     read->ctx = ctx;

@@ -411,7 +411,7 @@ void hf_replica_save(struct hf_replica *replica, const char *path,
 {
     struct save *save = calloc(1, sizeof(*save));
 
-    HF_ASSERT(save);
+    HF_ASSERT_MEMORY(save);
     save->replica = replica;
     save->done = done;
     save->arg = arg;
@@ -531,7 +531,8 @@ void hf_replica_load(struct hf_replica *replica, const char *path, uint64_t inde
 {
     struct hf_replica_load *load = calloc(1, sizeof(*load));
 
-    HF_ASSERT(load && !replica->load && !replica->leader);
+    HF_ASSERT_MEMORY(load);
+    HF_ASSERT(!replica->load && !replica->leader);
     load->replica = replica;
     load->index = index;
     load->done = done;
@@ -612,7 +613,7 @@ static void refuse(struct hf_replica *replica, hf_leader_done_fn done, void *ctx
 {
     struct refusal *refusal = calloc(1, sizeof(*refusal));
 
-    HF_ASSERT(refusal);
+    HF_ASSERT_MEMORY(refusal);
     *refusal = (struct refusal){
         .task = {.fn = refused},
         .done = done,

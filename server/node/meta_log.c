@@ -172,7 +172,7 @@ static void snapshot_save(void *ctx, const char *path,
     struct hf_meta_log *log = ctx;
     struct save *save = malloc(sizeof(*save));
 
-    HF_ASSERT(save);
+    HF_ASSERT_MEMORY(save);
     *save = (struct save){done, arg};
     hf_replica_save(log->replica, path, saved, save);
 }

@@ -116,7 +116,7 @@ static void ask(void *ctx, struct hf_node_id to, const void *msg, size_t msg_len
     struct raft_link *link = link_to(node, to);
     struct question *q = calloc(1, sizeof(*q));
 
-    HF_ASSERT(q);
+    HF_ASSERT_MEMORY(q);
     q->done = done;
     q->arg = arg;
     if (!link) {

@@ -256,7 +256,7 @@ static struct record *record_new(struct raft_disk *disk, struct hf_seglog *log, 
     struct record *record = calloc(
         1, sizeof(*record) + count * (sizeof(*record->items) + sizeof(*record->iov)) + meta_len);
 
-    HF_ASSERT(record); /* the disk would have to say so without memory: there is nothing better */
+    HF_ASSERT_MEMORY(record); /* to say so would need memory too */
     record->disk = disk;
     record->log = log;
     record->count = count;

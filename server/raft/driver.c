@@ -371,7 +371,7 @@ void raft_driver_begin(struct hf_raft_driver *d)
 {
     struct raft_write *write = calloc(1, sizeof(*write));
 
-    HF_ASSERT(write);
+    HF_ASSERT_MEMORY(write);
     *write = (struct raft_write){.done = log_begun, .ctx = d};
     d->writes++;
     raft_disk_reset(d->disk, d->options.applied.index, write);

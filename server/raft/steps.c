@@ -85,7 +85,7 @@ static struct write *write_new(struct hf_raft_driver *d, enum write_kind kind)
 {
     struct write *w = calloc(1, sizeof(*w));
 
-    HF_ASSERT(w); /* what may not be forgotten has to be written */
+    HF_ASSERT_MEMORY(w); /* what may not be forgotten has to be written */
     w->base = (struct raft_write){.done = written, .ctx = w};
     w->driver = d;
     w->kind = kind;
@@ -153,7 +153,7 @@ static void append(struct hf_raft_driver *d, const struct hf_raft_action *a,
                     ? core_item(a, d->last_time_ns)
                     : raft_item_ref(source->items[a->u.append.skip + i - first]);
 
-            HF_ASSERT(item && raft_items_push(&d->items, item) == 0);
+            HF_ASSERT_MEMORY(item && raft_items_push(&d->items, item) == 0);
             if (item->entry.time_ns > d->last_time_ns) {
                 d->last_time_ns = item->entry.time_ns;
             }

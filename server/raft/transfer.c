@@ -140,7 +140,7 @@ void raft_upload_open(struct hf_raft_driver *d, struct hf_node_id peer)
 {
     struct raft_upload *up = calloc(1, sizeof(*up));
 
-    HF_ASSERT(up); /* the core waits for the answer */
+    HF_ASSERT_MEMORY(up); /* the core waits for the answer */
     up->driver = d;
     up->peer = peer;
     up->open = up->saving = true;
@@ -330,7 +330,7 @@ void raft_incoming_write(struct hf_raft_driver *d, const struct hf_raft_action *
 {
     struct chunk_write *write = calloc(1, sizeof(*write));
 
-    HF_ASSERT(write); /* the core waits for the answer */
+    HF_ASSERT_MEMORY(write); /* the core waits for the answer */
     *write = (struct chunk_write){
         .job = {.run = chunk_write_run, .done = chunk_write_done},
         .driver = d,
@@ -427,7 +427,7 @@ static void loaded(void *arg, int err)
         return;
     }
     reset = calloc(1, sizeof(*reset));
-    HF_ASSERT(reset);
+    HF_ASSERT_MEMORY(reset);
     reset->write = (struct raft_write){.done = reset_done, .ctx = reset};
     reset->driver = d;
     hf_timer_init(&reset->again, d->env, reset_start, reset);

@@ -22,6 +22,7 @@
 #include "common/table/table.h"
 #include "server/meta/state.h"
 #include "tests/lib/sim_env.h"
+#include "tests/sweep/sweep.h"
 
 #define FC_LOOK_BYTES (2u << 20)
 #define FC_OBJECTS    65536u
@@ -143,7 +144,9 @@ static void fc_apply(struct fc_cluster *c, struct hf_meta_op *op, struct hf_meta
     struct hf_meta_entry entry = {
         .index = ++c->index, .term = 1, .time_ns = hf_env_wall_ns(c->env), .op = op};
 
+    hf_sweep_hold();
     HF_ASSERT(hf_meta_apply(c->meta, &entry, reply) == 0);
+    hf_sweep_release();
 }
 
 static void fc_answer(struct fc_event *event)
@@ -166,8 +169,10 @@ static void fc_op_due(struct fc_event *event)
     if (!c->ops) {
         c->ops_tail = &c->ops;
     }
+    hf_sweep_hold();
     HF_ASSERT(hf_meta_op_decode(head->msg, head->msg_len, head->bulk, head->bulk_len, &op, &mem) ==
               0);
+    hf_sweep_release();
     if (c->lost) {
         head->reply.err = -HF_EFENCED;
     } else if (op.op == HF_OP_WRITE && c->commit_fail_one_in &&
@@ -214,7 +219,9 @@ static void fc_read_due(struct fc_event *event)
     struct hf_meta_read rd;
     void *mem = NULL;
 
+    hf_sweep_hold();
     HF_ASSERT(hf_meta_read_decode(event->msg, event->msg_len, &rd, &mem) == 0);
+    hf_sweep_release();
     rd.session = c->session;
     if (rd.op == HF_RD_OPEN) {
         c->open_looks++;
@@ -227,7 +234,9 @@ static void fc_read_due(struct fc_event *event)
     } else if (rd.op == HF_RD_LOCK_WAIT) {
         event->reply.err = -EAGAIN;
     } else {
+        hf_sweep_hold();
         hf_meta_read(c->meta, &rd, &event->reply, c->look, FC_LOOK_BYTES);
+        hf_sweep_release();
         if (event->reply.bulk_len > 0) {
             event->bulk = malloc(event->reply.bulk_len);
             HF_ASSERT(event->bulk);
@@ -475,7 +484,9 @@ static void fc_slices(struct fc_cluster *c, struct hf_io_get *get, const struct 
         }
         s->off_bytes = (uint32_t)fc_below(c, 100);
         s->len_bytes = n;
+        hf_sweep_hold();
         s->buf = hf_buf_get(c->pool, s->off_bytes + n);
+        hf_sweep_release();
         HF_ASSERT(s->buf);
         memcpy(s->buf->data + s->off_bytes, o->data + get->off_bytes + at, n);
         at += n;
@@ -559,6 +570,7 @@ static struct fc_cluster *fc_new(uint64_t seed)
     struct hf_table_base *base;
 
     HF_ASSERT(c);
+    hf_sweep_hold();
     c->sim = hf_sim_new(seed);
     c->env = hf_sim_env(c->sim);
     c->model = hf_table_model_new();
@@ -573,6 +585,7 @@ static struct fc_cluster *fc_new(uint64_t seed)
     HF_ASSERT(hf_table_open(c->env, base, NULL, &c->table) == 0);
     HF_ASSERT(hf_meta_open(c->table, &c->meta) == 0);
     fc_format(c);
+    hf_sweep_release();
     fc_session.c = c;
     fc_io.c = c;
     return c;

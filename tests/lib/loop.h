@@ -7,6 +7,7 @@
 
 #include "common/env/env.h"
 #include "common/env/env_real.h"
+#include "tests/sweep/sweep.h"
 
 struct loop_wait {
     struct hf_env *env;
@@ -31,7 +32,11 @@ static void loop_look(void *ctx)
 static bool loop_until(struct hf_env *env, bool (*met)(void *ctx), void *ctx, uint64_t timeout_ns)
 {
     struct loop_wait w = {
-        .env = env, .met = met, .ctx = ctx, .until_ns = hf_env_mono_ns(env) + timeout_ns};
+        .env = env,
+        .met = met,
+        .ctx = ctx,
+        .until_ns = hf_env_mono_ns(env) + hf_sweep_patience_ns(timeout_ns),
+    };
 
     hf_timer_init(&w.look, env, loop_look, &w);
     hf_timer_arm(&w.look, 0);

@@ -10,6 +10,7 @@
 #include "common/base/limits.h"
 #include "common/env/env_impl.h"
 #include "tests/lib/sim_names.h"
+#include "tests/sweep/sweep.h"
 
 #define FAULTS_MAX       16u
 #define CAPACITY_DEFAULT (UINT64_C(1) << 40)
@@ -129,14 +130,29 @@ static void end_here(struct hf_sim_disk *disk, enum call_end end)
     }
 }
 
+static enum hf_sweep_io kind_for_sweep(enum call_kind kind, bool can_be_short)
+{
+    bool takes_space = concerns(HF_SIM_FAULT_NOSPC, kind, can_be_short);
+
+    if (can_be_short) {
+        return takes_space ? HF_SWEEP_IO_TRANSFERS : HF_SWEEP_IO_READS;
+    }
+    return takes_space ? HF_SWEEP_IO_TAKES : HF_SWEEP_IO_OTHER;
+}
+
 static int enter(struct hf_sim_disk *disk, enum call_kind kind, bool can_be_short, const char *path,
                  struct call *call)
 {
     uint64_t n = disk->calls++;
+    int err;
 
     *call = (struct call){0};
     if (disk->off) {
         return -EIO;
+    }
+    err = hf_sweep_io(kind_for_sweep(kind, can_be_short), &call->make_short);
+    if (err) {
+        return err;
     }
     switch (strike(disk, kind, can_be_short, path, n)) {
     case HF_SIM_FAULT_WRITE_EIO:

@@ -7,6 +7,7 @@
 
 #include "common/base/assert.h"
 #include "tests/lib/sim_env_impl.h"
+#include "tests/sweep/sweep.h"
 
 #define START_MONO_NS    (1000 * HF_NS_PER_SEC)
 #define START_WALL_NS    (UINT64_C(1767225600) * HF_NS_PER_SEC) /* 2026-01-01 */
@@ -665,6 +666,7 @@ bool hf_sim_run_until(struct hf_sim *sim, bool (*pred)(void *ctx), void *ctx, ui
     while (!pred(ctx)) {
         if (sim->count == 0 || sim->heap[0]->at_ns > end_ns) {
             sim->now_ns = end_ns;
+            hf_sweep_waited_in_vain();
             return false;
         }
         (void)hf_sim_step(sim);
@@ -709,6 +711,7 @@ void hf_sim_abandon(void *memory)
     static void **abandoned;
     static size_t count, cap;
 
+    hf_sweep_expect_leaks();
     if (count == cap) {
         cap += ABANDONED_AT_ONE;
         abandoned = reallocarray(abandoned, cap, sizeof(*abandoned));

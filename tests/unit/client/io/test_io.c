@@ -868,6 +868,7 @@ static void a_put_that_fills_slowly_holds_nobody_up(void **state)
     put_wait(w, &put);
     assert_int_equal(put.err, 0);
     for (uint32_t i = 0; i < 12; i++) {
+        assert_false(slow[i].done);
         hf_io_put_finish(&slow[i].p);
     }
     for (uint32_t i = 0; i < 12; i++) {

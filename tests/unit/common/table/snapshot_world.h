@@ -201,13 +201,16 @@ static inline void change_rows(struct world *w, uint32_t round, uint32_t count)
 
 struct text {
     uint8_t *bytes;
-    size_t len;
+    size_t len, cap;
 };
 
 static inline void text_add(struct text *text, const void *data, size_t len)
 {
-    text->bytes = realloc(text->bytes, text->len + len + 1);
-    assert_non_null(text->bytes);
+    if (text->len + len >= text->cap) {
+        text->cap = 2 * (text->len + len) + 1;
+        text->bytes = realloc(text->bytes, text->cap);
+        assert_non_null(text->bytes);
+    }
     memcpy(text->bytes + text->len, data, len);
     text->len += len;
 }

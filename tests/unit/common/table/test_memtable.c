@@ -29,6 +29,7 @@ static void set(struct hf_memtable *mt, const void *key, size_t key_len, const v
         .hash = hf_memrow_hash(key_hash, value, value_len),
     };
 
+    assert_non_null(mt);
     assert_int_equal(hf_memtable_apply(mt, hf_memtable_find(mt, key_hash, key, key_len), &change),
                      0);
 }

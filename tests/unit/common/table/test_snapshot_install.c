@@ -213,6 +213,7 @@ static void an_install_cut_short_anywhere_leaves_the_old_base_or_the_new(struct 
         remove_base(w, 1);
         hf_table_model_free(w->model[1]);
         w->model[1] = hf_table_model_new();
+        assert_non_null(w->model[1]);
         assert_int_equal(open_at(w, 1, &w->table), 0);
         change_rows(w, 7, 300);
         old_rows = rows_of(w->table);

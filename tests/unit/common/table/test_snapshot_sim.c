@@ -106,6 +106,8 @@ static void world_init(struct world *w, uint64_t seed)
     w->disk = hf_sim_disk(w->env);
     w->model = hf_table_model_new();
     w->other = hf_table_model_new();
+    assert_non_null(w->model);
+    assert_non_null(w->other);
     assert_int_equal(hf_disk_mkdir(hf_env_disk(w->env), "/snapshots"), 0);
     assert_int_equal(hf_table_base_model(w->model, &base), 0);
     assert_int_equal(hf_table_open(w->env, base, NULL, &w->table), 0);

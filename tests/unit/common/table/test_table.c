@@ -200,20 +200,20 @@ static void assert_rows(struct world *w, const char *rows)
 
 static void newest_layer_wins(struct world *w)
 {
-    put(w, "a", "base");
-    put(w, "b", "base");
-    put(w, "c", "base");
-    put(w, "d", "base");
+    assert_int_equal(put(w, "a", "base"), 0);
+    assert_int_equal(put(w, "b", "base"), 0);
+    assert_int_equal(put(w, "c", "base"), 0);
+    assert_int_equal(put(w, "d", "base"), 0);
     assert_int_equal(checkpoint(w, "1"), 0);
-    put(w, "b", "frozen");
-    put(w, "bb", "frozen");
-    put(w, "c", "frozen");
-    del(w, "d");
+    assert_int_equal(put(w, "b", "frozen"), 0);
+    assert_int_equal(put(w, "bb", "frozen"), 0);
+    assert_int_equal(put(w, "c", "frozen"), 0);
+    assert_int_equal(del(w, "d"), 0);
     start_checkpoint(w, "2");
-    put(w, "c", "active");
-    put(w, "d", "active");
-    del(w, "bb");
-    put(w, "e", "active");
+    assert_int_equal(put(w, "c", "active"), 0);
+    assert_int_equal(put(w, "d", "active"), 0);
+    assert_int_equal(del(w, "bb"), 0);
+    assert_int_equal(put(w, "e", "active"), 0);
     assert_rows(w, "a=base b=frozen c=active d=active e=active ");
     assert_value(w, "bb", NULL);
     assert_value(w, "b", "frozen");
@@ -234,12 +234,12 @@ static void mark_moves_only_with_a_finished_checkpoint(struct world *w)
     assert_mark(w, "");
     assert_int_equal(checkpoint(w, "first"), 0);
     assert_mark(w, "first");
-    put(w, "a", "1");
+    assert_int_equal(put(w, "a", "1"), 0);
     start_checkpoint(w, "second");
     assert_mark(w, "first");
     assert_int_equal(await_checkpoint(w), 0);
     assert_mark(w, "second");
-    put(w, "a", "2");
+    assert_int_equal(put(w, "a", "2"), 0);
     reopen(w);
     assert_mark(w, "second");
     assert_rows(w, "a=1 ");
@@ -278,28 +278,28 @@ static void equal_contents_have_equal_digests(struct world *w)
     struct world other;
     uint64_t digest;
 
-    put(w, "a", "1");
-    put(w, "b", "2");
-    put(w, "c", "3");
+    assert_int_equal(put(w, "a", "1"), 0);
+    assert_int_equal(put(w, "b", "2"), 0);
+    assert_int_equal(put(w, "c", "3"), 0);
     assert_int_equal(checkpoint(w, "x"), 0);
-    del(w, "b");
-    put(w, "a", "9");
-    put(w, "a", "1");
+    assert_int_equal(del(w, "b"), 0);
+    assert_int_equal(put(w, "a", "9"), 0);
+    assert_int_equal(put(w, "a", "1"), 0);
     digest = hf_table_digest(w->table);
 
     world_init(&other, w->kind);
     assert_true(hf_table_digest(other.table) == 0);
-    put(&other, "c", "3");
-    put(&other, "a", "0");
+    assert_int_equal(put(&other, "c", "3"), 0);
+    assert_int_equal(put(&other, "a", "0"), 0);
     assert_true(hf_table_digest(other.table) != digest);
-    put(&other, "a", "1");
+    assert_int_equal(put(&other, "a", "1"), 0);
     assert_true(hf_table_digest(other.table) == digest);
     assert_int_equal(checkpoint(w, "y"), 0);
     reopen(w);
     assert_true(hf_table_digest(w->table) == digest);
-    del(&other, "a");
-    del(&other, "c");
-    del(&other, "never there");
+    assert_int_equal(del(&other, "a"), 0);
+    assert_int_equal(del(&other, "c"), 0);
+    assert_int_equal(del(&other, "never there"), 0);
     assert_true(hf_table_digest(other.table) == 0);
     world_fini(&other);
 }
@@ -315,7 +315,7 @@ static void cursors_do_not_disturb_each_other(struct world *w)
         char key[16];
 
         snprintf(key, sizeof(key), "%03u", i);
-        put(w, key, key);
+        assert_int_equal(put(w, key, key), 0);
     }
     assert_int_equal(checkpoint(w, "x"), 0);
     for (err = hf_table_seek(w->table, NULL, 0, &outer); !err; err = hf_table_next(&outer)) {
@@ -349,7 +349,7 @@ static void a_checkpoint_is_wanted_once_something_is_dirty(struct world *w)
     assert_int_equal(hf_table_open(w->env, base, &options, &w->table), 0);
     assert_false(hf_table_dirty(w->table));
     assert_false(hf_table_wants_checkpoint(w->table));
-    put(w, "a", "1");
+    assert_int_equal(put(w, "a", "1"), 0);
     assert_true(hf_table_dirty(w->table));
     assert_false(hf_table_wants_checkpoint(w->table));
     for (uint32_t i = 0; i < 8; i++) {
@@ -374,19 +374,19 @@ static void a_failed_merge_loses_nothing(void **state)
 
     (void)state;
     world_init(&w, MODEL);
-    put(&w, "a", "1");
-    put(&w, "b", "1");
+    assert_int_equal(put(&w, "a", "1"), 0);
+    assert_int_equal(put(&w, "b", "1"), 0);
     assert_int_equal(checkpoint(&w, "1"), 0);
-    put(&w, "a", "2");
-    del(&w, "b");
-    put(&w, "c", "2");
+    assert_int_equal(put(&w, "a", "2"), 0);
+    assert_int_equal(del(&w, "b"), 0);
+    assert_int_equal(put(&w, "c", "2"), 0);
     hf_table_model_fail_merges(w.model, -ENOSPC);
     assert_int_equal(checkpoint(&w, "2"), -ENOSPC);
     assert_mark(&w, "1");
     assert_rows(&w, "a=2 c=2 ");
-    put(&w, "b", "3");
-    del(&w, "c");
-    put(&w, "d", "3");
+    assert_int_equal(put(&w, "b", "3"), 0);
+    assert_int_equal(del(&w, "c"), 0);
+    assert_int_equal(put(&w, "d", "3"), 0);
     assert_int_equal(checkpoint(&w, "3"), -ENOSPC);
     assert_rows(&w, "a=2 b=3 d=3 ");
     assert_false(hf_table_wants_checkpoint(w.table)); /* not before the delay has passed */
@@ -407,15 +407,15 @@ static void a_merge_that_failed_after_the_fact_leaves_no_row_behind(void **state
 
     (void)state;
     world_init(&w, MODEL);
-    put(&w, "a", "1");
+    assert_int_equal(put(&w, "a", "1"), 0);
     hf_table_model_crash_next_merge(w.model, true);
     assert_int_equal(checkpoint(&w, "1"), -EIO);
-    del(&w, "a");
+    assert_int_equal(del(&w, "a"), 0);
     assert_rows(&w, "");
     hf_table_model_crash_next_merge(w.model, true);
     assert_int_equal(checkpoint(&w, "2"), -EIO);
-    put(&w, "a", "3");
-    del(&w, "a");
+    assert_int_equal(put(&w, "a", "3"), 0);
+    assert_int_equal(del(&w, "a"), 0);
     assert_int_equal(checkpoint(&w, "3"), 0);
     assert_rows(&w, "");
     reopen(&w);
@@ -433,9 +433,9 @@ static void a_rotten_row_is_reported_not_returned(void **state)
 
     (void)state;
     world_init(&w, MODEL);
-    put(&w, "a", "1");
-    put(&w, "b", "2");
-    put(&w, "c", "3");
+    assert_int_equal(put(&w, "a", "1"), 0);
+    assert_int_equal(put(&w, "b", "2"), 0);
+    assert_int_equal(put(&w, "c", "3"), 0);
     assert_int_equal(checkpoint(&w, "1"), 0);
     assert_int_equal(hf_table_model_rot(w.model, "x", 1), -ENOENT);
     assert_int_equal(hf_table_model_rot(w.model, "b", 1), 0);
@@ -800,9 +800,9 @@ static void a_flipped_value_is_reported_not_returned(void **state)
 
     (void)state;
     world_init(&w, LMDB);
-    put(&w, "a", "first value");
-    put(&w, "b", "second value");
-    put(&w, "c", "third value");
+    assert_int_equal(put(&w, "a", "first value"), 0);
+    assert_int_equal(put(&w, "b", "second value"), 0);
+    assert_int_equal(put(&w, "c", "third value"), 0);
     assert_int_equal(checkpoint(&w, "1"), 0);
     close_table(&w);
     flip_data(&w, "second value");
@@ -821,7 +821,7 @@ static void a_flipped_mark_is_damage(void **state)
 
     (void)state;
     world_init(&w, LMDB);
-    put(&w, "a", "1");
+    assert_int_equal(put(&w, "a", "1"), 0);
     assert_int_equal(checkpoint(&w, "where the log was"), 0);
     close_table(&w);
     flip_data(&w, "where the log was");
@@ -838,7 +838,7 @@ static void a_file_that_cannot_grow_fails_the_merge_and_room_lets_the_next_succe
 
     (void)state;
     world_init(&w, LMDB);
-    put(&w, "a", "1");
+    assert_int_equal(put(&w, "a", "1"), 0);
     assert_int_equal(checkpoint(&w, "1"), 0);
     handler = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
@@ -849,7 +849,7 @@ static void a_file_that_cannot_grow_fails_the_merge_and_room_lets_the_next_succe
         assert_int_equal(hf_table_put(w.table, &i, sizeof(i), "some value", 10), 0);
     }
     start_checkpoint(&w, "2");
-    put(&w, "a", "2");
+    assert_int_equal(put(&w, "a", "2"), 0);
     assert_int_equal(await_checkpoint(&w), -EIO);
     assert_value(&w, "a", "2");
     assert_int_equal(hf_table_rescan(w.table), 0);
@@ -904,16 +904,16 @@ static void after_a_failed_write_the_base_is_opened_anew(void **state)
 
     (void)state;
     world_init(&w, LMDB);
-    put(&w, "a", "1");
-    put(&w, "b", "1");
+    assert_int_equal(put(&w, "a", "1"), 0);
+    assert_int_equal(put(&w, "b", "1"), 0);
     assert_int_equal(checkpoint(&w, "1"), 0);
-    del(&w, "a");
-    put(&w, "c", "2");
+    assert_int_equal(del(&w, "a"), 0);
+    assert_int_equal(put(&w, "c", "2"), 0);
     break_writes(&w);
     assert_int_equal(checkpoint(&w, "2"), -EIO);
     assert_mark(&w, "1");
     assert_rows(&w, "b=1 c=2 ");
-    put(&w, "d", "3");
+    assert_int_equal(put(&w, "d", "3"), 0);
     assert_int_equal(checkpoint(&w, "3"), 0);
     assert_rows(&w, "b=1 c=2 d=3 ");
     reopen(&w);
@@ -934,7 +934,7 @@ static void a_small_address_space_gets_a_small_map(void **state)
 
     (void)state;
     world_init(&w, LMDB);
-    put(&w, "a", "1");
+    assert_int_equal(put(&w, "a", "1"), 0);
     assert_int_equal(checkpoint(&w, "1"), 0);
     close_table(&w);
     pid = fork();

@@ -288,6 +288,7 @@ static void rows_without_a_mark_are_refused(void **state)
     struct hf_meta *meta;
 
     (void)state;
+    assert_non_null(model);
     assert_int_equal(hf_table_base_model(model, &base), 0);
     assert_int_equal(hf_table_open(fx.env, base, NULL, &table), 0);
     assert_int_equal(hf_table_put(table, "x", 1, "y", 1), 0);

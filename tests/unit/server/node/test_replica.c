@@ -320,12 +320,12 @@ static void beat(void *ctx)
 
 /* Worlds */
 
-static bool is_ready(void *ctx)
+static bool is_ready_or_failed(void *ctx)
 {
     struct hf_replica_status status;
 
     hf_replica_status(((struct world *)ctx)->replica, &status);
-    return status.ready;
+    return status.ready || status.failed;
 }
 
 static int base_open(void *ctx, struct hf_table_base **ret)
@@ -433,8 +433,12 @@ static int try_boot(struct world *w)
 
 static void boot(struct world *w)
 {
+    struct hf_replica_status status;
+
     assert_int_equal(try_boot(w), 0);
-    assert_true(hf_sim_run_until(w->sim, is_ready, w, 10 * SEC));
+    assert_true(hf_sim_run_until(w->sim, is_ready_or_failed, w, 10 * SEC));
+    hf_replica_status(w->replica, &status);
+    assert_int_equal(status.failed, 0);
 }
 
 static void closed(void *ctx)
@@ -492,6 +496,7 @@ static void world_init(struct world *w, uint64_t seed)
     w->sim = hf_sim_new(seed);
     w->env = hf_sim_env(w->sim);
     w->model = hf_table_model_new();
+    assert_non_null(w->model);
     w->ttl_ns = TTL_NS;
     for (uint32_t i = 0; i < NODES; i++) {
         w->nodes[i].alive = true;

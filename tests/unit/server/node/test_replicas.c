@@ -266,6 +266,9 @@ static uint64_t applied(const struct rnode *n)
     if (n->replica) {
         hf_replica_status(n->replica, &status);
     }
+    if (status.failed) {
+        hf_sweep_told();
+    }
     return status.applied_index;
 }
 
@@ -336,6 +339,7 @@ static struct world *world_new(uint64_t seed)
         w->nodes[i].w = w;
         w->nodes[i].net = &w->c->nodes[i];
         w->nodes[i].model = hf_table_model_new();
+        assert_non_null(w->nodes[i].model);
         start(&w->nodes[i]);
     }
     return w;
@@ -736,6 +740,7 @@ static void a_replica_whose_row_changed_is_taken_out_and_filled_anew(void **stat
         shut(n);
         hf_table_model_free(n->model);
         n->model = hf_table_model_new();
+        assert_non_null(n->model);
         cl_wipe(n->net, CL_DIR "/vote");
         cl_wipe(n->net, CL_DIR "/log");
         n->differs = false;

@@ -5,6 +5,7 @@
 #ifndef HF_TESTS_UNIT_SERVER_RAFT_CLUSTER_MACHINE_H
 #define HF_TESTS_UNIT_SERVER_RAFT_CLUSTER_MACHINE_H
 
+#include "tests/sweep/sweep.h"
 #include "tests/unit/server/raft/cluster_net.h"
 
 /* Proposals and reads */
@@ -175,8 +176,10 @@ static inline void cl_checkpoint_run(struct hf_job *job)
 
     memcpy(bytes, &k->state, sizeof(k->state));
     memset(bytes + sizeof(k->state), (int)k->state.hash, pad);
+    hf_sweep_hold();
     k->err =
         hf_disk_replace(hf_env_disk(k->node->env), CL_DIR "/state", bytes, sizeof(k->state) + pad);
+    hf_sweep_release();
     free(bytes);
 }
 
@@ -309,6 +312,7 @@ static inline void cl_machine_failed(void *ctx, int err)
     assert_true(err != -HF_EDIFFERS || n->damage); /* else it imagines a difference */
     n->failed = true;
     n->leading = false;
+    hf_sweep_told();
 }
 
 struct cl_save {
@@ -430,6 +434,7 @@ static inline void cl_load_run(struct hf_job *job)
     char *bytes = NULL;
     size_t len;
 
+    hf_sweep_hold();
     l->err = hf_disk_slurp(disk, l->path, 64u << 20, &bytes, &len);
     if (!l->err) {
         l->err = cl_state_parse(l->node->c, bytes, len, &l->state);
@@ -441,6 +446,7 @@ static inline void cl_load_run(struct hf_job *job)
         l->err = hf_disk_replace(disk, CL_DIR "/state", bytes, len);
         l->err = l->err == 0 && l->node->c->late_loads ? -EIO : l->err;
     }
+    hf_sweep_release();
     free(bytes);
 }
 

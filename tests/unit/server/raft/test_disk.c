@@ -388,6 +388,7 @@ static struct write *append(struct world *w, uint64_t first, uint64_t last)
 
     raft_items_cut(&w->items, first);
     for (uint64_t i = first; i <= last; i++) {
+        struct raft_item *item;
         uint8_t bulk[700];
         const struct hf_raft_entry entry = {.index = i,
                                             .term = w->term,
@@ -399,7 +400,9 @@ static struct write *append(struct world *w, uint64_t first, uint64_t last)
                                             .bulk_len = bulk_len(i, w->term)};
 
         memset(bulk, (int)(i + w->term), sizeof(bulk));
-        assert_int_equal(raft_items_push(&w->items, raft_item_new(&entry)), 0);
+        item = raft_item_new(&entry);
+        assert_non_null(item);
+        assert_int_equal(raft_items_push(&w->items, item), 0);
     }
     raft_disk_append(w->disk, &w->items, first, last, &write->base);
     assert_false(write->done);

@@ -1071,7 +1071,7 @@ static void leadership_is_handed_over(void **state)
     (void)state;
     cl_start_all(c);
     cl_fill(c, 10);
-    leader = cl_leader(c);
+    leader = cl_wait_leader(c);
     next = cl_other(c, leader);
     assert_int_equal(hf_raft_driver_transfer(next->driver, leader->id, &why), -HF_ENOTLEADER);
     assert_int_equal(hf_raft_driver_transfer(leader->driver, next->id, &why), 0);

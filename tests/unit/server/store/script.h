@@ -188,6 +188,7 @@ static inline void examine(struct script *s)
     struct world *w = s->w;
     struct hf_table_model *fresh = hf_table_model_new();
 
+    assert_non_null(fresh);
     world_open(w);
     world_verify(w);
     world_close(w);

@@ -178,6 +178,7 @@ static void a_second_open_is_refused_with_the_holder(void **state)
     struct hf_store *first;
     char *error = NULL;
 
+    assert_non_null(other);
     world_open(w);
     first = w->store;
     assert_int_equal(world_try_open(w, other, &error), -EBUSY);
@@ -196,6 +197,7 @@ static void a_directory_of_another_cluster_or_node_is_refused(void **state)
     struct hf_store *store;
     char *error = NULL;
 
+    assert_non_null(other);
     world_open(w);
     world_close(w);
     assert_int_equal(hf_table_base_model(other, &options.index_base), 0);
@@ -245,6 +247,7 @@ static void a_flipped_byte_is_found_by_check_and_quarantined_for_good(void **sta
     struct hf_store_entry e;
     struct hf_oid oid = oid_of(7);
 
+    assert_non_null(fresh);
     world_open(w);
     for (uint32_t id = 0; id < 12; id++) {
         assert_int_equal(put_one(w, id), 0);
@@ -297,6 +300,7 @@ static void behind_a_torn_header_the_other_records_are_found(void **state)
     struct hf_store_entry e;
     struct hf_oid bad = oid_of(3);
 
+    assert_non_null(fresh);
     world_open(w);
     for (uint32_t id = 0; id < 8; id++) {
         assert_int_equal(put_one(w, id), 0);
@@ -322,6 +326,7 @@ static void a_lost_index_is_rebuilt_equal(void **state)
     struct hf_table_model *fresh = hf_table_model_new();
     uint64_t digest;
 
+    assert_non_null(fresh);
     world_open(w);
     for (uint32_t id = 0; id < 80; id++) {
         assert_int_equal(put_one(w, id), 0);

@@ -105,6 +105,7 @@ static inline struct world *world_new(uint64_t seed)
     w->env = hf_sim_env(w->sim);
     w->disk = hf_sim_disk(w->env);
     w->model = hf_table_model_new();
+    assert_non_null(w->model);
     w->segment_bytes = 8 << 20;
     assert_int_equal(hf_bufpool_new(64 << 10, 0, &w->pool), 0);
     return w;
