@@ -194,6 +194,7 @@ static void follow(struct sim *s, struct fault *f, const struct fault *before)
 
 void sim_atlas_new(struct sim *s)
 {
+    struct fault before = {0};
     uint32_t count;
 
     s->plan = calloc(1, sizeof(*s->plan));
@@ -204,8 +205,9 @@ void sim_atlas_new(struct sim *s)
         struct fault f = draw(s);
 
         if (i > 0 && below(s, 3) == 0) {
-            follow(s, &f, &s->plan->faults[s->plan->count - 1]);
+            follow(s, &f, &before);
         }
+        before = f;
         if (i < s->options.fault_max) { /* all are drawn, so that the rest stays the same */
             s->plan->faults[s->plan->count++] = f;
         }

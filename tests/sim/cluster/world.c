@@ -55,8 +55,10 @@ static void node_start(struct sim_node *n)
         sim_trace(n->s, "node %u does not start: %s: %s", n->id.v, hf_err_name(err),
                   error ? error : "");
         n->node = NULL;
-        n->failed_starts++;
         hf_sim_kill_env(n->env);
+        if (++n->failed_starts % 3 == 0) { /* somebody starts the machine anew */
+            hf_sim_power_cut_env(n->env, HF_SIM_CUT_KEEP_ALL);
+        }
         n->start_at_ns = sim_now(n->s) + 2 * RESTART_NS;
     } else {
         sim_trace(n->s, "node %u started", n->id.v);
