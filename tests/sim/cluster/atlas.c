@@ -32,6 +32,7 @@ const char *const sim_fault_names[FAULT_KIND_COUNT] = {
     [FAULT_CUT] = "cut",
     [FAULT_CUT_ONE_WAY] = "cut-one-way",
     [FAULT_CUT_PAIR] = "cut-pair",
+    [FAULT_SPLIT] = "split",
     [FAULT_RESET] = "reset",
     [FAULT_STALLS] = "stalls",
     [FAULT_SLOW_NET] = "slow-net",
@@ -46,6 +47,7 @@ const char *const sim_fault_names[FAULT_KIND_COUNT] = {
     [FAULT_CLIENT_KILL] = "client-kill",
     [FAULT_UNMOUNT] = "unmount",
     [FAULT_TRANSFER] = "transfer",
+    [FAULT_MEMBERS] = "members",
     [FAULT_META_LOST] = "meta-lost",
     [FAULT_STORE_LOST] = "store-lost",
 };
@@ -136,6 +138,7 @@ static struct fault draw(struct sim *s)
     case FAULT_CUT:
     case FAULT_CUT_ONE_WAY:
     case FAULT_CUT_PAIR:
+    case FAULT_SPLIT:
     case FAULT_RESET:
     case FAULT_STALLS:
     case FAULT_SLOW_NET:
@@ -143,6 +146,7 @@ static struct fault draw(struct sim *s)
     case FAULT_DRIFT:
     case FAULT_WALL:
     case FAULT_TRANSFER:
+    case FAULT_MEMBERS:
     case FAULT_KIND_COUNT:
         break;
     }
@@ -150,6 +154,7 @@ static struct fault draw(struct sim *s)
     case FAULT_CUT:
     case FAULT_CUT_ONE_WAY:
     case FAULT_CUT_PAIR:
+    case FAULT_SPLIT:
     case FAULT_STALLS:
     case FAULT_SLOW_NET:
     case FAULT_FLIPS:
@@ -172,6 +177,7 @@ static struct fault draw(struct sim *s)
     case FAULT_CLIENT_KILL:
     case FAULT_UNMOUNT:
     case FAULT_TRANSFER:
+    case FAULT_MEMBERS:
     case FAULT_META_LOST:
     case FAULT_STORE_LOST:
     case FAULT_KIND_COUNT:
@@ -199,7 +205,11 @@ void sim_atlas_new(struct sim *s)
 
     s->plan = calloc(1, sizeof(*s->plan));
     HF_ASSERT(s->plan != NULL);
-    s->plan->victim = s->node_count >= 3 ? (uint32_t)below(s, s->node_count) : UINT32_MAX;
+    /* With copies of which only one need be made, none can be spared. */
+    s->plan->victim = UINT32_MAX;
+    if (s->node_count >= 3 && s->config.min_copies > 1) {
+        s->plan->victim = (uint32_t)below(s, s->node_count);
+    }
     count = 3 + (uint32_t)below(s, FAULTS_MAX - 3);
     for (uint32_t i = 0; i < count; i++) {
         struct fault f = draw(s);
@@ -227,6 +237,20 @@ uint64_t sim_atlas_next(struct sim *s)
     return next;
 }
 
+/* Machines whose bit of @side is set do not reach the others. */
+static void split(struct sim *s, uint64_t side)
+{
+    uint32_t machines = s->node_count + s->client_count;
+
+    for (uint32_t a = 0; a < machines; a++) {
+        for (uint32_t b = 0; b < machines; b++) {
+            if ((side >> a & 1) != (side >> b & 1)) {
+                hf_sim_net_cut(s->world, hf_sim_host(machine(s, a)), hf_sim_host(machine(s, b)));
+            }
+        }
+    }
+}
+
 /* The network is what the faults under way make of it. */
 static void set_net(struct sim *s)
 {
@@ -249,6 +273,8 @@ static void set_net(struct sim *s)
         } else if (f->kind == FAULT_CUT_PAIR) {
             hf_sim_net_cut(s->world, a, b);
             hf_sim_net_cut(s->world, b, a);
+        } else if (f->kind == FAULT_SPLIT) {
+            split(s, f->chance);
         } else if (f->kind == FAULT_STALLS) {
             hf_sim_net_set_stalls(s->world, 1 + (unsigned)(f->chance % 20), 2 * SIM_S);
         } else if (f->kind == FAULT_SLOW_NET) {
@@ -339,6 +365,31 @@ static void fill(struct hf_env *env, uint64_t chance)
                                                    (chance & 1 ? chance % (24u << 20) : 0));
 }
 
+/* Of five nodes; three voters stay. */
+static void change_members(struct sim *s, const struct fault *f)
+{
+    struct sim_node *leader = sim_leader(s);
+    struct hf_raft_driver *driver = leader ? hf_meta_log_driver(leader->node->log) : NULL;
+    struct hf_raft_driver_status status;
+    struct hf_node_id id = {(uint16_t)(1 + f->chance % s->node_count)};
+    const char *error = NULL;
+    bool member = false;
+
+    if (!driver || s->node_count < 5) {
+        return;
+    }
+    hf_raft_driver_status(driver, &status);
+    for (uint32_t i = 0; i < status.config.count; i++) {
+        member = member || status.config.members[i].id.v == id.v;
+    }
+    if (!member) {
+        (void)hf_raft_driver_add(driver, id, &error);
+    } else if (status.config.count > 3) {
+        (void)hf_raft_driver_remove(driver, id, &error);
+    }
+    sim_trace(s, "node %u is %s: %s", id.v, member ? "removed" : "added", error ? error : "begun");
+}
+
 static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
 {
     static const enum hf_sim_cut modes[] = {HF_SIM_CUT_RANDOM, HF_SIM_CUT_RANDOM,
@@ -416,6 +467,9 @@ static void begin(struct sim *s, struct fault *f)
     case FAULT_TRANSFER:
         hand_over(s);
         break;
+    case FAULT_MEMBERS:
+        change_members(s, f);
+        break;
     case FAULT_DISK_FULL:
         fill(env, f->chance);
         break;
@@ -435,6 +489,7 @@ static void begin(struct sim *s, struct fault *f)
     case FAULT_CUT:
     case FAULT_CUT_ONE_WAY:
     case FAULT_CUT_PAIR:
+    case FAULT_SPLIT:
     case FAULT_STALLS:
     case FAULT_SLOW_NET:
     case FAULT_FLIPS:

@@ -116,6 +116,81 @@ static void check_holds(struct sim *s, struct hf_meta *meta, uint16_t group,
     }
 }
 
+/* I8: what was once named and is no more. Open addressing; the session is never 0. */
+
+static struct {
+    struct hf_oid *oids;
+    size_t cap, count;
+} named; /* of the one run of this process */
+
+static size_t named_slot(const struct hf_oid *oid)
+{
+    size_t i = hf_oid_hash(oid) & (named.cap - 1);
+
+    while (named.oids[i].session && !hf_oid_equal(&named.oids[i], oid)) {
+        i = (i + 1) & (named.cap - 1);
+    }
+    return i;
+}
+
+static void name(const struct hf_oid *oid)
+{
+    if (2 * named.count >= named.cap) {
+        struct hf_oid *old = named.oids;
+        size_t old_cap = named.cap;
+
+        named.cap = old_cap ? 2 * old_cap : 1024;
+        named.oids = calloc(named.cap, sizeof(*named.oids));
+        HF_ASSERT(named.oids != NULL);
+        for (size_t i = 0; i < old_cap; i++) {
+            if (old[i].session) {
+                named.oids[named_slot(&old[i])] = old[i];
+            }
+        }
+        free(old);
+    }
+    if (!named.oids[named_slot(oid)].session) {
+        named.oids[named_slot(oid)] = *oid;
+        named.count++;
+    }
+}
+
+static void check_gone_of(struct sim *s, const struct sim_node *n, uint16_t group,
+                          struct hf_meta *meta)
+{
+    struct hf_store_entry held[64];
+    uint32_t count = HF_ARRAY_LEN(held);
+    struct hf_oid after, *from = NULL;
+
+    while (count == HF_ARRAY_LEN(held) && !s->failed) {
+        if (hf_store_list(n->node->store, group, from, held, HF_ARRAY_LEN(held), &count)) {
+            return;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            struct hf_meta_object object;
+            char text[HF_OID_STR_MAX];
+
+            if (named.cap && named.oids[named_slot(&held[i].oid)].session &&
+                hf_meta_object(meta, &held[i].oid, &object)) {
+                sim_fail(s, "I8", "node %u holds object %s, which was deleted everywhere", n->id.v,
+                         hf_oid_str(&held[i].oid, text));
+            }
+        }
+        after = count ? held[count - 1].oid : (struct hf_oid){0};
+        from = &after;
+    }
+}
+
+/* At rest, with nothing left to delete. */
+static void check_gone(struct sim *s, struct hf_meta *meta)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
+            check_gone_of(s, &s->nodes[i], (uint16_t)group, meta);
+        }
+    }
+}
+
 static void check_holders(struct sim *s)
 {
     struct sim_node *leader = sim_leader(s);
@@ -133,6 +208,7 @@ static void check_holders(struct sim *s)
             count = hf_meta_objects(meta, (uint16_t)group, from, objects, HF_ARRAY_LEN(objects));
             for (uint32_t i = 0; i < count; i++) {
                 check_holds(s, meta, (uint16_t)group, &objects[i]);
+                name(&objects[i].oid);
             }
             after = count ? objects[count - 1].oid : (struct hf_oid){0};
             from = &after;
@@ -191,6 +267,19 @@ void sim_check_tick(struct sim *s)
 
 /* Convergence */
 
+static bool is_metadata_member(const struct sim_node *leader, struct hf_node_id id)
+{
+    struct hf_raft_driver_status log;
+
+    hf_raft_driver_status(hf_meta_log_driver(leader->node->log), &log);
+    for (uint32_t i = 0; i < log.config.count; i++) {
+        if (log.config.members[i].id.v == id.v) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *node_converged(struct sim *s, struct sim_node *n, const struct sim_node *leader)
 {
     struct hf_raft_driver_status log;
@@ -210,8 +299,11 @@ static const char *node_converged(struct sim *s, struct sim_node *n, const struc
     if (hf_map_node(hf_replica_map(leader->node->replica), n->id)->state != HF_NODE_UP) {
         return "a node is not up";
     }
+    if (!is_metadata_member(leader, n->id)) {
+        return NULL;
+    }
     if (!n->node->log) {
-        return s->config.nodes[n->id.v - 1].metadata ? "a replica is not open" : NULL;
+        return "a replica is not open";
     }
     hf_raft_driver_status(hf_meta_log_driver(n->node->log), &log);
     hf_replica_status(n->node->replica, &mine);
@@ -373,6 +465,13 @@ void sim_check_end(struct sim *s)
     uint64_t limit_ns = sim_now(s) + COLLECT_NS;
     const char *missing;
 
+    check_gone(s, hf_replica_meta(sim_leader(s)->node->replica));
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct hf_store_stats store;
+
+        hf_store_stats(s->nodes[i].node->store, &store);
+        s->counts.compactions += store.compacted_segments;
+    }
     for (uint32_t i = 0; i < s->client_count; i++) {
         sim_client_kill(&s->clients[i]);
         s->clients[i].start_at_ns = UINT64_MAX;

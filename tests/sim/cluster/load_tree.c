@@ -29,6 +29,10 @@
 #define NONE      (-1)
 #define XATTR     "user.color"
 
+#define FILE_BYTES_MAX  (6u << 20)
+#define WRITE_BYTES_MAX (1u << 20)
+#define HOLD_NS_MAX     (8 * SIM_S)
+
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #define RENAME_EXCHANGE  2
@@ -663,7 +667,10 @@ static uint64_t draw_size(struct actor *a)
 {
     uint64_t draw = below(a, 100);
 
-    return draw < 60 ? below(a, 8u << 10) : draw < 96 ? below(a, 128u << 10) : below(a, 1u << 20);
+    return draw < 60   ? below(a, 8u << 10)
+           : draw < 93 ? below(a, 128u << 10)
+           : draw < 98 ? below(a, 1u << 20)
+                       : WRITE_BYTES_MAX;
 }
 
 static bool write_some(struct actor *a, struct tree *t, struct handle *h)
@@ -676,14 +683,14 @@ static bool write_some(struct actor *a, struct tree *t, struct handle *h)
     uint8_t *bytes;
     int err;
 
-    if (off + len > (3u << 20)) {
+    if (off + len > FILE_BYTES_MAX) {
         off = 0;
     }
-    len = len > (1u << 20) ? 1u << 20 : len;
+    len = len > WRITE_BYTES_MAX ? WRITE_BYTES_MAX : len;
     if (below(a, 3) == 0) { /* whole blocks, as the kernel's cache writes them */
         off &= ~UINT64_C(4095);
         len = (len + 4095) & ~UINT64_C(4095);
-        len = len > (1u << 20) ? 1u << 20 : len;
+        len = len > WRITE_BYTES_MAX ? WRITE_BYTES_MAX : len;
     }
     bytes = malloc(len);
     HF_ASSERT(bytes != NULL);
@@ -726,7 +733,7 @@ static bool read_some(struct actor *a, struct tree *t, struct handle *h)
 {
     struct tnode *node = &t->shape.nodes[h->node];
     uint64_t size = contents_size(node->contents);
-    uint64_t off = below(a, size + 1), len = draw_size(a) + 1;
+    uint64_t off = below(a, size + 1), len = draw_size(a);
     uint64_t want = off + len > size ? size - off : len;
     int64_t at;
     int err = DO(a, hf_fs_read(h->file, off, (uint32_t)len, &a->req));
@@ -1005,6 +1012,7 @@ static bool look_at_file(struct actor *a, struct tree *t, int index)
     uint64_t generation = contents_generation(contents), version = t->version;
     uint8_t *bytes = NULL;
     uint64_t len = 0;
+    bool held = false;
     int err;
 
     contents_pin(contents);
@@ -1012,15 +1020,19 @@ static bool look_at_file(struct actor *a, struct tree *t, int index)
     if (!err) {
         struct hf_fs_file *file = a->file;
 
+        if (below(a, 4) == 0) { /* whatever becomes of its names: what is open is there (I8) */
+            held = true;
+            actor_sleep(a, below(a, HOLD_NS_MAX));
+        }
         err = load_read_all(a, file, &bytes, &len);
         hf_fs_release(file);
     }
     if (load_is_lost(a, err)) {
         return false; /* the pin stays: it makes looks milder, no more */
     }
-    if (err && version == t->version && t->pending.kind == CHANGE_NONE && t->known) {
-        sim_fail(a->s, "I1", "client %u: a look at inode %" PRIu64 ": %s", a->client->number,
-                 node.ino.v, hf_err_name(err));
+    if (err && (held || (version == t->version && t->pending.kind == CHANGE_NONE && t->known))) {
+        sim_fail(a->s, held ? "I8" : "I1", "client %u: a look at inode %" PRIu64 ": %s",
+                 a->client->number, node.ino.v, hf_err_name(err));
     } else if (!err && generation == contents_generation(contents) && t->known) {
         a->s->counts.bytes_checked += len;
         (void)wrong_bytes(a, "I1", &node, contents_may_be(contents, bytes, len), len);

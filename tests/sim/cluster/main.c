@@ -216,14 +216,15 @@ static void say_totals(uint64_t first, uint64_t last, const struct totals *t)
 {
     const struct sim_counts *c = &t->counts;
 
-    printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " run, %" PRIu64 " failed, in %lld s; "
-           "%" PRIu64 " virtual seconds (at least %" PRIu64 " each), %" PRIu64 " events, %" PRIu64
-           " faults (at least %" PRIu64 " each), %" PRIu64 " operations, %" PRIu64
-           " fsyncs, %" PRIu64 " appends, %" PRIu64 " on shared names, %" PRIu64
-           " MiB read and compared, %" PRIu64 " clients ended, %" PRIu64 " sessions lost\n",
-           first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
-           t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops, c->fsyncs,
-           c->appends, c->registers, c->bytes_checked >> 20, c->crashes, c->evictions);
+    printf(
+        "seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " run, %" PRIu64 " failed, in %lld s; "
+        "%" PRIu64 " virtual seconds (at least %" PRIu64 " each), %" PRIu64 " events, %" PRIu64
+        " faults (at least %" PRIu64 " each), %" PRIu64 " operations, %" PRIu64 " fsyncs, %" PRIu64
+        " appends, %" PRIu64 " on shared names, %" PRIu64 " MiB read and compared, %" PRIu64
+        " segments compacted, %" PRIu64 " clients ended, %" PRIu64 " sessions lost\n",
+        first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
+        t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops, c->fsyncs,
+        c->appends, c->registers, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions);
     printf("faults:");
     for (int i = 0; i < FAULT_KIND_COUNT; i++) {
         printf(" %s %" PRIu64, sim_fault_names[i], c->by_kind[i]);

@@ -84,6 +84,7 @@ enum sim_fault {
     FAULT_CUT,         /* one machine from all others */
     FAULT_CUT_ONE_WAY, /* one machine is not heard, or hears nobody */
     FAULT_CUT_PAIR,    /* two machines from each other */
+    FAULT_SPLIT,       /* some machines from the others */
     FAULT_RESET,       /* connections break */
     FAULT_STALLS,      /* packets are lost and sent again */
     FAULT_SLOW_NET,
@@ -98,6 +99,7 @@ enum sim_fault {
     FAULT_CLIENT_KILL,
     FAULT_UNMOUNT,    /* a client, in order */
     FAULT_TRANSFER,   /* the lead is handed over */
+    FAULT_MEMBERS,    /* a metadata node is added, or removed */
     FAULT_META_LOST,  /* the victim's metadata are gone */
     FAULT_STORE_LOST, /* a node's segments are gone: only where more goes than can be survived */
     FAULT_KIND_COUNT,
@@ -118,6 +120,7 @@ struct sim_options {
 
 struct sim_counts {
     uint64_t events, faults, by_kind[FAULT_KIND_COUNT];
+    uint64_t compactions; /* of the nodes that run at the end */
     uint64_t ops, failed_ops, fsyncs, reads, bytes_checked, appends, registers, crashes, evictions;
     uint64_t virtual_ns;
 };

@@ -410,7 +410,7 @@ static void config_new(struct sim *s)
         c->cluster.b[i] = (uint8_t)(i + 1);
     }
     c->copies = s->node_count < 3 ? 1 : 3;
-    c->min_copies = s->node_count < 3 ? 1 : 2;
+    c->min_copies = s->node_count < 3 || hf_sim_rng_chance(&s->rng, 15) ? 1 : 2;
     c->groups = 8;
     c->node_timeout_ns = hf_sim_rng_between(&s->rng, 1, 4) * SIM_S;
     c->session_ttl_ns = hf_sim_rng_between(&s->rng, 5, 12) * SIM_S;
@@ -425,7 +425,7 @@ static void config_new(struct sim *s)
         (void)snprintf(n->domain, sizeof(n->domain), "node-%u", i + 1);
         n->metadata = i < metadata;
         n->weight = 100;
-        n->segment_bytes = (hf_sim_rng_chance(&s->rng, 50) ? 8u : 16u) << 20;
+        n->segment_bytes = (hf_sim_rng_chance(&s->rng, 70) ? 5u : 16u) << 20;
         n->reserve_bytes = hf_sim_rng_chance(&s->rng, 50) ? 64u << 20 : 4u << 20;
     }
     c->client.dirty_max_bytes = hf_sim_rng_between(&s->rng, 4, 16) << 20;
