@@ -327,6 +327,27 @@ static const char *client_converged(const struct sim_client *c)
     return c->state == CLIENT_SERVING ? NULL : "a client is not mounted";
 }
 
+void sim_check_say(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct hf_node *node = s->nodes[i].node;
+        struct hf_raft_driver_status log = {0};
+        struct hf_replica_status replica = {0};
+
+        if (node && node->log) {
+            hf_raft_driver_status(hf_meta_log_driver(node->log), &log);
+            hf_replica_status(node->replica, &replica);
+        }
+        sim_trace(
+            s,
+            "node %u: %s, log: state %d role %d term %" PRIu64 " last %" PRIu64 " durable %" PRIu64
+            " committed %" PRIu64 " applied %" PRIu64 "%s, replica: applied %" PRIu64 " err %s",
+            i + 1, node ? "runs" : "down", (int)log.state, (int)log.role, log.term, log.last_index,
+            log.durable_index, log.commit_index, log.applied_index,
+            log.abstaining ? " abstains" : "", replica.applied_index, hf_err_name(replica.failed));
+    }
+}
+
 /* What a replica or a store cannot go on with, an operator mends by starting the node again. */
 static void mend(struct sim *s)
 {

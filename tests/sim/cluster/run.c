@@ -108,6 +108,7 @@ static void converge(struct sim *s)
         pass(s, sim_now(s) + SIM_S, false);
     }
     if (missing && !s->failed) {
+        sim_check_say(s);
         sim_fail(s, "alive", "%s, %u s after healing", missing,
                  (unsigned)(SIM_CONVERGE_NS / SIM_S));
     }

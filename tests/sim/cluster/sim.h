@@ -196,6 +196,8 @@ void sim_load_end(struct sim *s);
 void sim_check_step(void *ctx);
 /** Now and then. */
 void sim_check_tick(struct sim *s);
+/** Into the trace: where each node stands. */
+void sim_check_say(struct sim *s);
 /** NULL: converged; else what is still to come. */
 const char *sim_check_converged(struct sim *s);
 /** After convergence. */
