@@ -234,10 +234,14 @@ void hf_raft_pump(struct hf_raft *r)
 static void rejected(struct hf_raft *r, struct peer *p, const struct hf_raft_msg *m)
 {
     const uint64_t prev = m->u.append_result.prev_index;
+    const bool probed = p->state == PEER_PROBE && prev == p->next - 1;
+    /* In this stream nothing but the newest probe asks from there: its disk has lost what it
+     * acknowledged. It is not counted for any of it, and goes on from what it has. */
+    const bool lost = probed && prev == p->match && prev > 0;
     uint64_t next = m->u.append_result.hint_index;
 
-    if (p->state == PEER_SNAPSHOT || prev <= p->match ||
-        (p->state == PEER_PROBE && prev != p->next - 1)) {
+    if (p->state == PEER_SNAPSHOT || (prev <= p->match && !lost) ||
+        (p->state == PEER_PROBE && !probed)) {
         return; /* late: it speaks of a message before the last change of direction */
     }
     if (HF_BUG(probe_never_backs_up)) {
@@ -253,7 +257,9 @@ static void rejected(struct hf_raft *r, struct peer *p, const struct hf_raft_msg
         }
     }
     next = raft_max(raft_min(next, prev), 1);
-    if (p->state == PEER_PROBE) {
+    if (lost) {
+        hf_raft_peer_reset(r, p, next);
+    } else if (p->state == PEER_PROBE) {
         p->next = raft_max(p->match + 1, next);
         p->probe_sent = false;
     } else {

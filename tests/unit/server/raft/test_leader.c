@@ -167,6 +167,33 @@ static void a_rejection_moves_to_the_hint(void **state)
     assert_int_equal(fx_sent(&fx, HF_RAFT_MSG_APPEND, 2)->u.append.count, 4);
 }
 
+static void a_peer_that_lost_what_it_acknowledged_is_sent_it_again(void **state)
+{
+    struct hf_raft_event e = {.type = HF_RAFT_EV_UNREACHABLE};
+    uint64_t prev, round, stream;
+
+    (void)state;
+    lead();
+    assert_int_equal(fx_propose(&fx, 4, 10), 0);
+    fx_flush(&fx);
+    fx_ack(&fx, 2, 5);
+    assert_int_equal(match_of(2), 5);
+    assert_int_equal(hf_raft_commit_index(fx.r), 5);
+    e.u.unreachable.peer = node(2);
+    assert_int_equal(fx_event(&fx, &e), 0);
+    stream = fx_stream(&fx, 2, &prev, &round);
+    assert_int_equal(prev, 5);
+    assert_int_equal(fx_result(&fx, 2, 1, HF_RAFT_REJECT, 0, 5, 3, stream, round), 0);
+    assert_int_equal(match_of(2), 0);
+    assert_int_equal(hf_raft_commit_index(fx.r), 5);
+    stream = fx_stream(&fx, 2, &prev, &round);
+    assert_int_equal(prev, 2);
+    assert_int_equal(fx_result(&fx, 2, 1, HF_RAFT_OK, 2, 2, 0, stream, round), 0);
+    assert_int_equal(match_of(2), 2);
+    assert_int_equal(fx_sent(&fx, HF_RAFT_MSG_APPEND, 2)->u.append.prev_index, 2);
+    assert_int_equal(fx_sent(&fx, HF_RAFT_MSG_APPEND, 2)->u.append.count, 3);
+}
+
 static void a_peer_with_another_store_starts_over(void **state)
 {
     struct hf_raft_msg m = {.type = HF_RAFT_MSG_APPEND_RESULT, .from = node(2), .term = 1};
@@ -324,6 +351,7 @@ int main(void)
         T(the_window_to_a_peer_is_bounded_and_freed),
         T(a_full_window_refuses_proposals),
         T(a_rejection_moves_to_the_hint),
+        T(a_peer_that_lost_what_it_acknowledged_is_sent_it_again),
         T(a_peer_with_another_store_starts_over),
         T(a_leader_whose_append_fails_steps_down),
         T(reads_wait_for_a_round_that_began_after_them),
