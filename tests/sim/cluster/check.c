@@ -267,6 +267,33 @@ void sim_check_tick(struct sim *s)
 
 /* Convergence */
 
+/* Of something that the metadata name; what nobody names waits for its session's end. */
+static bool has_bad_copy(const struct sim_node *n, struct hf_meta *meta)
+{
+    for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
+        struct hf_store_entry held[64];
+        uint32_t count = HF_ARRAY_LEN(held);
+        struct hf_oid after, *from = NULL;
+
+        while (count == HF_ARRAY_LEN(held)) {
+            struct hf_meta_object object;
+
+            if (hf_store_list(n->node->store, (uint16_t)group, from, held, HF_ARRAY_LEN(held),
+                              &count)) {
+                return true;
+            }
+            for (uint32_t i = 0; i < count; i++) {
+                if (held[i].quarantined && hf_meta_object(meta, &held[i].oid, &object) == 0) {
+                    return true;
+                }
+            }
+            after = count ? held[count - 1].oid : (struct hf_oid){0};
+            from = &after;
+        }
+    }
+    return false;
+}
+
 static bool is_metadata_member(const struct sim_node *leader, struct hf_node_id id)
 {
     struct hf_raft_driver_status log;
@@ -293,7 +320,7 @@ static const char *node_converged(struct sim *s, struct sim_node *n, const struc
     if (store.state != HF_STORE_OK) {
         return "a store takes no writes";
     }
-    if (store.quarantined) {
+    if (store.quarantined && has_bad_copy(n, hf_replica_meta(leader->node->replica))) {
         return "bad copies are not replaced";
     }
     if (hf_map_node(hf_replica_map(leader->node->replica), n->id)->state != HF_NODE_UP) {
