@@ -201,72 +201,22 @@ void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op)
 
 /* What is open, as the leader is told */
 
-static void claim(struct hf_fs *fs, struct hf_ino ino)
+static void release_send(void *ctx)
 {
-    struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino};
-    struct quiet *quiet = calloc(1, sizeof(*quiet));
+    struct hf_fs *fs = ctx;
+    struct hf_meta_read rd = {
+        .op = HF_RD_RELEASE, .inos = fs->released, .ino_count = fs->released_count};
+    struct quiet *quiet = fs->lost || fs->released_count == 0 ? NULL : calloc(1, sizeof(*quiet));
 
-    if (quiet) {
+    hf_timer_disarm(&fs->release_timer);
+    if (quiet) { /* else the leader holds them a little longer: until the session ends */
         quiet->call.done = quiet_done;
         quiet->call.ctx = quiet;
         quiet->fs = fs;
         fs->calls++;
         hf_session_read(fs->session, &rd, &quiet->call);
     }
-}
-
-static void release_done(struct hf_meta_call *call, const struct hf_meta_reply *reply)
-{
-    struct quiet *quiet = call->ctx;
-    struct hf_fs *fs = quiet->fs;
-
-    (void)reply;
-    for (uint32_t i = 0; i < quiet->count && !fs->lost; i++) {
-        struct hf_inode *inode = hf_fs_inode_find(fs, (struct hf_ino){quiet->inos[i]});
-
-        if (inode && inode->opens > 0 &&
-            !HF_BUG(release_of_reopened)) { /* opened again meanwhile, in whatever order */
-            claim(fs, inode->ino);
-        }
-    }
-    fs->calls--;
-    free(quiet);
-}
-
-static void release_send(void *ctx)
-{
-    struct hf_fs *fs = ctx;
-    struct hf_meta_read rd = {.op = HF_RD_RELEASE};
-    struct quiet *quiet;
-
-    hf_timer_disarm(&fs->release_timer);
-    if (fs->released_count == 0) {
-        return;
-    }
-    quiet = fs->lost ? NULL : calloc(1, sizeof(*quiet));
-    if (!quiet) {
-        fs->released_count = 0; /* the leader holds them a little longer: until the session ends */
-        return;
-    }
-    for (uint32_t i = 0; i < fs->released_count; i++) {
-        struct hf_inode *inode = hf_fs_inode_find(fs, (struct hf_ino){fs->released[i]});
-
-        if (!inode || inode->opens == 0 || HF_BUG(release_of_reopened)) {
-            quiet->inos[quiet->count++] = fs->released[i];
-        }
-    }
     fs->released_count = 0;
-    if (quiet->count == 0) {
-        free(quiet);
-        return;
-    }
-    quiet->call.done = release_done;
-    quiet->call.ctx = quiet;
-    quiet->fs = fs;
-    rd.inos = quiet->inos;
-    rd.ino_count = quiet->count;
-    fs->calls++;
-    hf_session_read(fs->session, &rd, &quiet->call);
 }
 
 static struct hf_fs_file *file_new(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags)
@@ -308,6 +258,7 @@ static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     }
     inode = req->file->inode;
     inode->orphan = inode->orphan || reply->attr.nlink == 0;
+    inode->open_number = req->target > inode->open_number ? req->target : inode->open_number;
     req->keep_cache = inode->cache_version && inode->cache_version == reply->attr.data_version;
     inode->cache_version = reply->attr.data_version;
     return 0;
@@ -315,10 +266,11 @@ static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 
 int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct hf_fs_req *req)
 {
-    struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino};
+    struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino, .cookie = ++fs->open_number};
 
     hf_fs_begin(fs, req);
     req->flags = open_flags;
+    req->target = rd.cookie;
     req->after = opened;
     return hf_fs_look(fs, &rd, req);
 }
@@ -424,7 +376,8 @@ void hf_fs_release(struct hf_fs_file *file)
             release_send(fs);
         }
         fs->released[fs->released_count++] = inode->ino.v;
-        if (fs->released_count == 1) {
+        fs->released[fs->released_count++] = inode->open_number;
+        if (fs->released_count == 2) {
             hf_timer_arm(&fs->release_timer, RELEASE_DELAY_NS);
         }
         hf_fs_inode_last_close(fs, inode);
@@ -451,10 +404,12 @@ uint32_t hf_fs_open_inodes(struct hf_fs *fs, uint64_t *ret, uint32_t max)
 {
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < fs->hash_size && n < max; i++) {
-        for (struct hf_inode *inode = fs->hash[i]; inode && n < max; inode = inode->hash_next) {
+    for (uint32_t i = 0; i < fs->hash_size && n + 2 <= max; i++) {
+        for (struct hf_inode *inode = fs->hash[i]; inode && n + 2 <= max;
+             inode = inode->hash_next) {
             if (inode->opens > 0) {
                 ret[n++] = inode->ino.v;
+                ret[n++] = inode->open_number;
             }
         }
     }

@@ -90,6 +90,7 @@ struct hf_inode {
     struct hf_inode *hash_next;
     uint32_t refs; /* files, flush parts, requests, dirty list */
     uint32_t opens;
+    uint64_t open_number;          /* highest that the leader granted; 0: made by this mount */
     bool orphan;                   /* its last name is gone */
     bool listed;                   /* in fs->dirty_inodes (a reference) */
     bool idle;                     /* in fs->idle_inodes (no references) */
@@ -173,8 +174,9 @@ struct hf_fs {
     struct hf_wr_inode *commit_inodes;   /* scratch: HF_FS_FLUSH_INODES */
     uint8_t *commit_bulk;                /* scratch: HF_INLINE_BYTES_MAX */
 
-    uint64_t released[256]; /* inodes to tell the leader about */
-    uint32_t released_count;
+    uint64_t released[512];  /* pairs to tell the leader about: inode, number */
+    uint32_t released_count; /* of numbers */
+    uint64_t open_number;    /* the last one given out */
     struct hf_timer release_timer;
     uint32_t calls; /* of the file system's own, under way */
     LIST_HEAD(hf_file_list, hf_fs_file) files;

@@ -139,6 +139,7 @@
       "a look is answered though the log could not tell that this node still leads")               \
     X(meta, resend_answered,                                                                       \
       "an operation that is sent again while it is in flight is answered at once")                 \
+    X(meta, release_of_reopened, "a release that comes late takes a later opening away")           \
     /* server/node */                                                                              \
     X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
     X(node, copy_error_lost, "a copy that could not be written counts as made")                    \
@@ -190,8 +191,6 @@
     X(client_fs, sync_misses_last, "a sync of everything does not wait for the last flush")        \
     X(client_fs, retry_not_waited,                                                                 \
       "who waits for a commit that goes again in another shape does not wait for that")            \
-    X(client_fs, release_of_reopened,                                                              \
-      "a file opened again within the delay of its release is released")                           \
     X(client_fs, link_left_is_orphan,                                                              \
       "a file that lost one of its names is treated as if it had none")                            \
     X(client_fs, through_ignores_error, "a synchronous write succeeds whatever became of it")      \

@@ -201,11 +201,13 @@ enum hf_rd {
     HF_RD_STATFS = 8,
     HF_RD_GETLK = 9,      /* ino, lock_type, lock_owner, offset, length -> lock_* (F_UNLCK: free) */
     HF_RD_LOCK_WAIT = 10, /* like GETLK; answered when it may be free, or after 20 s: -EAGAIN */
-    HF_RD_OPEN = 11,      /* ino -> attr; the session holds it open from now on (leader memory) */
-    HF_RD_RELEASE = 12,   /* inos: no longer held open */
+    HF_RD_OPEN = 11, /* ino, cookie: its number, the session's own and rising -> attr; the session
+                        holds it open from now on (leader memory) */
+    HF_RD_RELEASE = 12, /* inos: pairs (inode, number): no longer held open, if not opened again
+                           under a higher number: an answer may be lost and the request come late */
     HF_RD_RENEW = 13,  /* session alive; want_bytes, floor -> ttl, budget_*, map_epoch, last_stream;
-                          with HF_RENEW_CLAIM, inos: all that it holds open; -HF_ENOTREADY: a new
-                          leader has to hear that first; -HF_EFENCED: evicted */
+                          with HF_RENEW_CLAIM, inos: pairs of all that it holds open; -HF_ENOTREADY:
+                          a new  leader has to hear that first; -HF_EFENCED: evicted */
     HF_RD_STREAM = 14, /* -> last_stream applied for the session */
     HF_RD_PATH = 15,   /* ino -> bulk: a path of it, for people */
 };

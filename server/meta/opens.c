@@ -5,10 +5,12 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 struct hf_open {
     struct hf_hmap_node node; /* by inode */
     struct hf_ino ino;
+    uint64_t number;
     struct hf_opens_session *session;
     struct hf_open *prev, *next; /* of the session */
 };
@@ -45,11 +47,13 @@ static struct hf_open *find(const struct hf_opens *opens, struct hf_session_id s
     return NULL;
 }
 
-int hf_opens_add(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino)
+int hf_opens_add(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino,
+                 uint64_t number)
 {
-    struct hf_open *open;
+    struct hf_open *open = find(opens, session->id, ino);
 
-    if (find(opens, session->id, ino)) {
+    if (open) {
+        open->number = number > open->number ? number : open->number;
         return 0;
     }
     if (session->count >= HF_OPENS_PER_SESSION_MAX) {
@@ -60,6 +64,7 @@ int hf_opens_add(struct hf_opens *opens, struct hf_opens_session *session, struc
         return -ENOMEM;
     }
     open->ino = ino;
+    open->number = number;
     open->session = session;
     open->next = session->head;
     if (open->next) {
@@ -88,11 +93,12 @@ static void remove_open(struct hf_opens *opens, struct hf_open *open)
     free(open);
 }
 
-void hf_opens_del(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino)
+void hf_opens_del(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino,
+                  uint64_t number)
 {
     struct hf_open *open = find(opens, session->id, ino);
 
-    if (open) {
+    if (open && (open->number <= number || HF_BUG(release_of_reopened))) {
         remove_open(opens, open);
     }
 }

@@ -3,7 +3,8 @@
  * opens.h - which session holds which inode open; leader memory.
  *
  * A set of (inode, session) pairs, walked from either side. After a restart it is empty until the
- * sessions claim what they hold.
+ * sessions claim what they hold. Each pair has the highest number that the session opened it under:
+ * a release that comes late, behind an opening under a higher one, does nothing.
  *
  * Threads: loop thread only.
  */
@@ -33,8 +34,11 @@ int hf_opens_init(struct hf_opens *opens);
 void hf_opens_fini(struct hf_opens *opens);
 
 /** Adding what is there is not an error. Errors: -ENOMEM, -ENFILE. */
-int hf_opens_add(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino);
-void hf_opens_del(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino);
+int hf_opens_add(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino,
+                 uint64_t number);
+/** @number  the session's last for it; UINT64_MAX: whatever it is */
+void hf_opens_del(struct hf_opens *opens, struct hf_opens_session *session, struct hf_ino ino,
+                  uint64_t number);
 void hf_opens_drop(struct hf_opens *opens, struct hf_opens_session *session);
 bool hf_opens_has(const struct hf_opens *opens, struct hf_session_id session, struct hf_ino ino);
 /** Sessions that hold @ino, each passed to fn. */

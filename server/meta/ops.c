@@ -531,7 +531,7 @@ static void after_create(struct hf_leader *leader, const struct hf_meta_op *op,
 
     if (!reply->err && (op->flags & HF_CREATE_OPEN) && S_ISREG(reply->attr.mode) && session) {
         /* Past the bound of one session: unlinked while open the file goes stale. */
-        (void)hf_opens_add(&leader->opens, &session->opens, reply->attr.ino);
+        (void)hf_opens_add(&leader->opens, &session->opens, reply->attr.ino, 0);
     }
 }
 
@@ -565,7 +565,7 @@ static void after_apply(struct hf_leader *leader, const struct hf_meta_op *op, s
     case HF_OP_ORPHAN_RELEASE:
         session = hf_sessions_find(leader, op->session);
         if (session && !reply->err) {
-            hf_opens_del(&leader->opens, &session->opens, op->ino);
+            hf_opens_del(&leader->opens, &session->opens, op->ino, UINT64_MAX);
         }
         hf_purger_kick(leader);
         hf_reaper_kick(leader);

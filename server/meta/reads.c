@@ -102,7 +102,7 @@ static void read_open(struct hf_leader *leader, struct hf_lsession *session,
         reply->err = -ESTALE; /* unlinked, and not by name did this session come to it */
     }
     if (!reply->err) {
-        reply->err = hf_opens_add(&leader->opens, &session->opens, rd->ino);
+        reply->err = hf_opens_add(&leader->opens, &session->opens, rd->ino, rd->cookie);
     }
 }
 
@@ -111,15 +111,11 @@ static void read_release(struct hf_leader *leader, struct hf_lsession *session,
 {
     uint64_t id = session->opens.id.v;
 
-    for (uint32_t i = 0; i < rd->ino_count; i++) {
+    for (uint32_t i = 0; i + 1 < rd->ino_count; i += 2) {
         struct hf_ino ino = {rd->inos[i]};
 
-        hf_opens_del(&leader->opens, &session->opens, ino);
+        hf_opens_del(&leader->opens, &session->opens, ino, rd->inos[i + 1]);
         hf_purger_released(leader, ino, (struct hf_session_id){id});
-    }
-    if (rd->ino_count == 0 && rd->ino.v) {
-        hf_opens_del(&leader->opens, &session->opens, rd->ino);
-        hf_purger_released(leader, rd->ino, (struct hf_session_id){id});
     }
 }
 
@@ -138,8 +134,9 @@ static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
         reply->err = -HF_ENOTREADY;
         return;
     }
-    for (uint32_t i = 0; i < rd->ino_count; i++) {
-        int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]});
+    for (uint32_t i = 0; i + 1 < rd->ino_count; i += 2) {
+        int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]},
+                               rd->inos[i + 1]);
 
         if (err) {
             reply->err = err;

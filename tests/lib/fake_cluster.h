@@ -230,7 +230,7 @@ static void fc_read_due(struct fc_event *event)
     if (c->lost) {
         event->reply.err = -HF_EFENCED;
     } else if (rd.op == HF_RD_RELEASE) {
-        c->releases += rd.ino_count;
+        c->releases += rd.ino_count / 2;
     } else if (rd.op == HF_RD_LOCK_WAIT) {
         event->reply.err = -EAGAIN;
     } else {

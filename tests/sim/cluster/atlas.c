@@ -88,6 +88,9 @@ static const enum sim_fault beyond_kinds[] = {FAULT_ROT, FAULT_DISK_EIO, FAULT_M
 
 static bool is_allowed(const struct sim *s, enum sim_fault kind)
 {
+    if (s->options.lmdb_dir && (needs_victim(kind) || kind == FAULT_STORE_LOST)) {
+        return false; /* the real disk has no faults */
+    }
     if (s->options.beyond) {
         /* A majority of disks that lie about the end of their logs cannot be told from one that
          * was asked to write less. */

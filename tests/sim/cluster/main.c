@@ -4,6 +4,7 @@
  * or leaks is that seed's.
  */
 #include <errno.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -66,6 +67,23 @@ static void run_here(const struct sim_options *options, struct result *r)
     r->outcome = s.failed ? OUTCOME_FAILED : OUTCOME_OK;
 }
 
+/* Where the process of a seed keeps LMDB's files; gone with it, however it ends. */
+static const char *lmdb_path(pid_t pid, char ret[256])
+{
+    const char *tmp = getenv("TMPDIR");
+
+    (void)snprintf(ret, 256, "%s/hf-sim.%d", tmp ? tmp : "/dev/shm", (int)pid);
+    return ret;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
 /* One heap, of large pages: the first touch of memory took a third of a run's time. */
 static void use_large_pages(void)
 {
@@ -88,6 +106,8 @@ static void use_large_pages(void)
 static pid_t start(const struct sim_options *options, struct result *r)
 {
     const struct rlimit cpu = {SEED_CPU_S, SEED_CPU_S};
+    struct sim_options o = *options;
+    char dir[256];
     pid_t pid;
 
     memset(r, 0, sizeof(*r));
@@ -100,15 +120,21 @@ static pid_t start(const struct sim_options *options, struct result *r)
         if (!options->trace) { /* what it asserts is said by the replay */
             (void)!freopen("/dev/null", "w", stderr);
         }
-        run_here(options, r);
+        if (options->lmdb_dir) {
+            o.lmdb_dir = lmdb_path(getpid(), dir);
+        }
+        run_here(&o, r);
         (void)fflush(stdout);
         _exit(0);
     }
     return pid;
 }
 
-static void finish(struct result *r, int status)
+static void finish(struct result *r, pid_t pid, int status)
 {
+    char dir[256];
+
+    (void)nftw(lmdb_path(pid, dir), remove_one, 16, FTW_DEPTH | FTW_PHYS); /* if there is one */
     if (r->outcome == OUTCOME_NONE) {
         int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 
@@ -127,7 +153,7 @@ static void run_apart(const struct sim_options *options, struct result *r)
     int status = 0;
 
     HF_ASSERT(waitpid(pid, &status, 0) == pid);
-    finish(r, status);
+    finish(r, pid, status);
 }
 
 /* Fewer faults, then a shorter run, as long as it fails. */
@@ -167,6 +193,9 @@ static void say_replay(const struct sim_options *o)
     }
     if (o->beyond) {
         printf(" --beyond");
+    }
+    if (o->lmdb_dir) {
+        printf(" --lmdb");
     }
     if (o->faults_until) {
         printf(" --until %" PRIu64, o->faults_until / SIM_S);
@@ -281,7 +310,7 @@ static struct totals sweep(uint64_t first, uint64_t last, struct sim_options opt
         }
         job->pid = 0;
         running--;
-        finish(job->result, status);
+        finish(job->result, pid, status);
         add(&totals, job->result);
         if (job->result->outcome == OUTCOME_FAILED) {
             options.seed = job->seed;
@@ -495,6 +524,9 @@ static const char usage_text[] =
     "  --check-every N  events between looks at every module's invariants (default 2000)\n"
     "  --beyond         more is destroyed than can be survived: errors are right then, guesses "
     "not\n"
+    "  --lmdb           real LMDB, in a directory below TMPDIR that goes again: slower, without "
+    "faults\n"
+    "                   of disks, and not the same run twice\n"
     "  --no-shrink      do not make what fails smaller\n"
     "\n"
     "Exit status: 0 clean, 1 a seed failed, 2 misused.\n";
@@ -508,21 +540,14 @@ static int misused(const char *option, const char *value)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"seeds", required_argument, NULL, 'r'},
-        {"replays", required_argument, NULL, 'p'},
-        {"check-bugs", required_argument, NULL, 'c'},
-        {"list-bugs", no_argument, NULL, 'l'},
-        {"bug", required_argument, NULL, 'b'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"faults", required_argument, NULL, 'f'},
-        {"until", required_argument, NULL, 'u'},
-        {"check-every", required_argument, NULL, 'e'},
-        {"trace", no_argument, NULL, 't'},
-        {"no-shrink", no_argument, NULL, 'n'},
-        {"beyond", no_argument, NULL, 'y'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'r'},
+        {"replays", required_argument, NULL, 'p'}, {"check-bugs", required_argument, NULL, 'c'},
+        {"list-bugs", no_argument, NULL, 'l'},     {"bug", required_argument, NULL, 'b'},
+        {"jobs", required_argument, NULL, 'j'},    {"faults", required_argument, NULL, 'f'},
+        {"until", required_argument, NULL, 'u'},   {"check-every", required_argument, NULL, 'e'},
+        {"trace", no_argument, NULL, 't'},         {"no-shrink", no_argument, NULL, 'n'},
+        {"beyond", no_argument, NULL, 'y'},        {"lmdb", no_argument, NULL, 'm'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     struct sim_options o = {.fault_max = UINT32_MAX};
     uint64_t first = 0, last = 0, number, jobs = 1;
@@ -581,6 +606,9 @@ int main(int argc, char **argv)
             break;
         case 'y':
             o.beyond = true;
+            break;
+        case 'm':
+            o.lmdb_dir = "";
             break;
         case 'n':
             shrink_them = false;

@@ -39,6 +39,7 @@ struct sim_node {
     struct hf_node_id id;
     struct hf_env *env;
     struct hf_table_model *index, *meta; /* what LMDB's files are elsewhere */
+    struct hf_disk *real_disk;           /* with options.lmdb_dir; else NULL */
     struct hf_node *node;                /* NULL: not running */
     bool stopping;
     bool damaged;         /* its store may have lost what was synced */
@@ -112,6 +113,7 @@ struct sim_load; /* load.c */
 struct sim_options {
     uint64_t seed;
     bool trace;           /* print what happens */
+    const char *lmdb_dir; /* real LMDB on the real disk, below here; no faults of disks then */
     bool beyond;          /* faults that cannot be survived: stop or EIO, but never a guess (I11) */
     uint32_t check_every; /* events between looks at every module's invariants; 0: 2,000 */
     uint32_t fault_max;   /* of the faults drawn, only so many; UINT32_MAX: all */

@@ -15,7 +15,9 @@
 #include "common/table/snapshot.h"
 #include "common/table/table.h"
 #include "server/node/node_impl.h"
+#include "common/env/env_impl.h"
 #include "tests/sim/cluster/actor.h"
+#include "tests/sim/cluster/real_disk.h"
 
 #define POOL_KEEP_BYTES (16u << 20)
 #define RESTART_NS      (500 * SIM_MS)
@@ -41,6 +43,13 @@ static int install_meta(void *ctx, const char *path)
 
 /* Nodes */
 
+static void node_drop(struct sim_node *n)
+{
+    if (n->real_disk) {
+        real_disk_drop(n->real_disk);
+    }
+}
+
 static void node_start(struct sim_node *n)
 {
     const struct hf_node_tables tables = {
@@ -49,12 +58,14 @@ static void node_start(struct sim_node *n)
     int err;
 
     hf_sim_power_on_env(n->env);
-    err = hf_node_start(n->env, &n->s->config, n->id, &tables, &n->node, &error);
+    err = hf_node_start(n->env, &n->s->config, n->id, n->real_disk ? NULL : &tables, &n->node,
+                        &error);
     n->start_at_ns = UINT64_MAX;
     if (err) { /* the process says why and ends */
         sim_trace(n->s, "node %u does not start: %s: %s", n->id.v, hf_err_name(err),
                   error ? error : "");
         n->node = NULL;
+        node_drop(n);
         hf_sim_kill_env(n->env);
         if (++n->failed_starts % 3 == 0) { /* somebody starts the machine anew */
             hf_sim_power_cut_env(n->env, HF_SIM_CUT_KEEP_ALL);
@@ -81,12 +92,14 @@ static void node_gone(struct sim_node *n)
 
 void sim_node_kill(struct sim_node *n)
 {
+    node_drop(n);
     hf_sim_kill_env(n->env);
     node_gone(n);
 }
 
 void sim_node_power_cut(struct sim_node *n, enum hf_sim_cut mode)
 {
+    node_drop(n);
     hf_sim_power_cut_env(n->env, mode);
     node_gone(n);
 }
@@ -421,7 +434,11 @@ static void config_new(struct sim *s)
 
         n->id.v = (uint16_t)(i + 1);
         (void)snprintf(n->address, sizeof(n->address), "%s:7400", hf_sim_host(s->nodes[i].env));
-        (void)snprintf(n->data, sizeof(n->data), "/data");
+        if (s->options.lmdb_dir) {
+            (void)snprintf(n->data, sizeof(n->data), "%s/node%u", s->options.lmdb_dir, i + 1);
+        } else {
+            (void)snprintf(n->data, sizeof(n->data), "/data");
+        }
         (void)snprintf(n->domain, sizeof(n->domain), "node-%u", i + 1);
         n->metadata = i < metadata;
         n->weight = 100;
@@ -454,6 +471,9 @@ void sim_world_new(struct sim *s)
         n->index = hf_table_model_new();
         n->meta = hf_table_model_new();
         HF_ASSERT(n->index && n->meta);
+        if (s->options.lmdb_dir) {
+            n->real_disk = n->env->disk = real_disk_new();
+        }
         n->start_at_ns = hf_sim_rng_below(&s->rng, SIM_S);
     }
     for (uint32_t i = 0; i < s->client_count; i++) {

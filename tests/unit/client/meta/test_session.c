@@ -57,7 +57,8 @@ static uint32_t open_inodes(void *ctx, uint64_t *ret, uint32_t max)
     (void)ctx;
     assert_true(max > 0);
     ret[0] = 4711;
-    return 1;
+    ret[1] = 1;
+    return 2;
 }
 
 static void open_done(void *ctx, int err)

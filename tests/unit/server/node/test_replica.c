@@ -676,8 +676,8 @@ static int getattr(struct world *w, struct hf_ino ino)
 
 static int inode_read(struct world *w, const struct session *s, enum hf_rd op, struct hf_ino ino)
 {
-    struct hf_meta_read rd = {
-        .op = op, .session = s->id, .ino = ino, .inos = &ino.v, .ino_count = 1};
+    uint64_t pair[2] = {ino.v, 0};
+    struct hf_meta_read rd = {.op = op, .session = s->id, .ino = ino, .inos = pair, .ino_count = 2};
 
     return run_read(w, &rd).err;
 }
@@ -1100,7 +1100,8 @@ static void a_release_during_an_unlink_leaves_no_orphan(void **state)
     struct session s = open_session(w, 1);
     struct hf_ino ino = create(w, &s, "a");
     struct hf_meta_op op = unlink_of(&s, "a");
-    struct hf_meta_read rd = {.op = HF_RD_RELEASE, .session = s.id, .inos = &ino.v, .ino_count = 1};
+    uint64_t pair[2] = {ino.v, 0};
+    struct hf_meta_read rd = {.op = HF_RD_RELEASE, .session = s.id, .inos = pair, .ino_count = 2};
     struct answer unlinked, released;
 
     start_op(w, &op, &unlinked);
@@ -1124,7 +1125,7 @@ static void after_a_restart_an_unclaimed_file_is_kept(void **state)
     assert_int_equal(unlink_name(w, &t, "kept"), 0);
     assert_int_equal(unlink_name(w, &t, "dropped"), 0);
     assert_int_equal(usage(w).orphans, 2);
-    assert_int_equal(renew(w, &s, &kept.v, 1, 0).err, 0);
+    assert_int_equal(renew(w, &s, (uint64_t[]){kept.v, 0}, 2, 0).err, 0);
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, kept), 0);
     assert_int_equal(getattr(w, dropped), -ENOENT);
@@ -1144,10 +1145,32 @@ static void a_renewal_that_claims_nothing_says_nothing_of_open_files(void **stat
     assert_int_equal(run_read(w, &rd).err, -HF_ENOTREADY);
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, ino), 0);
-    assert_int_equal(renew(w, &s, &ino.v, 1, 0).err, 0);
+    assert_int_equal(renew(w, &s, (uint64_t[]){ino.v, 0}, 2, 0).err, 0);
     assert_int_equal(run_read(w, &rd).err, 0);
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, ino), 0);
+}
+
+/* The answer to a release was lost: it comes again, behind the next opening. */
+static void a_release_does_not_reach_past_a_later_opening(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = create(w, &s, "a");
+    uint64_t pair[2] = {ino.v, 3};
+    const struct hf_meta_read again = {.op = HF_RD_OPEN, .session = s.id, .ino = ino, .cookie = 4};
+    struct hf_meta_read release = {
+        .op = HF_RD_RELEASE, .session = s.id, .inos = pair, .ino_count = 2};
+
+    assert_int_equal(run_read(w, &again).err, 0);
+    assert_int_equal(run_read(w, &release).err, 0);
+    assert_int_equal(unlink_name(w, &t, "a"), 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), 0);
+    pair[1] = 4;
+    assert_int_equal(run_read(w, &release).err, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), -ENOENT);
 }
 
 /* Sessions */
@@ -1904,6 +1927,7 @@ int main(void)
         T(an_open_during_an_unlink_is_answered_after_it),
         T(a_release_during_an_unlink_leaves_no_orphan),
         T(after_a_restart_an_unclaimed_file_is_kept),
+        T(a_release_does_not_reach_past_a_later_opening),
         T(a_renewal_that_claims_nothing_says_nothing_of_open_files),
         T(a_silent_session_is_evicted_and_fenced),
         T(any_request_counts_as_being_heard),
