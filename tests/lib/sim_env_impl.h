@@ -9,7 +9,7 @@
 #include "tests/lib/sim_env.h"
 
 #define HF_SIM_HOST_BYTES 64
-#define HF_SIM_CUTS_MAX   64u
+#define HF_SIM_CUTS_MAX   512u
 
 struct hf_sim_env;
 struct hf_sim_stream;

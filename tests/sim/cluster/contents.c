@@ -80,7 +80,9 @@ static void forget_changes(struct contents *c, size_t count)
         free(c->changes[i].bytes);
     }
     c->count -= count;
-    memmove(c->changes, c->changes + count, c->count * sizeof(*c->changes));
+    if (count > 0) {
+        memmove(c->changes, c->changes + count, c->count * sizeof(*c->changes));
+    }
 }
 
 void contents_free(struct contents *c)
@@ -239,7 +241,7 @@ static int64_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
 int64_t contents_is(const struct contents *c, uint64_t off, const uint8_t *bytes, size_t len)
 {
     uint64_t have = off < c->now.size ? c->now.size - off : 0;
-    int64_t at = first_difference(c->now.bytes + off, bytes, len < have ? len : have);
+    int64_t at = have ? first_difference(c->now.bytes + off, bytes, len < have ? len : have) : -1;
 
     if (at < 0 && len > have) {
         at = (int64_t)have;

@@ -462,7 +462,7 @@ void sim_world_new(struct sim *s)
     s->client_count = (uint32_t)hf_sim_rng_between(&s->rng, 2, SIM_CLIENTS_MAX);
     for (uint32_t i = 0; i < s->node_count; i++) {
         struct sim_node *n = &s->nodes[i];
-        char host[16];
+        char host[32];
 
         (void)snprintf(host, sizeof(host), "10.0.0.%u", i + 1);
         n->s = s;
@@ -478,7 +478,7 @@ void sim_world_new(struct sim *s)
     }
     for (uint32_t i = 0; i < s->client_count; i++) {
         struct sim_client *c = &s->clients[i];
-        char host[16];
+        char host[32];
 
         (void)snprintf(host, sizeof(host), "10.0.1.%u", i + 1);
         c->s = s;
