@@ -229,7 +229,8 @@ static void fsync_done(struct hf_fs_req *req)
 static int fsync_start(struct hf_fs_file *file, struct hf_fs_req *req)
 {
     bool skip = HF_BUG(fsync_skips_busy) && file->inode->dirty.dirty_bytes == 0;
-    int err = hf_flush_inode(file->fs, file->inode, true);
+    /* Of a lost session each fsync fails, not only the first: nothing is made durable any more. */
+    int err = file->fs->lost ? file->fs->lost : hf_flush_inode(file->fs, file->inode, true);
 
     if (err) {
         return err;
