@@ -368,6 +368,23 @@ static void fill(struct hf_env *env, uint64_t chance)
                                                    (chance & 1 ? chance % (24u << 20) : 0));
 }
 
+static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
+{
+    static const enum hf_sim_cut modes[] = {HF_SIM_CUT_RANDOM, HF_SIM_CUT_RANDOM,
+                                            HF_SIM_CUT_LOSE_ALL, HF_SIM_CUT_KEEP_ALL};
+
+    n->start_at_ns = sim_now(s) + SIM_S + chance % (6 * SIM_S);
+    sim_node_power_cut(n, modes[chance % 4]);
+}
+
+void sim_power_cut_all(struct sim *s, uint64_t chance)
+{
+    s->power_at_sync = s->power_now = false;
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        cut_power(s, &s->nodes[i], chance >> i);
+    }
+}
+
 /* Of five nodes; three voters stay. */
 static void change_members(struct sim *s, const struct fault *f)
 {
@@ -391,15 +408,6 @@ static void change_members(struct sim *s, const struct fault *f)
         (void)hf_raft_driver_remove(driver, id, &error);
     }
     sim_trace(s, "node %u is %s: %s", id.v, member ? "removed" : "added", error ? error : "begun");
-}
-
-static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
-{
-    static const enum hf_sim_cut modes[] = {HF_SIM_CUT_RANDOM, HF_SIM_CUT_RANDOM,
-                                            HF_SIM_CUT_LOSE_ALL, HF_SIM_CUT_KEEP_ALL};
-
-    n->start_at_ns = sim_now(s) + SIM_S + chance % (6 * SIM_S);
-    sim_node_power_cut(n, modes[chance % 4]);
 }
 
 static void begin(struct sim *s, struct fault *f)
@@ -428,8 +436,10 @@ static void begin(struct sim *s, struct fault *f)
         }
         break;
     case FAULT_POWER_ALL:
-        for (uint32_t i = 0; i < s->node_count; i++) {
-            cut_power(s, &s->nodes[i], f->chance >> i);
+        if (f->chance & 1) {
+            sim_power_cut_all(s, f->chance >> 1);
+        } else {
+            s->power_at_sync = true;
         }
         break;
     case FAULT_STOP:
@@ -487,7 +497,11 @@ static void begin(struct sim *s, struct fault *f)
                                               : hf_env_wall_ns(env) - f->chance % (3600 * SIM_S));
         break;
     case FAULT_CLIENT_KILL:
-        sim_client_kill(&s->clients[f->a - s->node_count]);
+        if (f->chance & 1) {
+            sim_client_kill(&s->clients[f->a - s->node_count]);
+        } else {
+            s->clients[f->a - s->node_count].kill_at_sync = true;
+        }
         break;
     case FAULT_CUT:
     case FAULT_CUT_ONE_WAY:
@@ -533,6 +547,10 @@ void sim_atlas_heal(struct sim *s)
 {
     for (uint32_t i = 0; i < s->plan->count; i++) {
         s->plan->faults[i].begun = s->plan->faults[i].over = true;
+    }
+    s->power_at_sync = false;
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        s->clients[i].kill_at_sync = false;
     }
     set_net(s);
     for (uint32_t i = 0; i < s->node_count + s->client_count; i++) {

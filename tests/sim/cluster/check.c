@@ -245,6 +245,16 @@ void sim_check_step(void *ctx)
             sim_node_power_cut(&s->nodes[i], HF_SIM_CUT_RANDOM);
         }
     }
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        if (s->clients[i].die) {
+            sim_trace(s, "client %u dies", i);
+            sim_client_kill(&s->clients[i]);
+        }
+    }
+    if (s->power_now) {
+        sim_trace(s, "all nodes lose power");
+        sim_power_cut_all(s, hf_sim_rng_next(&s->rng));
+    }
     s->counts.events++;
     if (s->counts.events - s->checked_at >= s->options.check_every) {
         s->checked_at = s->counts.events;

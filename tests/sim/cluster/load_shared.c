@@ -153,7 +153,7 @@ static int append_locked(struct actor *a, struct hf_fs_file *file)
     if (!err) {
         sh->attempts[r.number].acked_ns = sim_now(s);
         s->counts.appends++;
-        s->counts.fsyncs++;
+        sim_synced(a->client);
     }
     return err;
 }

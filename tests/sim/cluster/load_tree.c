@@ -644,7 +644,7 @@ static bool sync_handle(struct actor *a, struct tree *t, struct handle *h, bool 
         return false;
     }
     if (!err) {
-        a->s->counts.fsyncs++;
+        sim_synced(a->client);
         if (close && node->nlink == 0) {
             /* Nobody can see it any more: closing it does not write back. */
         } else if (node->must_report) {
@@ -980,6 +980,16 @@ static bool find_again(struct actor *a, struct tree *t)
     return true;
 }
 
+/* Of a lost session: what was not written is lost, and that is said (I10). A success counts. */
+static void sync_what_is_left(struct actor *a, struct tree *t)
+{
+    for (int i = 0; i < HANDLES; i++) {
+        if (t->handles[i].file && !a->s->failed) {
+            (void)sync_handle(a, t, &t->handles[i], false);
+        }
+    }
+}
+
 void tree_program(struct actor *a, void *arg)
 {
     struct tree *t = a->s->load->trees[a->client->number];
@@ -992,6 +1002,7 @@ void tree_program(struct actor *a, void *arg)
         bool go_on = below(a, 100) < 45 ? change_names(a, t) : change_contents(a, t);
 
         if (!go_on) {
+            sync_what_is_left(a, t);
             return;
         }
         actor_sleep(a, below(a, 10) == 0 ? below(a, SIM_S) : below(a, 60 * SIM_MS));

@@ -67,6 +67,7 @@ struct sim_client {
     struct hf_fs *fs;
     enum sim_client_state state;
     bool leaving, flush_again; /* its programs are to end, then it unmounts */
+    bool kill_at_sync, die;    /* at its next fsync; after this event */
     struct hf_fs_req sync;
     struct actor *actors;
     uint64_t start_at_ns;
@@ -138,7 +139,8 @@ struct sim {
     uint32_t client_count;
     struct sim_plan *plan;
     struct sim_load *load;
-    bool work_over; /* no new operations */
+    bool work_over;                /* no new operations */
+    bool power_at_sync, power_now; /* of all nodes: at the next fsync; after this event */
     struct sim_counts counts;
     uint64_t checked_at; /* events at the last look */
     uint64_t holders_checked_ns;
@@ -172,6 +174,8 @@ void sim_node_lose_meta(struct sim_node *n);
 void sim_node_lose_store(struct sim_node *n);
 /** Client whose session the leader still knows? */
 bool sim_session_known(struct sim *s, struct hf_session_id id);
+/** A file is synced: the moment for faults that wait for it. */
+void sim_synced(struct sim_client *c);
 /** The node that leads and serves; NULL: none. */
 struct sim_node *sim_leader(struct sim *s);
 
@@ -181,6 +185,8 @@ void sim_atlas_new(struct sim *s);
 /** When the next fault begins or ends; UINT64_MAX: never. */
 uint64_t sim_atlas_next(struct sim *s);
 void sim_atlas_act(struct sim *s);
+/** All nodes lose power at once. */
+void sim_power_cut_all(struct sim *s, uint64_t chance);
 /** Everything is whole again. */
 void sim_atlas_heal(struct sim *s);
 

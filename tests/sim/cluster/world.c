@@ -272,7 +272,7 @@ static void client_start(struct sim_client *c)
     o.pool = c->pool;
     HF_ASSERT(hf_session_new(c->env, &o, &c->session) == 0);
     c->state = CLIENT_MOUNTING;
-    c->leaving = c->flush_again = false;
+    c->leaving = c->flush_again = c->kill_at_sync = c->die = false;
     c->start_at_ns = UINT64_MAX;
     c->lives++;
     hf_session_open(c->session, session_open, c);
@@ -384,6 +384,13 @@ static void leave(struct sim_client *c)
         hf_bufpool_free(c->pool);
         client_gone(c);
     }
+}
+
+void sim_synced(struct sim_client *c)
+{
+    c->s->counts.fsyncs++;
+    c->die = c->die || c->kill_at_sync;
+    c->s->power_now = c->s->power_now || c->s->power_at_sync;
 }
 
 /* The world */
