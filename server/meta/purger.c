@@ -79,7 +79,7 @@ bool hf_purger_is_holder(struct hf_leader *leader, struct hf_ino ino, struct hf_
     struct hf_session_id holder;
     struct hf_ino found;
 
-    return session.v > 0 &&
+    return session.v > 0 && holds(leader, ino, session) &&
            hf_meta_orphans(leader->meta, ino, (struct hf_session_id){session.v - 1}, &found,
                            &holder, 1) == 1 &&
            found.v == ino.v && holder.v == session.v;

@@ -38,7 +38,8 @@ void hf_purger_claimed(struct hf_leader *leader, struct hf_session_id session);
 /** @ino was unlinked naming these holders. */
 void hf_purger_unlinked(struct hf_leader *leader, struct hf_ino ino, const uint64_t *holders,
                         uint32_t holder_count);
-/** Does an entry name @session as a holder of the unlinked @ino? */
+/** Does an entry name @session as a holder of the unlinked @ino, and is none on its way that
+ *  releases it? */
 bool hf_purger_is_holder(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session);
 
 #endif

@@ -195,6 +195,9 @@ static void follow(struct sim *s, struct fault *f, const struct fault *before)
 {
     f->end_ns = f->end_ns ? f->end_ns - f->begin_ns : 0;
     f->begin_ns = before->begin_ns + below(s, below(s, 2) ? SIM_S / 4 : 4 * SIM_S);
+    if (f->begin_ns >= s->options.faults_until) {
+        f->begin_ns = s->options.faults_until - 1;
+    }
     f->end_ns = f->end_ns ? f->end_ns + f->begin_ns : 0;
     if (before->a < s->node_count && f->a < s->node_count && !needs_victim(f->kind)) {
         f->a = before->a;

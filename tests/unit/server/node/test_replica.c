@@ -1131,6 +1131,33 @@ static void after_a_restart_an_unclaimed_file_is_kept(void **state)
     assert_int_equal(getattr(w, dropped), -ENOENT);
 }
 
+/* An opening without an answer is sent again to the next leader, behind what the session claimed,
+ * which does not name it: the file is being let go. */
+static void an_opening_behind_the_claims_does_not_hold_what_they_let_go(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = create(w, &s, "a");
+    const struct hf_meta_read claims = {
+        .op = HF_RD_RENEW, .session = s.id, .flags = HF_RENEW_CLAIM};
+    const struct hf_meta_read again = {.op = HF_RD_OPEN, .session = s.id, .ino = ino, .cookie = 4};
+    struct answer claimed, opened;
+
+    crash(w);
+    boot(w);
+    (void)renew(w, &t, NULL, 0, 0);
+    assert_int_equal(unlink_name(w, &t, "a"), 0);
+    assert_int_equal(getattr(w, ino), 0);
+    start_read(w, &claims, &claimed);
+    start_read(w, &again, &opened);
+    wait_for(w, &claimed);
+    wait_for(w, &opened);
+    assert_int_equal(claimed.reply.err, 0);
+    assert_int_equal(opened.reply.err, -ESTALE);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), -ENOENT);
+}
+
 /* Its connection did not break when the node led anew: it does not know that it has to claim. */
 static void a_renewal_that_claims_nothing_says_nothing_of_open_files(void **state)
 {
@@ -1928,6 +1955,7 @@ int main(void)
         T(a_release_during_an_unlink_leaves_no_orphan),
         T(after_a_restart_an_unclaimed_file_is_kept),
         T(a_release_does_not_reach_past_a_later_opening),
+        T(an_opening_behind_the_claims_does_not_hold_what_they_let_go),
         T(a_renewal_that_claims_nothing_says_nothing_of_open_files),
         T(a_silent_session_is_evicted_and_fenced),
         T(any_request_counts_as_being_heard),
