@@ -22,35 +22,49 @@
 #define FAULTS_MAX 16u
 #define BEGIN_NS   (5 * SIM_S)
 
-const char *const sim_fault_names[FAULT_KIND_COUNT] = {
-    [FAULT_KILL] = "kill",
-    [FAULT_POWER] = "power",
-    [FAULT_POWER_ALL] = "power-all",
-    [FAULT_STOP] = "stop",
-    [FAULT_PAUSE] = "pause",
-    [FAULT_SUSPEND] = "suspend",
-    [FAULT_CUT] = "cut",
-    [FAULT_CUT_ONE_WAY] = "cut-one-way",
-    [FAULT_CUT_PAIR] = "cut-pair",
-    [FAULT_SPLIT] = "split",
-    [FAULT_RESET] = "reset",
-    [FAULT_STALLS] = "stalls",
-    [FAULT_SLOW_NET] = "slow-net",
-    [FAULT_FLIPS] = "flips",
-    [FAULT_SLOW_DISK] = "slow-disk",
-    [FAULT_DISK_EIO] = "disk-eio",
-    [FAULT_DISK_LIES] = "disk-lies",
-    [FAULT_DISK_FULL] = "disk-full",
-    [FAULT_ROT] = "rot",
-    [FAULT_DRIFT] = "drift",
-    [FAULT_WALL] = "wall",
-    [FAULT_CLIENT_KILL] = "client-kill",
-    [FAULT_UNMOUNT] = "unmount",
-    [FAULT_TRANSFER] = "transfer",
-    [FAULT_MEMBERS] = "members",
-    [FAULT_META_LOST] = "meta-lost",
-    [FAULT_STORE_LOST] = "store-lost",
+enum target { HITS_ANY, HITS_NODE, HITS_CLIENT, HITS_VICTIM };
+
+/* LASTS: it is over after a while; else it is done at once. */
+#define LASTS true
+
+static const struct {
+    const char *name;
+    enum target hits;
+    bool lasts;
+} kinds[FAULT_KIND_COUNT] = {
+    [FAULT_KILL] = {"kill", HITS_NODE},
+    [FAULT_POWER] = {"power", HITS_NODE},
+    [FAULT_POWER_ALL] = {"power-all", HITS_ANY},
+    [FAULT_STOP] = {"stop", HITS_NODE},
+    [FAULT_PAUSE] = {"pause", HITS_ANY},
+    [FAULT_SUSPEND] = {"suspend", HITS_CLIENT},
+    [FAULT_CUT] = {"cut", HITS_ANY, LASTS},
+    [FAULT_CUT_ONE_WAY] = {"cut-one-way", HITS_ANY, LASTS},
+    [FAULT_CUT_PAIR] = {"cut-pair", HITS_ANY, LASTS},
+    [FAULT_SPLIT] = {"split", HITS_ANY, LASTS},
+    [FAULT_RESET] = {"reset", HITS_ANY},
+    [FAULT_STALLS] = {"stalls", HITS_ANY, LASTS},
+    [FAULT_SLOW_NET] = {"slow-net", HITS_ANY, LASTS},
+    [FAULT_FLIPS] = {"flips", HITS_ANY, LASTS},
+    [FAULT_SLOW_DISK] = {"slow-disk", HITS_NODE, LASTS},
+    [FAULT_DISK_EIO] = {"disk-eio", HITS_VICTIM},
+    [FAULT_DISK_LIES] = {"disk-lies", HITS_VICTIM},
+    [FAULT_DISK_FULL] = {"disk-full", HITS_VICTIM, LASTS},
+    [FAULT_ROT] = {"rot", HITS_VICTIM},
+    [FAULT_DRIFT] = {"drift", HITS_ANY},
+    [FAULT_WALL] = {"wall", HITS_ANY},
+    [FAULT_CLIENT_KILL] = {"client-kill", HITS_CLIENT},
+    [FAULT_UNMOUNT] = {"unmount", HITS_CLIENT},
+    [FAULT_TRANSFER] = {"transfer", HITS_ANY},
+    [FAULT_MEMBERS] = {"members", HITS_ANY},
+    [FAULT_META_LOST] = {"meta-lost", HITS_VICTIM},
+    [FAULT_STORE_LOST] = {"store-lost", HITS_NODE},
 };
+
+const char *sim_fault_name(enum sim_fault kind)
+{
+    return kinds[kind].name;
+}
 
 struct fault {
     enum sim_fault kind;
@@ -76,19 +90,13 @@ static uint64_t below(struct sim *s, uint64_t end)
     return hf_sim_rng_below(&s->rng, end);
 }
 
-static bool needs_victim(enum sim_fault kind)
-{
-    return kind == FAULT_DISK_EIO || kind == FAULT_DISK_LIES || kind == FAULT_DISK_FULL ||
-           kind == FAULT_ROT || kind == FAULT_META_LOST;
-}
-
 /* What more than one node may suffer in the mode that goes beyond. */
 static const enum sim_fault beyond_kinds[] = {FAULT_ROT, FAULT_DISK_EIO, FAULT_META_LOST,
                                               FAULT_STORE_LOST, FAULT_POWER};
 
 static bool is_allowed(const struct sim *s, enum sim_fault kind)
 {
-    if (s->options.lmdb_dir && (needs_victim(kind) || kind == FAULT_STORE_LOST)) {
+    if (s->options.lmdb_dir && (kinds[kind].hits == HITS_VICTIM || kind == FAULT_STORE_LOST)) {
         return false; /* the real disk has no faults */
     }
     if (s->options.beyond) {
@@ -96,7 +104,8 @@ static bool is_allowed(const struct sim *s, enum sim_fault kind)
          * was asked to write less. */
         return kind != FAULT_DISK_LIES;
     }
-    return kind != FAULT_STORE_LOST && (!needs_victim(kind) || s->plan->victim != UINT32_MAX);
+    return kind != FAULT_STORE_LOST &&
+           (kinds[kind].hits != HITS_VICTIM || s->plan->victim != UINT32_MAX);
 }
 
 static struct fault draw(struct sim *s)
@@ -114,77 +123,21 @@ static struct fault draw(struct sim *s)
     f.a = (uint32_t)below(s, machines);
     f.b = (f.a + 1 + (uint32_t)below(s, machines - 1)) % machines;
     f.chance = hf_sim_rng_next(&s->rng);
-    switch (f.kind) {
-    case FAULT_KILL:
-    case FAULT_POWER:
-    case FAULT_STOP:
-    case FAULT_SLOW_DISK:
+    switch (kinds[f.kind].hits) {
+    case HITS_ANY:
+        break;
+    case HITS_NODE:
         f.a = (uint32_t)below(s, s->node_count);
         break;
-    case FAULT_DISK_EIO:
-    case FAULT_DISK_LIES:
-    case FAULT_DISK_FULL:
-    case FAULT_ROT:
-    case FAULT_META_LOST:
-        f.a = s->options.beyond ? (uint32_t)below(s, s->node_count) : s->plan->victim;
-        break;
-    case FAULT_STORE_LOST:
-        f.a = (uint32_t)below(s, s->node_count);
-        break;
-    case FAULT_SUSPEND:
-    case FAULT_CLIENT_KILL:
-    case FAULT_UNMOUNT:
+    case HITS_CLIENT:
         f.a = s->node_count + (uint32_t)below(s, s->client_count);
         break;
-    case FAULT_POWER_ALL:
-    case FAULT_PAUSE:
-    case FAULT_CUT:
-    case FAULT_CUT_ONE_WAY:
-    case FAULT_CUT_PAIR:
-    case FAULT_SPLIT:
-    case FAULT_RESET:
-    case FAULT_STALLS:
-    case FAULT_SLOW_NET:
-    case FAULT_FLIPS:
-    case FAULT_DRIFT:
-    case FAULT_WALL:
-    case FAULT_TRANSFER:
-    case FAULT_MEMBERS:
-    case FAULT_KIND_COUNT:
+    case HITS_VICTIM:
+        f.a = s->options.beyond ? (uint32_t)below(s, s->node_count) : s->plan->victim;
         break;
     }
-    switch (f.kind) {
-    case FAULT_CUT:
-    case FAULT_CUT_ONE_WAY:
-    case FAULT_CUT_PAIR:
-    case FAULT_SPLIT:
-    case FAULT_STALLS:
-    case FAULT_SLOW_NET:
-    case FAULT_FLIPS:
-    case FAULT_SLOW_DISK:
-    case FAULT_DISK_FULL:
+    if (kinds[f.kind].lasts) {
         f.end_ns = f.begin_ns + SIM_S / 2 + below(s, 12 * SIM_S);
-        break;
-    case FAULT_KILL:
-    case FAULT_POWER:
-    case FAULT_POWER_ALL:
-    case FAULT_STOP:
-    case FAULT_PAUSE:
-    case FAULT_SUSPEND:
-    case FAULT_RESET:
-    case FAULT_DISK_EIO:
-    case FAULT_DISK_LIES:
-    case FAULT_ROT:
-    case FAULT_DRIFT:
-    case FAULT_WALL:
-    case FAULT_CLIENT_KILL:
-    case FAULT_UNMOUNT:
-    case FAULT_TRANSFER:
-    case FAULT_MEMBERS:
-    case FAULT_META_LOST:
-    case FAULT_STORE_LOST:
-    case FAULT_KIND_COUNT:
-        break;
     }
     return f;
 }
@@ -199,7 +152,7 @@ static void follow(struct sim *s, struct fault *f, const struct fault *before)
         f->begin_ns = s->options.faults_until - 1;
     }
     f->end_ns = f->end_ns ? f->end_ns + f->begin_ns : 0;
-    if (before->a < s->node_count && f->a < s->node_count && !needs_victim(f->kind)) {
+    if (before->a < s->node_count && f->a < s->node_count && kinds[f->kind].hits != HITS_VICTIM) {
         f->a = before->a;
     }
 }
@@ -339,10 +292,10 @@ static void fail_a_call(struct sim *s, const struct fault *f, enum hf_sim_fault 
 
 static void disk_error(struct sim *s, const struct fault *f)
 {
-    static const enum hf_sim_fault kinds[] = {HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO,
-                                              HF_SIM_FAULT_READ_EIO, HF_SIM_FAULT_SHORT};
+    static const enum hf_sim_fault errors[] = {HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO,
+                                               HF_SIM_FAULT_READ_EIO, HF_SIM_FAULT_SHORT};
 
-    enum hf_sim_fault kind = kinds[(f->chance >> 16) % HF_ARRAY_LEN(kinds)];
+    enum hf_sim_fault kind = errors[(f->chance >> 16) % HF_ARRAY_LEN(errors)];
 
     if (kind == HF_SIM_FAULT_READ_EIO) { /* what cannot be read is set aside */
         s->nodes[f->a].damaged = true;
@@ -421,7 +374,7 @@ static void begin(struct sim *s, struct fault *f)
     f->begun = true;
     s->counts.faults++;
     s->counts.by_kind[f->kind]++;
-    sim_trace(s, "fault: %s of %s (%s)", sim_fault_names[f->kind], hf_sim_host(env),
+    sim_trace(s, "fault: %s of %s (%s)", kinds[f->kind].name, hf_sim_host(env),
               hf_sim_host(machine(s, f->b)));
     switch (f->kind) {
     case FAULT_KILL:
@@ -523,7 +476,7 @@ static void begin(struct sim *s, struct fault *f)
 static void end(struct sim *s, struct fault *f)
 {
     f->over = true;
-    sim_trace(s, "over: %s of %s", sim_fault_names[f->kind], hf_sim_host(machine(s, f->a)));
+    sim_trace(s, "over: %s of %s", kinds[f->kind].name, hf_sim_host(machine(s, f->a)));
     if (f->kind == FAULT_SLOW_DISK) {
         hf_sim_set_job_delay(machine(s, f->a), 100 * HF_NS_PER_US);
     } else if (f->kind == FAULT_DISK_FULL) {

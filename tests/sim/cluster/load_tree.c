@@ -19,65 +19,14 @@
 #include "common/base/bytes.h"
 #include "common/base/err.h"
 #include "tests/sim/cluster/load.h"
+#include "tests/sim/cluster/shape.h"
 
-#define INODES    40
-#define NAMES     64
-#define NAME_KIND 6 /* "n0" .. "n5" in every directory */
-#define DEPTH_MAX 3
-#define HANDLES   4
-#define TOP       0
-#define NONE      (-1)
-#define XATTR     "user.color"
+#define HANDLES 4
+#define XATTR   "user.color"
 
 #define FILE_BYTES_MAX  (6u << 20)
 #define WRITE_BYTES_MAX (1u << 20)
 #define HOLD_NS_MAX     (8 * SIM_S)
-
-#ifndef RENAME_NOREPLACE
-#define RENAME_NOREPLACE 1
-#define RENAME_EXCHANGE  2
-#endif
-
-struct tnode {
-    bool used;
-    uint32_t type, mode, nlink;
-    struct hf_ino ino; /* 0: made by a change of which nobody knows whether it happened */
-    struct contents *contents;
-    uint32_t xattr; /* value; 0: none */
-    uint64_t target;
-    bool must_report; /* bytes were lost of which nobody has heard yet */
-};
-
-struct tname {
-    bool used;
-    int dir, name, node;
-};
-
-enum change {
-    CHANGE_NONE,
-    CHANGE_CREATE,
-    CHANGE_MKDIR,
-    CHANGE_SYMLINK,
-    CHANGE_LINK,
-    CHANGE_UNLINK,
-    CHANGE_RMDIR,
-    CHANGE_RENAME,
-    CHANGE_CHMOD,
-    CHANGE_SETXATTR,
-    CHANGE_REMOVEXATTR,
-};
-
-struct tchange {
-    enum change kind;
-    int node, dir, name, dir2, name2;
-    uint32_t flags, mode;
-    uint64_t value;
-};
-
-struct shape { /* copied to try a change */
-    struct tnode nodes[INODES];
-    struct tname names[NAMES];
-};
 
 struct handle {
     struct hf_fs_file *file;
@@ -86,7 +35,7 @@ struct handle {
 
 struct tree {
     struct shape shape;
-    struct tchange pending; /* under way, or of unknown fate */
+    struct shape_change pending; /* under way, or of unknown fate */
     struct handle handles[HANDLES];
     uint64_t version; /* counts changes of the shape */
     uint64_t tag;     /* last one given out */
@@ -98,88 +47,12 @@ struct tree *tree_new(void)
     struct tree *t = calloc(1, sizeof(*t));
 
     HF_ASSERT(t != NULL);
-    t->shape.nodes[TOP] = (struct tnode){.used = true, .type = S_IFDIR, .mode = 0755, .nlink = 2};
+    t->shape.nodes[SHAPE_TOP] =
+        (struct shape_node){.used = true, .type = S_IFDIR, .mode = 0755, .nlink = 2};
     return t;
 }
 
-/* The model */
-
-static int name_at(const struct shape *sh, int dir, int name)
-{
-    for (int i = 0; i < NAMES; i++) {
-        if (sh->names[i].used && sh->names[i].dir == dir && sh->names[i].name == name) {
-            return i;
-        }
-    }
-    return NONE;
-}
-
-static int node_at(const struct shape *sh, int dir, int name)
-{
-    int i = name_at(sh, dir, name);
-
-    return i == NONE ? NONE : sh->names[i].node;
-}
-
-static int name_count(const struct shape *sh, int dir)
-{
-    int count = 0;
-
-    for (int i = 0; i < NAMES; i++) {
-        count += sh->names[i].used && sh->names[i].dir == dir;
-    }
-    return count;
-}
-
-static int parent_of(const struct shape *sh, int dir)
-{
-    for (int i = 0; i < NAMES; i++) {
-        if (sh->names[i].used && sh->names[i].node == dir) {
-            return sh->names[i].dir;
-        }
-    }
-    return NONE;
-}
-
-static bool is_below(const struct shape *sh, int dir, int above)
-{
-    for (; dir != NONE; dir = parent_of(sh, dir)) {
-        if (dir == above) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int depth_of(const struct shape *sh, int dir)
-{
-    int depth = 0;
-
-    while ((dir = parent_of(sh, dir)) != NONE) {
-        depth++;
-    }
-    return depth;
-}
-
-static int free_node(const struct shape *sh)
-{
-    for (int i = 0; i < INODES; i++) {
-        if (!sh->nodes[i].used) {
-            return i;
-        }
-    }
-    return NONE;
-}
-
-static int free_name(const struct shape *sh)
-{
-    for (int i = 0; i < NAMES; i++) {
-        if (!sh->names[i].used) {
-            return i;
-        }
-    }
-    return NONE;
-}
+/* Nodes */
 
 static bool is_open(const struct tree *t, int node)
 {
@@ -191,231 +64,32 @@ static bool is_open(const struct tree *t, int node)
     return false;
 }
 
-static void unname(struct shape *sh, int dir, int name)
-{
-    int i = name_at(sh, dir, name);
-    struct tnode *node = &sh->nodes[sh->names[i].node];
-
-    sh->names[i].used = false;
-    if (node->type == S_IFDIR) {
-        node->nlink = 0;
-        sh->nodes[dir].nlink--;
-    } else {
-        node->nlink--;
-    }
-}
-
-static void give_name(struct shape *sh, int dir, int name, int node)
-{
-    sh->names[free_name(sh)] = (struct tname){true, dir, name, node};
-    if (sh->nodes[node].type == S_IFDIR) {
-        sh->nodes[dir].nlink++;
-    }
-}
-
-static void make(struct shape *sh, const struct tchange *c, uint32_t type, struct hf_ino ino)
-{
-    int node = c->node;
-
-    sh->nodes[node] = (struct tnode){.used = true,
-                                     .type = type,
-                                     .mode = c->mode,
-                                     .nlink = type == S_IFDIR ? 2 : 1,
-                                     .ino = ino,
-                                     .target = c->value};
-    give_name(sh, c->dir, c->name, node);
-}
-
-static void do_rename(struct shape *sh, const struct tchange *c)
-{
-    int from = node_at(sh, c->dir, c->name), to = node_at(sh, c->dir2, c->name2);
-
-    if (from == to) {
-        return; /* two names of one file: nothing happens */
-    }
-    if (c->flags & RENAME_EXCHANGE) {
-        struct tname *a = &sh->names[name_at(sh, c->dir, c->name)];
-        struct tname *b = &sh->names[name_at(sh, c->dir2, c->name2)];
-
-        sh->nodes[c->dir].nlink -= sh->nodes[from].type == S_IFDIR;
-        sh->nodes[c->dir2].nlink += sh->nodes[from].type == S_IFDIR;
-        sh->nodes[c->dir2].nlink -= sh->nodes[to].type == S_IFDIR;
-        sh->nodes[c->dir].nlink += sh->nodes[to].type == S_IFDIR;
-        a->node = to;
-        b->node = from;
-        return;
-    }
-    if (to != NONE) {
-        unname(sh, c->dir2, c->name2);
-    }
-    if (sh->nodes[from].type == S_IFDIR) {
-        sh->nodes[c->dir].nlink--;
-    }
-    sh->names[name_at(sh, c->dir, c->name)].used = false;
-    give_name(sh, c->dir2, c->name2, from);
-}
-
-/* The change succeeds; @ino of what it made. Contents are not touched. */
-static void apply(struct shape *sh, const struct tchange *c, struct hf_ino ino)
-{
-    switch (c->kind) {
-    case CHANGE_NONE:
-        break;
-    case CHANGE_CREATE:
-        make(sh, c, S_IFREG, ino);
-        break;
-    case CHANGE_MKDIR:
-        make(sh, c, S_IFDIR, ino);
-        break;
-    case CHANGE_SYMLINK:
-        make(sh, c, S_IFLNK, ino);
-        break;
-    case CHANGE_LINK:
-        give_name(sh, c->dir, c->name, c->node);
-        sh->nodes[c->node].nlink++;
-        break;
-    case CHANGE_UNLINK:
-    case CHANGE_RMDIR:
-        unname(sh, c->dir, c->name);
-        break;
-    case CHANGE_RENAME:
-        do_rename(sh, c);
-        break;
-    case CHANGE_CHMOD:
-        sh->nodes[c->node].mode = c->mode;
-        break;
-    case CHANGE_SETXATTR:
-        sh->nodes[c->node].xattr = (uint32_t)c->value;
-        break;
-    case CHANGE_REMOVEXATTR:
-        sh->nodes[c->node].xattr = 0;
-        break;
-    }
-}
-
-/* What the change has to answer. */
-static int expected(const struct shape *sh, const struct tchange *c)
-{
-    int at = c->dir == NONE ? NONE : node_at(sh, c->dir, c->name);
-    int at2 = c->dir2 == NONE ? NONE : node_at(sh, c->dir2, c->name2);
-
-    switch (c->kind) {
-    case CHANGE_CREATE:
-    case CHANGE_MKDIR:
-    case CHANGE_SYMLINK:
-    case CHANGE_LINK:
-        return at == NONE ? 0 : -EEXIST;
-    case CHANGE_UNLINK:
-        return at == NONE ? -ENOENT : 0;
-    case CHANGE_RMDIR:
-        return at == NONE ? -ENOENT : name_count(sh, at) ? -ENOTEMPTY : 0;
-    case CHANGE_RENAME:
-        if (at == NONE || ((c->flags & RENAME_EXCHANGE) && at2 == NONE)) {
-            return -ENOENT;
-        }
-        if ((c->flags & RENAME_NOREPLACE) && at2 != NONE) {
-            return -EEXIST;
-        }
-        return at2 != NONE && !c->flags && at2 != at && sh->nodes[at2].type == S_IFDIR &&
-                       name_count(sh, at2)
-                   ? -ENOTEMPTY
-                   : 0;
-    case CHANGE_REMOVEXATTR:
-        return sh->nodes[c->node].xattr ? 0 : -ENODATA;
-    case CHANGE_NONE:
-    case CHANGE_CHMOD:
-    case CHANGE_SETXATTR:
-        break;
-    }
-    return 0;
-}
-
-/* The kernel, or the model's size, rules it out. */
-static bool is_senseless(const struct shape *sh, const struct tchange *c)
-{
-    int at = c->dir == NONE ? NONE : node_at(sh, c->dir, c->name);
-    int at2 = c->dir2 == NONE ? NONE : node_at(sh, c->dir2, c->name2);
-
-    switch (c->kind) {
-    case CHANGE_MKDIR:
-        return depth_of(sh, c->dir) >= DEPTH_MAX || c->node == NONE || free_name(sh) == NONE;
-    case CHANGE_CREATE:
-    case CHANGE_SYMLINK:
-        return c->node == NONE || free_name(sh) == NONE;
-    case CHANGE_LINK:
-        return free_name(sh) == NONE;
-    case CHANGE_UNLINK:
-        return at != NONE && sh->nodes[at].type == S_IFDIR;
-    case CHANGE_RMDIR:
-        return at != NONE && sh->nodes[at].type != S_IFDIR;
-    case CHANGE_RENAME:
-        if (at == NONE) {
-            return false;
-        }
-        if (sh->nodes[at].type == S_IFDIR &&
-            (is_below(sh, c->dir2, at) || depth_of(sh, c->dir2) >= DEPTH_MAX)) {
-            return true;
-        }
-        if (at2 != NONE && (c->flags & RENAME_EXCHANGE)) {
-            return sh->nodes[at2].type == S_IFDIR &&
-                   (is_below(sh, c->dir, at2) || depth_of(sh, c->dir) >= DEPTH_MAX);
-        }
-        return at2 != NONE && !c->flags &&
-               (sh->nodes[at].type == S_IFDIR) != (sh->nodes[at2].type == S_IFDIR);
-    case CHANGE_NONE:
-    case CHANGE_CHMOD:
-    case CHANGE_SETXATTR:
-    case CHANGE_REMOVEXATTR:
-        break;
-    }
-    return false;
-}
-
 /* Nodes without a name that nobody has open. */
 static void sweep(struct tree *t)
 {
-    for (int i = 1; i < INODES; i++) {
-        struct tnode *node = &t->shape.nodes[i];
+    for (int i = 1; i < SHAPE_NODES; i++) {
+        struct shape_node *node = &t->shape.nodes[i];
 
         if (node->used && node->nlink == 0 && !is_open(t, i)) {
             /* Its contents may be in the hands of somebody who looks: they stay. */
-            *node = (struct tnode){0};
+            *node = (struct shape_node){0};
         }
     }
 }
 
 /* Doing it */
 
-static const char *name_of(int name)
-{
-    static const char *const names[NAME_KIND] = {"n0", "n1", "n2", "n3", "n4", "n5"};
-
-    return names[name];
-}
-
-static const char *change_str(const struct tchange *c, char ret[128])
-{
-    static const char *const kinds[] = {"none",  "create",   "mkdir",      "symlink",
-                                        "link",  "unlink",   "rmdir",      "rename",
-                                        "chmod", "setxattr", "removexattr"};
-
-    (void)snprintf(ret, 128, "%s node %d in %d/n%d to %d/n%d flags %u mode %o value %" PRIu64,
-                   kinds[c->kind], c->node, c->dir, c->name, c->dir2, c->name2, c->flags, c->mode,
-                   c->value);
-    return ret;
-}
-
 static void target_of(uint64_t value, char ret[32])
 {
     (void)snprintf(ret, 32, "t%" PRIu64, value);
 }
 
-static int perform(struct actor *a, const struct shape *sh, const struct tchange *c)
+static int perform(struct actor *a, const struct shape *sh, const struct shape_change *c)
 {
     struct hf_fs *fs = a->fs;
-    struct hf_ino dir = c->dir == NONE ? (struct hf_ino){0} : sh->nodes[c->dir].ino;
-    struct hf_ino dir2 = c->dir2 == NONE ? (struct hf_ino){0} : sh->nodes[c->dir2].ino;
-    struct hf_ino ino = c->node == NONE ? (struct hf_ino){0} : sh->nodes[c->node].ino;
+    struct hf_ino dir = c->dir == SHAPE_NONE ? (struct hf_ino){0} : sh->nodes[c->dir].ino;
+    struct hf_ino dir2 = c->dir2 == SHAPE_NONE ? (struct hf_ino){0} : sh->nodes[c->dir2].ino;
+    struct hf_ino ino = c->node == SHAPE_NONE ? (struct hf_ino){0} : sh->nodes[c->node].ino;
     const struct hf_fs_set set = {.mask = HF_SET_MODE, .mode = c->mode};
     char target[32];
 
@@ -424,21 +98,23 @@ static int perform(struct actor *a, const struct shape *sh, const struct tchange
     case CHANGE_NONE:
         break;
     case CHANGE_CREATE:
-        return DO(a, hf_fs_create(fs, dir, name_of(c->name), S_IFREG | c->mode,
+        return DO(a, hf_fs_create(fs, dir, shape_name_text(c->name), S_IFREG | c->mode,
                                   O_RDWR | O_CREAT | O_EXCL, &a->req));
     case CHANGE_MKDIR:
-        return DO(a, hf_fs_mknod(fs, dir, name_of(c->name), S_IFDIR | c->mode, 0, NULL, &a->req));
-    case CHANGE_SYMLINK:
-        return DO(a, hf_fs_mknod(fs, dir, name_of(c->name), S_IFLNK | c->mode, 0, target, &a->req));
-    case CHANGE_LINK:
-        return DO(a, hf_fs_link(fs, ino, dir, name_of(c->name), &a->req));
-    case CHANGE_UNLINK:
-        return DO(a, hf_fs_unlink(fs, dir, name_of(c->name), &a->req));
-    case CHANGE_RMDIR:
-        return DO(a, hf_fs_rmdir(fs, dir, name_of(c->name), &a->req));
-    case CHANGE_RENAME:
         return DO(
-            a, hf_fs_rename(fs, dir, name_of(c->name), dir2, name_of(c->name2), c->flags, &a->req));
+            a, hf_fs_mknod(fs, dir, shape_name_text(c->name), S_IFDIR | c->mode, 0, NULL, &a->req));
+    case CHANGE_SYMLINK:
+        return DO(a, hf_fs_mknod(fs, dir, shape_name_text(c->name), S_IFLNK | c->mode, 0, target,
+                                 &a->req));
+    case CHANGE_LINK:
+        return DO(a, hf_fs_link(fs, ino, dir, shape_name_text(c->name), &a->req));
+    case CHANGE_UNLINK:
+        return DO(a, hf_fs_unlink(fs, dir, shape_name_text(c->name), &a->req));
+    case CHANGE_RMDIR:
+        return DO(a, hf_fs_rmdir(fs, dir, shape_name_text(c->name), &a->req));
+    case CHANGE_RENAME:
+        return DO(a, hf_fs_rename(fs, dir, shape_name_text(c->name), dir2,
+                                  shape_name_text(c->name2), c->flags, &a->req));
     case CHANGE_CHMOD:
         return DO(a, hf_fs_setattr(fs, ino, &set, &a->req));
     case CHANGE_SETXATTR:
@@ -456,31 +132,31 @@ static uint64_t below(struct actor *a, uint64_t end)
     return hf_sim_rng_below(&a->s->rng, end);
 }
 
-/* A random node of one of the types in @mask that has a name; NONE: there is none. */
+/* A random node of one of the types in @mask that has a name; SHAPE_NONE: there is none. */
 static int pick(struct actor *a, const struct shape *sh, bool dirs, bool files, bool links)
 {
-    int start = (int)below(a, INODES);
+    int start = (int)below(a, SHAPE_NODES);
 
-    for (int i = 0; i < INODES; i++) {
-        const struct tnode *node = &sh->nodes[(start + i) % INODES];
+    for (int i = 0; i < SHAPE_NODES; i++) {
+        const struct shape_node *node = &sh->nodes[(start + i) % SHAPE_NODES];
 
         if (node->used && node->nlink > 0 &&
             ((dirs && node->type == S_IFDIR) || (files && node->type == S_IFREG) ||
              (links && node->type == S_IFLNK))) {
-            return (start + i) % INODES;
+            return (start + i) % SHAPE_NODES;
         }
     }
-    return NONE;
+    return SHAPE_NONE;
 }
 
-static struct tchange draw_change(struct actor *a, struct tree *t)
+static struct shape_change draw_change(struct actor *a, struct tree *t)
 {
     const struct shape *sh = &t->shape;
     uint64_t draw = below(a, 100);
-    struct tchange c = {.dir = NONE, .dir2 = NONE, .node = NONE};
+    struct shape_change c = {.dir = SHAPE_NONE, .dir2 = SHAPE_NONE, .node = SHAPE_NONE};
 
-    c.name = (int)below(a, NAME_KIND);
-    c.name2 = (int)below(a, NAME_KIND);
+    c.name = (int)below(a, SHAPE_NAME_KINDS);
+    c.name2 = (int)below(a, SHAPE_NAME_KINDS);
     c.value = ++t->tag;
     c.mode = 0600 | (uint32_t)below(a, 0200);
     if (draw < 30 || (draw >= 60 && draw < 88)) {
@@ -488,7 +164,7 @@ static struct tchange draw_change(struct actor *a, struct tree *t)
     }
     if (draw < 30) {
         c.kind = draw < 18 ? CHANGE_CREATE : draw < 25 ? CHANGE_MKDIR : CHANGE_SYMLINK;
-        c.node = free_node(sh);
+        c.node = shape_free_node(sh);
         c.mode = c.kind == CHANGE_SYMLINK ? 0777 : c.mode;
     } else if (draw < 60) {
         c.node = pick(a, sh, true, true, false);
@@ -496,7 +172,7 @@ static struct tchange draw_change(struct actor *a, struct tree *t)
     } else if (draw < 66) {
         c.kind = CHANGE_LINK;
         c.node = pick(a, sh, false, true, true);
-        c.kind = c.node == NONE ? CHANGE_NONE : c.kind;
+        c.kind = c.node == SHAPE_NONE ? CHANGE_NONE : c.kind;
     } else if (draw < 76) {
         c.kind = CHANGE_UNLINK;
     } else if (draw < 80) {
@@ -507,35 +183,36 @@ static struct tchange draw_change(struct actor *a, struct tree *t)
         draw = below(a, 10);
         c.flags = draw < 7 ? 0 : draw < 9 ? RENAME_NOREPLACE : RENAME_EXCHANGE;
     }
-    return is_senseless(sh, &c) ? (struct tchange){0} : c;
+    return shape_is_senseless(sh, &c) ? (struct shape_change){0} : c;
 }
 
 /* False: the session is lost, or the run has failed. */
 static bool change_names(struct actor *a, struct tree *t)
 {
-    struct tchange c = draw_change(a, t);
+    struct shape_change c = draw_change(a, t);
     char text[128];
     int err, want;
 
     if (c.kind == CHANGE_NONE) {
         return true;
     }
-    want = expected(&t->shape, &c);
+    want = shape_expected(&t->shape, &c);
     t->pending = c;
     err = perform(a, &t->shape, &c);
-    sim_trace(a->s, "client %u: %s: %s", a->client->number, change_str(&c, text), hf_err_name(err));
+    sim_trace(a->s, "client %u: %s: %s", a->client->number, shape_change_str(&c, text),
+              hf_err_name(err));
     if (load_is_lost(a, err)) {
         return false;
     }
     if (err != want && err != -ENOSPC) {
-        sim_fail(a->s, "I2", "client %u: %s: %s, not %s", a->client->number, change_str(&c, text),
-                 hf_err_name(err), hf_err_name(want));
+        sim_fail(a->s, "I2", "client %u: %s: %s, not %s", a->client->number,
+                 shape_change_str(&c, text), hf_err_name(err), hf_err_name(want));
         return false;
     }
     t->pending.kind = CHANGE_NONE;
     if (!err) {
         t->version++;
-        apply(&t->shape, &c, a->attr.ino);
+        shape_apply(&t->shape, &c, a->attr.ino);
         if (c.kind == CHANGE_CREATE) {
             t->shape.nodes[c.node].contents = contents_new();
             hf_fs_release(a->file);
@@ -547,8 +224,8 @@ static bool change_names(struct actor *a, struct tree *t)
 
 /* Contents */
 
-static void trace_data(struct actor *a, const char *what, const struct tnode *node, uint64_t off,
-                       uint64_t len, int err)
+static void trace_data(struct actor *a, const char *what, const struct shape_node *node,
+                       uint64_t off, uint64_t len, int err)
 {
     sim_trace(a->s, "client %u: %s inode %" PRIu64 " %" PRIu64 "+%" PRIu64 ": %s",
               a->client->number, what, node->ino.v, off, len, hf_err_name(err));
@@ -563,7 +240,7 @@ static struct handle *any_handle(struct actor *a, struct tree *t)
         return h;
     }
     node = pick(a, &t->shape, false, true, false);
-    if (node == NONE || is_open(t, node)) { /* one handle has to report every error */
+    if (node == SHAPE_NONE || is_open(t, node)) { /* one handle has to report every error */
         return NULL;
     }
     err = DO(a, hf_fs_open(a->fs, t->shape.nodes[node].ino, O_RDWR, &a->req));
@@ -579,7 +256,7 @@ static struct handle *any_handle(struct actor *a, struct tree *t)
     return h;
 }
 
-static bool wrong_bytes(struct actor *a, const char *invariant, const struct tnode *node,
+static bool wrong_bytes(struct actor *a, const char *invariant, const struct shape_node *node,
                         int64_t at, uint64_t size)
 {
     char text[512];
@@ -594,7 +271,7 @@ static bool wrong_bytes(struct actor *a, const char *invariant, const struct tno
 }
 
 /* Read it whole: what is there now is what counts from here on. An error: lost or failed. */
-static int reread(struct actor *a, struct tnode *node, struct hf_fs_file *file,
+static int reread(struct actor *a, struct shape_node *node, struct hf_fs_file *file,
                   void (*take)(struct contents *c, const uint8_t *bytes, uint64_t size))
 {
     uint8_t *bytes;
@@ -619,7 +296,7 @@ static int reread(struct actor *a, struct tnode *node, struct hf_fs_file *file,
 /* An error was reported for data: any of what is not synced may be there or not. False: lost. */
 static bool data_error(struct actor *a, struct tree *t, struct handle *h, const char *what, int err)
 {
-    struct tnode *node = &t->shape.nodes[h->node];
+    struct shape_node *node = &t->shape.nodes[h->node];
 
     if (load_is_lost(a, err)) {
         return false;
@@ -634,7 +311,7 @@ static bool data_error(struct actor *a, struct tree *t, struct handle *h, const 
 
 static bool sync_handle(struct actor *a, struct tree *t, struct handle *h, bool close)
 {
-    struct tnode *node = &t->shape.nodes[h->node];
+    struct shape_node *node = &t->shape.nodes[h->node];
     uint64_t seq = contents_seq(node->contents);
     struct hf_fs_file *file = h->file;
     int err = close ? DO(a, hf_fs_flush(file, 1, &a->req)) : DO(a, hf_fs_fsync(file, &a->req));
@@ -675,7 +352,7 @@ static uint64_t draw_size(struct actor *a)
 
 static bool write_some(struct actor *a, struct tree *t, struct handle *h)
 {
-    struct tnode *node = &t->shape.nodes[h->node];
+    struct shape_node *node = &t->shape.nodes[h->node];
     uint64_t size = contents_size(node->contents);
     uint64_t len = draw_size(a) + 1;
     uint64_t off = below(a, 100) < 40 ? size : below(a, size + 4096);
@@ -705,7 +382,7 @@ static bool write_some(struct actor *a, struct tree *t, struct handle *h)
 
 static bool truncate_some(struct actor *a, struct tree *t, struct handle *h)
 {
-    struct tnode *node = &t->shape.nodes[h->node];
+    struct shape_node *node = &t->shape.nodes[h->node];
     struct hf_fs_set set = {.mask = HF_SET_SIZE,
                             .size = below(a, contents_size(node->contents) + 8192)};
     int err;
@@ -718,7 +395,7 @@ static bool truncate_some(struct actor *a, struct tree *t, struct handle *h)
 
 static bool punch_some(struct actor *a, struct tree *t, struct handle *h)
 {
-    struct tnode *node = &t->shape.nodes[h->node];
+    struct shape_node *node = &t->shape.nodes[h->node];
     uint64_t off = below(a, contents_size(node->contents) + 1), len = draw_size(a) + 1;
     int err;
 
@@ -731,7 +408,7 @@ static bool punch_some(struct actor *a, struct tree *t, struct handle *h)
 
 static bool read_some(struct actor *a, struct tree *t, struct handle *h)
 {
-    struct tnode *node = &t->shape.nodes[h->node];
+    struct shape_node *node = &t->shape.nodes[h->node];
     uint64_t size = contents_size(node->contents);
     uint64_t off = below(a, size + 1), len = draw_size(a);
     uint64_t want = off + len > size ? size - off : len;
@@ -791,7 +468,7 @@ struct found {
     uint32_t type;
 };
 
-static enum finding list(struct actor *a, struct hf_ino dir, struct found ret[NAME_KIND + 1],
+static enum finding list(struct actor *a, struct hf_ino dir, struct found ret[SHAPE_NAME_KINDS + 1],
                          int *ret_count)
 {
     int err = DO(a, hf_fs_readdir(a->fs, dir, 0, 64u << 10, false, &a->req));
@@ -803,7 +480,7 @@ static enum finding list(struct actor *a, struct hf_ino dir, struct found ret[NA
         return load_is_lost(a, err) ? LOST : DIFFERENT;
     }
     r = hf_reader_init(a->data, a->data_len);
-    while (*ret_count <= NAME_KIND && hf_dirent_decode(&r, &entry) == 0) {
+    while (*ret_count <= SHAPE_NAME_KINDS && hf_dirent_decode(&r, &entry) == 0) {
         struct found *f = &ret[(*ret_count)++];
 
         (void)snprintf(f->name, sizeof(f->name), "%.*s", (int)entry.name_len, entry.name);
@@ -813,7 +490,7 @@ static enum finding list(struct actor *a, struct hf_ino dir, struct found ret[NA
     return FOUND;
 }
 
-static enum finding find_attr(struct actor *a, struct tnode *node)
+static enum finding find_attr(struct actor *a, struct shape_node *node)
 {
     uint64_t value = 0;
     char target[32];
@@ -849,8 +526,8 @@ static enum finding find_shape(struct actor *a, struct shape *sh)
 {
     for (int again = 1; again;) { /* a directory whose number was just learned is looked at next */
         again = 0;
-        for (int dir = 0; dir < INODES; dir++) {
-            struct found found[NAME_KIND + 1];
+        for (int dir = 0; dir < SHAPE_NODES; dir++) {
+            struct found found[SHAPE_NAME_KINDS + 1];
             enum finding end;
             int count;
 
@@ -862,14 +539,14 @@ static enum finding find_shape(struct actor *a, struct shape *sh)
             if (end != FOUND) {
                 return end;
             }
-            if (count != name_count(sh, dir)) {
+            if (count != shape_name_count(sh, dir)) {
                 return DIFFERENT;
             }
             for (int i = 0; i < count; i++) {
-                int node =
-                    found[i].name[0] == 'n' ? node_at(sh, dir, found[i].name[1] - '0') : NONE;
+                int node = found[i].name[0] == 'n' ? shape_node_at(sh, dir, found[i].name[1] - '0')
+                                                   : SHAPE_NONE;
 
-                if (node == NONE) {
+                if (node == SHAPE_NONE) {
                     return DIFFERENT;
                 }
                 if (sh->nodes[node].ino.v == 0) {
@@ -882,7 +559,7 @@ static enum finding find_shape(struct actor *a, struct shape *sh)
             }
         }
     }
-    for (int i = 0; i < INODES; i++) {
+    for (int i = 0; i < SHAPE_NODES; i++) {
         if (sh->nodes[i].used && sh->nodes[i].nlink > 0) {
             enum finding end = find_attr(a, &sh->nodes[i]);
 
@@ -903,9 +580,10 @@ static enum finding find_tree(struct actor *a, struct tree *t)
     HF_ASSERT(sh != NULL);
     *sh = t->shape;
     end = find_shape(a, sh);
-    if (end == DIFFERENT && t->pending.kind != CHANGE_NONE && expected(sh, &t->pending) == 0) {
+    if (end == DIFFERENT && t->pending.kind != CHANGE_NONE &&
+        shape_expected(sh, &t->pending) == 0) {
         *sh = t->shape;
-        apply(sh, &t->pending, (struct hf_ino){0});
+        shape_apply(sh, &t->pending, (struct hf_ino){0});
         if (t->pending.kind == CHANGE_CREATE) {
             sh->nodes[t->pending.node].contents = contents_new();
         }
@@ -918,7 +596,7 @@ static enum finding find_tree(struct actor *a, struct tree *t)
         char text[128];
 
         sim_fail(a->s, "I3", "client %u: its tree is not what it left, with or without: %s",
-                 a->client->number, change_str(&t->pending, text));
+                 a->client->number, shape_change_str(&t->pending, text));
     }
     free(sh);
     return end;
@@ -926,8 +604,8 @@ static enum finding find_tree(struct actor *a, struct tree *t)
 
 static bool find_contents(struct actor *a, struct tree *t)
 {
-    for (int i = 0; i < INODES; i++) {
-        struct tnode *node = &t->shape.nodes[i];
+    for (int i = 0; i < SHAPE_NODES; i++) {
+        struct shape_node *node = &t->shape.nodes[i];
         struct hf_fs_file *file;
         int err;
 
@@ -967,7 +645,7 @@ static bool find_again(struct actor *a, struct tree *t)
     if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, name, &top)) {
         return false;
     }
-    t->shape.nodes[TOP].ino = top;
+    t->shape.nodes[SHAPE_TOP].ino = top;
     if (find_tree(a, t) != FOUND) {
         return false;
     }
@@ -1018,7 +696,7 @@ void tree_program(struct actor *a, void *arg)
 
 static bool look_at_file(struct actor *a, struct tree *t, int index)
 {
-    const struct tnode node = t->shape.nodes[index];
+    const struct shape_node node = t->shape.nodes[index];
     struct contents *contents = node.contents;
     uint64_t generation = contents_generation(contents), version = t->version;
     uint8_t *bytes = NULL;
@@ -1056,28 +734,28 @@ static bool look_at_file(struct actor *a, struct tree *t, int index)
 static bool look_at_name(struct actor *a, struct tree *t)
 {
     int dir = pick(a, &t->shape, true, false, false);
-    int name = (int)below(a, NAME_KIND);
-    int node = node_at(&t->shape, dir, name);
-    struct hf_ino want = node == NONE ? (struct hf_ino){0} : t->shape.nodes[node].ino;
+    int name = (int)below(a, SHAPE_NAME_KINDS);
+    int node = shape_node_at(&t->shape, dir, name);
+    struct hf_ino want = node == SHAPE_NONE ? (struct hf_ino){0} : t->shape.nodes[node].ino;
     uint64_t version = t->version;
     int err;
 
     if (t->pending.kind != CHANGE_NONE) {
         return true;
     }
-    err = DO(a, hf_fs_lookup(a->fs, t->shape.nodes[dir].ino, name_of(name), &a->req));
+    err = DO(a, hf_fs_lookup(a->fs, t->shape.nodes[dir].ino, shape_name_text(name), &a->req));
     if (load_is_lost(a, err)) {
         return false;
     }
     if (version != t->version || t->pending.kind != CHANGE_NONE || !t->known) {
         return true;
     }
-    if (node == NONE ? err != -ENOENT : err || a->attr.ino.v != want.v) {
+    if (node == SHAPE_NONE ? err != -ENOENT : err || a->attr.ino.v != want.v) {
         sim_fail(a->s, "I2",
                  "client %u: %s in directory %d of another client: %s, inode %" PRIu64
                  ", not inode %" PRIu64,
-                 a->client->number, name_of(name), dir, hf_err_name(err), err ? 0 : a->attr.ino.v,
-                 want.v);
+                 a->client->number, shape_name_text(name), dir, hf_err_name(err),
+                 err ? 0 : a->attr.ino.v, want.v);
         return false;
     }
     return true;
@@ -1093,8 +771,8 @@ void tree_look_program(struct actor *a, void *arg)
         int node = pick(a, &t->shape, false, true, false);
 
         if (t->known && t != s->load->trees[a->client->number]) {
-            if (!(node != NONE && below(a, 3) == 0 ? look_at_file(a, t, node)
-                                                   : look_at_name(a, t))) {
+            if (!(node != SHAPE_NONE && below(a, 3) == 0 ? look_at_file(a, t, node)
+                                                         : look_at_name(a, t))) {
                 return;
             }
         }
@@ -1109,10 +787,10 @@ void tree_final_program(struct actor *a, void *arg)
     for (uint32_t i = 0; i < s->client_count && !s->failed; i++) {
         struct tree *t = s->load->trees[i];
 
-        if (t->shape.nodes[TOP].ino.v && find_tree(a, t) == FOUND && find_contents(a, t)) {
+        if (t->shape.nodes[SHAPE_TOP].ino.v && find_tree(a, t) == FOUND && find_contents(a, t)) {
             continue;
         }
-        if (t->shape.nodes[TOP].ino.v && !s->failed && !s->options.beyond) {
+        if (t->shape.nodes[SHAPE_TOP].ino.v && !s->failed && !s->options.beyond) {
             sim_fail(s, "alive", "the tree of client %u cannot be read at the end", i);
         }
     }

@@ -256,7 +256,7 @@ static void say_totals(uint64_t first, uint64_t last, const struct totals *t)
         c->appends, c->registers, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions);
     printf("faults:");
     for (int i = 0; i < FAULT_KIND_COUNT; i++) {
-        printf(" %s %" PRIu64, sim_fault_names[i], c->by_kind[i]);
+        printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), c->by_kind[i]);
     }
     printf("\n");
 }

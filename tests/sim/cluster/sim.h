@@ -106,7 +106,7 @@ enum sim_fault {
     FAULT_STORE_LOST, /* a node's segments are gone: only where more goes than can be survived */
     FAULT_KIND_COUNT,
 };
-extern const char *const sim_fault_names[FAULT_KIND_COUNT];
+const char *sim_fault_name(enum sim_fault kind);
 
 struct sim_plan; /* atlas.c */
 struct sim_load; /* load.c */
