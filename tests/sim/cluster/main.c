@@ -72,7 +72,7 @@ static const char *lmdb_path(pid_t pid, char ret[256])
 {
     const char *tmp = getenv("TMPDIR");
 
-    (void)snprintf(ret, 256, "%s/hf-sim.%d", tmp ? tmp : "/dev/shm", (int)pid);
+    (void)snprintf(ret, 256, "%s/hf-sim.%d", tmp ? tmp : "/var/tmp", (int)pid);
     return ret;
 }
 

@@ -429,7 +429,7 @@ static void config_new(struct sim *s)
     for (size_t i = 0; i < sizeof(c->cluster.b); i++) {
         c->cluster.b[i] = (uint8_t)(i + 1);
     }
-    c->copies = s->node_count < 3 ? 1 : 3;
+    c->copies = s->node_count < 3 ? s->node_count : 3;
     c->min_copies = s->node_count < 3 || hf_sim_rng_chance(&s->rng, 15) ? 1 : 2;
     c->groups = 8;
     c->node_timeout_ns = hf_sim_rng_between(&s->rng, 1, 4) * SIM_S;
@@ -465,7 +465,7 @@ void sim_world_new(struct sim *s)
     uint64_t draw = hf_sim_rng_below(&s->rng, 100);
 
     s->world = hf_sim_new(hf_sim_rng_next(&s->rng));
-    s->node_count = draw < 5 ? 1 : draw < 85 ? 3 : 5;
+    s->node_count = draw < 5 ? 1 : draw < 10 ? 2 : draw < 75 ? 3 : draw < 85 ? 4 : 5;
     s->client_count = (uint32_t)hf_sim_rng_between(&s->rng, 2, SIM_CLIENTS_MAX);
     for (uint32_t i = 0; i < s->node_count; i++) {
         struct sim_node *n = &s->nodes[i];
