@@ -141,6 +141,9 @@ void sim_run(struct sim *s, const struct sim_options *options)
         sim_load_end(s);
     }
     if (!s->failed && !s->options.beyond) {
+        converge(s); /* the last look may have let go of objects */
+    }
+    if (!s->failed && !s->options.beyond) {
         sim_check_end(s);
     }
     s->counts.virtual_ns = sim_now(s);
