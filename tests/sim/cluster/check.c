@@ -402,7 +402,7 @@ static void mend(struct sim *s)
         }
         if (status.failed == -HF_EDIFFERS) {
             sim_fail(s, "I9", "node %u took itself out: its metadata differ", n->id.v);
-        } else if (status.failed || store.state == HF_STORE_READ_ONLY) {
+        } else if (status.failed || store.state == HF_STORE_READ_ONLY || n->node->join_failed) {
             sim_trace(s, "node %u is started again by hand", n->id.v);
             n->start_at_ns = sim_now(s) + SIM_S;
             sim_node_power_cut(n, HF_SIM_CUT_KEEP_ALL);
