@@ -181,11 +181,12 @@ static void check_gone_of(struct sim *s, const struct sim_node *n, uint16_t grou
     }
 }
 
-/* At rest, with nothing left to delete. */
+/* At rest, with nothing left to delete. A disk that lies forgets deletions, too. */
 static void check_gone(struct sim *s, struct hf_meta *meta)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {
-        for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
+        for (uint32_t group = 0; !s->nodes[i].damaged && group < hf_meta_map(meta)->group_count;
+             group++) {
             check_gone_of(s, &s->nodes[i], (uint16_t)group, meta);
         }
     }
