@@ -175,6 +175,8 @@ static void merge(struct hf_inventory *run, const struct hf_msg_list_reply *list
         } else if (cmp > 0) {
             if (is_stray(run->leader, &list->oids[l])) {
                 run->stray[run->stray_count++] = list->oids[l];
+            } else if (list->quarantined[l]) {
+                hf_nodes_bad_unnamed(run->leader, run->node, &list->oids[l]);
             }
             l++;
         } else {

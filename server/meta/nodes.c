@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/meta/nodes.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "common/base/assert.h"
@@ -173,23 +174,88 @@ static void take_stats(struct hf_lnode *node, const struct hf_msg_store_stats *s
     node->named_bytes = 0;
 }
 
+struct bad_batch {
+    struct hf_oid oids[64];
+    uint32_t count;
+};
+
+static void propose_bad(struct hf_leader *leader, struct hf_lnode *node, struct bad_batch *batch)
+{
+    if (batch->count > 0) {
+        hf_leader_propose_oids(leader, HF_OP_DEGRADED_ADD, node->id, batch->oids, batch->count);
+        batch->count = 0;
+    }
+}
+
+static void add_bad(struct hf_leader *leader, struct hf_lnode *node, struct bad_batch *batch,
+                    const struct hf_oid *oid)
+{
+    hf_copier_void(leader, node, oid);
+    batch->oids[batch->count++] = *oid;
+    if (batch->count == HF_ARRAY_LEN(batch->oids)) {
+        propose_bad(leader, node, batch);
+    }
+}
+
+static bool is_named(struct hf_leader *leader, const struct hf_oid *oid)
+{
+    struct hf_meta_object object;
+
+    return hf_meta_object(leader->meta, oid, &object) != -ENOENT;
+}
+
 static void take_bad(struct hf_leader *leader, struct hf_lnode *node,
                      const struct hf_msg_heartbeat *beat)
 {
-    struct hf_oid oids[64];
-    uint32_t count = 0;
+    struct bad_batch batch = {.count = 0};
 
     if (beat->bad_count >= HF_HEARTBEAT_BAD_MAX) {
         node->inventory_wanted = true;
     }
     for (uint32_t i = 0; i < beat->bad_count; i++) {
-        hf_copier_void(leader, node, &beat->bad[i]);
-        oids[count++] = beat->bad[i];
-        if (count == HF_ARRAY_LEN(oids) || i + 1 == beat->bad_count) {
-            hf_leader_propose_oids(leader, HF_OP_DEGRADED_ADD, node->id, oids, count);
-            count = 0;
+        if (is_named(leader, &beat->bad[i])) {
+            add_bad(leader, node, &batch, &beat->bad[i]);
+        } else {
+            hf_nodes_bad_unnamed(leader, node, &beat->bad[i]);
         }
     }
+    propose_bad(leader, node, &batch);
+}
+
+/* A copy may go bad before its object is named: the entry that names it will count on this node. */
+void hf_nodes_bad_unnamed(struct hf_leader *leader, struct hf_lnode *node, const struct hf_oid *oid)
+{
+    if (!hf_meta_session_live(leader->meta, (struct hf_session_id){oid->session})) {
+        return; /* nothing will name it */
+    }
+    for (uint32_t i = 0; i < node->unnamed_bad_count; i++) {
+        if (hf_oid_equal(&node->unnamed_bad[i], oid)) {
+            return;
+        }
+    }
+    if (node->unnamed_bad_count == HF_ARRAY_LEN(node->unnamed_bad)) {
+        node->inventory_wanted = true; /* which comes back to it */
+        return;
+    }
+    node->unnamed_bad[node->unnamed_bad_count++] = *oid;
+}
+
+static void look_at_unnamed(struct hf_leader *leader, struct hf_lnode *node)
+{
+    struct bad_batch batch = {.count = 0};
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < node->unnamed_bad_count; i++) {
+        const struct hf_oid oid = node->unnamed_bad[i];
+
+        if (is_named(leader, &oid)) {
+            add_bad(leader, node, &batch, &oid);
+        } else if (hf_meta_session_live(leader->meta, (struct hf_session_id){oid.session})) {
+            node->unnamed_bad[kept++] = oid;
+        }
+    }
+    node->unnamed_bad_count = kept;
+    propose_bad(leader, node, &batch);
 }
 
 static void take_state(struct hf_leader *leader, struct hf_lnode *node,
@@ -270,6 +336,9 @@ static void tick(void *ctx)
             propose_state(leader, node, HF_NODE_DOWN, &member->uuid, NULL);
         } else {
             maybe_inventory(leader, node);
+        }
+        if (hf_leader_serving(leader)) {
+            look_at_unnamed(leader, node);
         }
     }
     hf_timer_arm(&nodes->timer, nodes->tick_ns);

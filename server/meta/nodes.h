@@ -28,6 +28,8 @@ struct hf_lnode { /* what the leader knows of one node */
     uint64_t heard_ns;
     struct hf_msg_store_stats stats;
     uint64_t named_bytes; /* of objects that entries named since those figures */
+    struct hf_oid unnamed_bad[HF_HEARTBEAT_BAD_MAX]; /* bad copies of what no entry names yet */
+    uint32_t unnamed_bad_count;
     /* inventory */
     struct hf_inventory *inventory; /* running; NULL: none */
     bool inventory_wanted;
@@ -66,6 +68,9 @@ enum hf_node_state hf_nodes_state(const struct hf_leader *leader, struct hf_node
 void hf_nodes_map_changed(struct hf_leader *leader);
 /** Take every node's inventory soon: there may be objects that no entry will name. */
 void hf_nodes_audit(struct hf_leader *leader);
+/** Its copy is bad. Of what an entry may still name, that is kept in mind until one does. */
+void hf_nodes_bad_unnamed(struct hf_leader *leader, struct hf_lnode *node,
+                          const struct hf_oid *oid);
 /** Its inventory matched (err 0), or has to be made again. */
 void hf_nodes_inventory_done(struct hf_leader *leader, struct hf_lnode *node, int err);
 

@@ -1423,6 +1423,25 @@ static void a_bad_copy_is_replaced(void **state)
     assert_int_equal(status.copied_bytes, OBJECT_LEN);
 }
 
+static void a_copy_that_goes_bad_before_its_object_is_named_is_replaced(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "a");
+    struct hf_oid oid = {.session = s.id.v, .seq = s.seq + 1, .group = 1}, named;
+
+    w->nodes[1].bad[0] = oid;
+    w->nodes[1].bad_count = 1;
+    hf_sim_run_ns(w->sim, 3 * SEC);
+    assert_int_equal(w->nodes[1].bad_count, 0); /* told, while no entry names it */
+    named = write_object(w, &s, ino, 7);
+    assert_true(hf_oid_equal(&oid, &named));
+    stored(&w->nodes[1], &oid)->quarantined = true;
+    hf_sim_run_ns(w->sim, 3 * SEC);
+    assert_false(stored(&w->nodes[1], &oid)->quarantined);
+    assert_int_equal(usage(w).degraded, 0);
+}
+
 static void what_cannot_be_copied_is_tried_again_later(void **state)
 {
     struct world *w = *state;
@@ -1969,6 +1988,7 @@ int main(void)
         T(a_foreign_store_is_refused_and_its_node_goes_down),
         T(a_store_that_restarted_is_inventoried),
         T(a_bad_copy_is_replaced),
+        T(a_copy_that_goes_bad_before_its_object_is_named_is_replaced),
         T(what_cannot_be_copied_is_tried_again_later),
         T(strays_of_ended_sessions_are_deleted_and_others_kept),
         T(strays_of_an_evicted_session_are_deleted_at_once),
