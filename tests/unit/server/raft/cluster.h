@@ -439,4 +439,54 @@ static inline void cl_fill(struct cluster *c, uint32_t count)
     hf_sim_run_ns(c->sim, 100 * MSEC);
 }
 
+/* Stores that are lost, and members that lag */
+
+static inline bool cl_is_whole(void *ctx)
+{
+    struct cl_node *n = ctx;
+    const struct cl_node *leader = cl_leader(n->c);
+
+    return leader && cl_status(n).state == HF_RAFT_RUNNING && !cl_status(n).abstaining &&
+           hf_raft_config_has(&leader->state.config, n->id, HF_RAFT_VOTER) &&
+           n->state.index == leader->state.index;
+}
+
+static inline void cl_comes_back(struct cl_node *n)
+{
+    n->damaged = true;
+    cl_start(n);
+    assert_true(hf_sim_run_until(n->c->sim, cl_is_whole, n, 60 * SEC));
+    hf_sim_run_ns(n->c->sim, SEC);
+    n->damaged = false;
+}
+
+enum cl_loss { CL_LOST_ALL, CL_LOST_VOTE, CL_LOST_LOG, CL_LOSSES };
+
+static inline void cl_lose(struct cl_node *n, enum cl_loss loss)
+{
+    cl_kill(n, CL_POWER);
+    if (loss != CL_LOST_LOG) {
+        cl_wipe(n, CL_DIR "/vote");
+    }
+    if (loss != CL_LOST_VOTE) {
+        cl_wipe(n, CL_DIR "/log");
+    }
+    if (loss == CL_LOST_ALL) {
+        cl_wipe(n, CL_DIR);
+    }
+}
+
+static inline void cl_lag(struct cluster *c, struct cl_node **ret_n)
+{
+    c->keep_bytes = 1000;
+    c->checkpoint_every = 20;
+    cl_start_all(c);
+    cl_fill(c, 30);
+    *ret_n = cl_other(c, cl_leader(c));
+    cl_kill(*ret_n, CL_POWER);
+    cl_fill(c, 100);
+    hf_sim_run_ns(c->sim, 2 * SEC);
+    cl_fill(c, 30);
+}
+
 #endif
