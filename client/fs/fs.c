@@ -173,8 +173,6 @@ int hf_fs_mutate(struct hf_fs *fs, const struct hf_meta_op *op, struct hf_fs_req
 struct quiet {
     struct hf_meta_call call;
     struct hf_fs *fs;
-    uint32_t count;
-    uint64_t inos[256];
 };
 
 static void quiet_done(struct hf_meta_call *call, const struct hf_meta_reply *reply)

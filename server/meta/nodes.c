@@ -234,7 +234,7 @@ void hf_nodes_bad_unnamed(struct hf_leader *leader, struct hf_lnode *node, const
         }
     }
     if (node->unnamed_bad_count == HF_ARRAY_LEN(node->unnamed_bad)) {
-        node->inventory_wanted = true; /* which comes back to it */
+        node->unnamed_bad_missed = true;
         return;
     }
     node->unnamed_bad[node->unnamed_bad_count++] = *oid;
@@ -256,6 +256,10 @@ static void look_at_unnamed(struct hf_leader *leader, struct hf_lnode *node)
     }
     node->unnamed_bad_count = kept;
     propose_bad(leader, node, &batch);
+    if (kept == 0 && node->unnamed_bad_missed) {
+        node->unnamed_bad_missed = false;
+        node->inventory_wanted = true; /* those there was no room for */
+    }
 }
 
 static void take_state(struct hf_leader *leader, struct hf_lnode *node,

@@ -30,6 +30,7 @@ struct hf_lnode { /* what the leader knows of one node */
     uint64_t named_bytes; /* of objects that entries named since those figures */
     struct hf_oid unnamed_bad[HF_HEARTBEAT_BAD_MAX]; /* bad copies of what no entry names yet */
     uint32_t unnamed_bad_count;
+    bool unnamed_bad_missed; /* there were more */
     /* inventory */
     struct hf_inventory *inventory; /* running; NULL: none */
     bool inventory_wanted;

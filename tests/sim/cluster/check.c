@@ -155,39 +155,67 @@ static void name(const struct hf_oid *oid)
     }
 }
 
-static void check_gone_of(struct sim *s, const struct sim_node *n, uint16_t group,
-                          struct hf_meta *meta)
+/* Every object that the node's store holds, until fn says false. False: it did, or a list failed.
+ */
+static bool each_held(const struct sim_node *n, struct hf_meta *meta,
+                      bool (*fn)(void *ctx, const struct hf_store_entry *held), void *ctx)
 {
-    struct hf_store_entry held[64];
-    uint32_t count = HF_ARRAY_LEN(held);
-    struct hf_oid after, *from = NULL;
+    for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
+        struct hf_store_entry held[64];
+        uint32_t count = HF_ARRAY_LEN(held);
+        struct hf_oid after, *from = NULL;
 
-    while (count == HF_ARRAY_LEN(held) && !s->failed) {
-        if (hf_store_list(n->node->store, group, from, held, HF_ARRAY_LEN(held), &count)) {
-            return;
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            struct hf_meta_object object;
-            char text[HF_OID_STR_MAX];
-
-            if (named.cap && named.oids[named_slot(&held[i].oid)].session &&
-                hf_meta_object(meta, &held[i].oid, &object)) {
-                sim_fail(s, "I8", "node %u holds object %s, which was deleted everywhere", n->id.v,
-                         hf_oid_str(&held[i].oid, text));
+        while (count == HF_ARRAY_LEN(held)) {
+            if (hf_store_list(n->node->store, (uint16_t)group, from, held, HF_ARRAY_LEN(held),
+                              &count)) {
+                return false;
             }
+            for (uint32_t i = 0; i < count; i++) {
+                if (!fn(ctx, &held[i])) {
+                    return false;
+                }
+            }
+            after = count ? held[count - 1].oid : (struct hf_oid){0};
+            from = &after;
         }
-        after = count ? held[count - 1].oid : (struct hf_oid){0};
-        from = &after;
     }
+    return true;
+}
+
+static bool is_named(struct hf_meta *meta, const struct hf_oid *oid)
+{
+    struct hf_meta_object object;
+
+    return hf_meta_object(meta, oid, &object) == 0;
+}
+
+struct gone {
+    struct sim *s;
+    struct hf_meta *meta;
+    uint16_t node;
+};
+
+static bool is_not_gone(void *ctx, const struct hf_store_entry *held)
+{
+    const struct gone *gone = ctx;
+    char text[HF_OID_STR_MAX];
+
+    if (named.cap && named.oids[named_slot(&held->oid)].session &&
+        !is_named(gone->meta, &held->oid)) {
+        sim_fail(gone->s, "I8", "node %u holds object %s, which was deleted everywhere", gone->node,
+                 hf_oid_str(&held->oid, text));
+    }
+    return !gone->s->failed;
 }
 
 /* At rest, with nothing left to delete. A disk that lies forgets deletions, too. */
 static void check_gone(struct sim *s, struct hf_meta *meta)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {
-        for (uint32_t group = 0; !s->nodes[i].damaged && group < hf_meta_map(meta)->group_count;
-             group++) {
-            check_gone_of(s, &s->nodes[i], (uint16_t)group, meta);
+        struct gone gone = {s, meta, s->nodes[i].id.v};
+
+        if (!s->nodes[i].damaged) {
+            (void)each_held(&s->nodes[i], meta, is_not_gone, &gone);
         }
     }
 }
@@ -278,31 +306,15 @@ void sim_check_tick(struct sim *s)
 
 /* Convergence */
 
+static bool is_no_bad_copy(void *ctx, const struct hf_store_entry *held)
+{
+    return !held->quarantined || !is_named(ctx, &held->oid);
+}
+
 /* Of something that the metadata name; what nobody names waits for its session's end. */
 static bool has_bad_copy(const struct sim_node *n, struct hf_meta *meta)
 {
-    for (uint32_t group = 0; group < hf_meta_map(meta)->group_count; group++) {
-        struct hf_store_entry held[64];
-        uint32_t count = HF_ARRAY_LEN(held);
-        struct hf_oid after, *from = NULL;
-
-        while (count == HF_ARRAY_LEN(held)) {
-            struct hf_meta_object object;
-
-            if (hf_store_list(n->node->store, (uint16_t)group, from, held, HF_ARRAY_LEN(held),
-                              &count)) {
-                return true;
-            }
-            for (uint32_t i = 0; i < count; i++) {
-                if (held[i].quarantined && hf_meta_object(meta, &held[i].oid, &object) == 0) {
-                    return true;
-                }
-            }
-            after = count ? held[count - 1].oid : (struct hf_oid){0};
-            from = &after;
-        }
-    }
-    return false;
+    return !each_held(n, meta, is_no_bad_copy, meta);
 }
 
 static bool is_metadata_member(const struct sim_node *leader, struct hf_node_id id)

@@ -44,6 +44,13 @@ bool load_is_lost(struct actor *a, int err)
                    err == -ECANCELED || (a->s->options.beyond && err == -EIO));
 }
 
+void load_wait_for_end(struct actor *a)
+{
+    while (a->client->last.v && sim_session_known(a->s, a->client->last)) {
+        actor_sleep(a, 200 * SIM_MS);
+    }
+}
+
 int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino *ret)
 {
     int err = DO(a, hf_fs_lookup(a->fs, dir, name, &a->req));

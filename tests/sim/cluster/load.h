@@ -25,6 +25,8 @@ struct sim_load {
 bool load_goes_on(const struct actor *a);
 /** The session is lost: the program ends, and with it what it was about to do. */
 bool load_is_lost(struct actor *a, int err);
+/** Nothing of the client's life before can happen any more. */
+void load_wait_for_end(struct actor *a);
 /** A name below @dir, made if it is missing; its inode, or an error of a lost session. */
 int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino *ret);
 /** The contents of a file, whole; *ret is malloc'd. */

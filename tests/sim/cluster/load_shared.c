@@ -314,9 +314,7 @@ void shared_names_program(struct actor *a, void *arg)
 
     (void)arg;
     /* What the life before had under way happens before its session ends, or never. */
-    while (a->client->last.v && sim_session_known(s, a->client->last)) {
-        actor_sleep(a, 200 * SIM_MS);
-    }
+    load_wait_for_end(a);
     if (sh->unknown[me]) {
         sh->unknown[me]->return_ns = sim_now(s);
         sh->unknown[me] = NULL;

@@ -638,9 +638,7 @@ static bool find_again(struct actor *a, struct tree *t)
 
     t->known = false;
     memset(t->handles, 0, sizeof(t->handles));
-    while (a->client->last.v && sim_session_known(a->s, a->client->last)) {
-        actor_sleep(a, 200 * SIM_MS);
-    }
+    load_wait_for_end(a);
     (void)snprintf(name, sizeof(name), "c%u", a->client->number);
     if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, name, &top)) {
         return false;
