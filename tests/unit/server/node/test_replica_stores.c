@@ -31,6 +31,36 @@ static void a_silent_node_goes_down_and_comes_back_through_an_inventory(void **s
     assert_non_null(stored(&w->nodes[2], &during));
 }
 
+static bool third_is_not_down(void *ctx)
+{
+    return state_of(ctx, 3) != HF_NODE_DOWN;
+}
+
+/* Objects may have been put to it before it spoke once, and its store be another by then. */
+static void a_node_given_up_before_it_was_heard_comes_through_an_inventory(void **state)
+{
+    struct world *w = *state;
+    const struct hf_map_node *node;
+
+    world_fini(w);
+    world_init(w, 2);
+    w->nodes[2].alive = false;
+    boot(w);
+    hf_sim_run_ns(w->sim, SEC);
+    node = hf_map_node(hf_replica_map(w->replica), (struct hf_node_id){3});
+    assert_true(hf_uuid_is_zero(&node->uuid));
+    assert_string_equal(hf_map_node_state_name(node), "new");
+    hf_sim_run_ns(w->sim, 5 * SEC);
+    assert_int_equal(state_of(w, 3), HF_NODE_DOWN);
+    w->nodes[2].alive = true;
+    assert_true(hf_sim_run_until(w->sim, third_is_not_down, w, SEC));
+    assert_int_equal(state_of(w, 3), HF_NODE_RETURNING);
+    hf_sim_run_ns(w->sim, 5 * SEC);
+    assert_int_equal(state_of(w, 3), HF_NODE_UP);
+    node = hf_map_node(hf_replica_map(w->replica), (struct hf_node_id){3});
+    assert_string_equal(hf_map_node_state_name(node), "up");
+}
+
 static void a_foreign_store_is_refused_and_its_node_goes_down(void **state)
 {
     struct world *w = *state;
@@ -608,6 +638,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_silent_node_goes_down_and_comes_back_through_an_inventory),
+        T(a_node_given_up_before_it_was_heard_comes_through_an_inventory),
         T(a_foreign_store_is_refused_and_its_node_goes_down),
         T(a_store_that_restarted_is_inventoried),
         T(a_bad_copy_is_replaced),
