@@ -94,6 +94,25 @@ static void look_elsewhere(struct hf_node *node, int err, const struct hf_rpc_re
                        : node->meta_nodes[i % node->meta_node_count]->id;
 }
 
+/* A node that was part of the cluster never founds it again, whatever else of its data is lost. */
+static void note_member(struct hf_node *node)
+{
+    char path[4200];
+    char text[HF_UUID_STR_MAX + 1];
+    int err;
+
+    (void)hf_uuid_str(&node->config->cluster, text);
+    (void)strcat(text, "\n");
+    hf_env_starting_up(node->env, true); /* once in the life of a data directory */
+    err = hf_disk_replace(hf_env_disk(node->env), node_member_path(node, path, sizeof(path)), text,
+                          strlen(text));
+    hf_env_starting_up(node->env, false);
+    node->was_member = !err;
+    if (err) {
+        hf_log(HF_LOG_WARN, "node", "cannot note", "file=%s error=\"%s\"", path, hf_err_text(err));
+    }
+}
+
 static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc_reply *reply)
 {
     struct hf_node *node = call->ctx;
@@ -110,6 +129,9 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
         memmove(node->bad, node->bad + node->bad_told,
                 (node->bad_count - node->bad_told) * sizeof(node->bad[0]));
         node->bad_count -= node->bad_told;
+    }
+    if (heard && !node->was_member) {
+        note_member(node);
     }
     if (!err && r.map_epoch != node->map.epoch.v) {
         ask_map(node);

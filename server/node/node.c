@@ -196,7 +196,7 @@ static int open_log(struct hf_node *node, const char *dir, char **ret_error)
     struct hf_store_stats stats;
 
     hf_store_stats(node->store, &stats);
-    options.must_join = stats.objects > 0;
+    options.must_join = node->was_member || stats.objects > 0;
     for (uint32_t i = 0; i < node->meta_node_count; i++) {
         members[i] = node->meta_nodes[i]->id;
     }
@@ -228,6 +228,24 @@ static int one_name(void *ctx, const char *name)
     (void)ctx;
     (void)name;
     return 1;
+}
+
+const char *node_member_path(const struct hf_node *node, char *buf, size_t size_bytes)
+{
+    (void)snprintf(buf, size_bytes, "%s/member", node->self->data);
+    return buf;
+}
+
+static int load_member(struct hf_node *node)
+{
+    char path[4200];
+    char *text = NULL;
+    int err = hf_disk_slurp(hf_env_disk(node->env), node_member_path(node, path, sizeof(path)),
+                            HF_UUID_STR_MAX + 1, &text, NULL);
+
+    free(text);
+    node->was_member = !err;
+    return err == -ENOENT ? 0 : err;
 }
 
 /* It was made a metadata node once. */
@@ -338,6 +356,9 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     }
     if (!err) {
         err = start_store(node, ret_error);
+    }
+    if (!err) {
+        err = load_member(node);
     }
     if (!err && (node->self->metadata || has_metadata(node))) {
         err = start_replica(node, ret_error);

@@ -53,6 +53,7 @@ struct hf_node {
     struct hf_oid bad[HF_HEARTBEAT_BAD_MAX]; /* quarantined, to be told with the next heartbeat */
     uint32_t bad_count;
     uint32_t bad_told; /* of them in the heartbeat under way */
+    bool was_member;   /* noted on the disk: a leader has known this store */
 
     bool stopping;
     uint64_t leave_until_ns;
@@ -61,6 +62,8 @@ struct hf_node {
     void *stopped_ctx;
 };
 
+/** The file that notes it; text in @buf. */
+const char *node_member_path(const struct hf_node *node, char *buf, size_t size_bytes);
 /* A newer map was learned. @map is taken. */
 void node_set_map(struct hf_node *node, struct hf_map *map);
 /** A metadata leader addresses this node, which is none by its configuration: become one. */

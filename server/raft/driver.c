@@ -247,9 +247,9 @@ static int open_state(struct hf_raft_driver *d, char **ret_error)
     if (!d->known && d->options.member_count == 1) {
         if (d->options.must_join) {
             return say(ret_error, -ENOENT, d->dir,
-                       "the cluster's metadata are missing, but this node's store holds objects "
-                       "that they named; put the directory back, or, to begin with nothing, remove "
-                       "the data directories of all nodes");
+                       "the cluster's metadata are missing, and this node was part of it already; "
+                       "put the directory back, or, to begin with nothing, remove the data "
+                       "directories of all nodes");
         }
         alone(d); /* founded without asking anybody */
         empty_log(d);

@@ -195,11 +195,12 @@ def test_data_directory_that_is_a_file_is_refused(make_cluster):
     assert p.returncode == 1 and c.data_dir(2) in p.err, p.err
 
 
-def test_only_metadata_directory_lost_is_refused_rather_than_made_anew(make_cluster):
+@pytest.mark.parametrize("size_bytes", [100, 1 << 20], ids=["nothing-in-the-store", "objects"])
+def test_only_metadata_directory_lost_is_refused_rather_than_made_anew(make_cluster, size_bytes):
     cluster = make_cluster(metadata=1)
     cluster.up()
     top = cluster.mount("a")
-    content.write_file(f"{top}/f", 1, 1 << 20)
+    content.write_file(f"{top}/f", 1, size_bytes)
     cluster.umount("a")
     cluster.down()
     shutil.rmtree(f"{cluster.data_dir(1)}/meta")
