@@ -605,8 +605,22 @@ static void report(struct hf_flush *flush, struct hf_inode *inode, int err, uint
            (unsigned long long)bytes, hf_err_name(err));
 }
 
+/* Ranges of @part stay: in the same turn they go again, or else nobody may say that they went. */
+static void syncs_missed(struct hf_fs *fs, const struct hf_flush_part *part, bool again)
+{
+    struct hf_fs_req *req = fs->syncs;
+
+    while (req) {
+        if (part->seq <= req->target) {
+            req->target = again ? fs->part_seq : req->target;
+            req->err_seq += !again;
+        }
+        req = req->next == fs->syncs ? NULL : req->next;
+    }
+}
+
 /* What the outcome means for each file. */
-static void settle_inodes(struct hf_flush *flush, int err, bool undo)
+static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again)
 {
     struct hf_fs *fs = flush->fs;
 
@@ -631,8 +645,11 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo)
             inode->not_before_ns = hf_env_mono_ns(fs->env) + HF_FS_RETRY_NS;
             inode->solo = inode->solo || flush->part_count > 1;
             inode->kill = inode->kill || flush->kill;
-            if (inode->waiters && may_pass(err) && !HF_BUG(fsync_ignores_retry)) {
-                report(flush, inode, err, 0);
+            if (!again && !HF_BUG(fsync_ignores_retry)) {
+                syncs_missed(fs, part, false);
+                if (inode->waiters) {
+                    report(flush, inode, err, 0);
+                }
             }
         } else if (!flush->writer && part->piece_to > part->piece_from) {
             report(flush, inode, err, bytes);
@@ -650,16 +667,18 @@ static void through_waited(struct hf_fs_req *req)
 }
 
 /* The refused ranges go again in another shape; who waited for them waits on. */
-static void retry_now(struct hf_fs *fs, struct hf_inode *inode, struct hf_fs_req *writer)
+static void retry_now(struct hf_fs *fs, const struct hf_flush_part *part, struct hf_fs_req *writer)
 {
+    struct hf_inode *inode = part->inode;
     struct hf_fs_req *req = inode->waiters;
-    int err = hf_flush_inode(fs, inode, req || writer);
+    int err = hf_flush_inode(fs, inode, req || writer || fs->syncs);
 
-    if (req && !HF_BUG(retry_not_waited)) {
-        do {
+    if (!HF_BUG(retry_not_waited)) {
+        syncs_missed(fs, part, err == 0);
+        while (req) {
             req->target = fs->part_seq;
-            req = req->next;
-        } while (req != inode->waiters);
+            req = req->next == inode->waiters ? NULL : req->next;
+        }
     }
     if (writer && !err) {
         hf_fs_hold(writer, hf_fs_inode_ref(inode));
@@ -727,7 +746,7 @@ static void parts_end(struct hf_flush *flush, bool again)
         }
         hf_flush_note(fs, inode);
         if (again) {
-            retry_now(fs, inode, flush->writer);
+            retry_now(fs, part, flush->writer);
             flush->writer = NULL;
         }
         wake_waiters(inode);
@@ -745,7 +764,7 @@ static void flush_close(struct hf_flush *flush, int err, bool undo, bool again)
 
     fs->settle_seq += err == 0;
     settle_ranges(flush, undo);
-    settle_inodes(flush, err, undo);
+    settle_inodes(flush, err, undo, again);
     TAILQ_REMOVE(&fs->flushes, flush, in_fs);
     fs->flush_count--;
     fs->launched -= flush->state != HF_FLUSH_FILLING;
@@ -757,6 +776,7 @@ static void flush_close(struct hf_flush *flush, int err, bool undo, bool again)
         hf_fs_finish(flush->writer, HF_BUG(through_ignores_error) ? 0 : err);
     }
     flush_free(flush);
+    hf_fs_syncs_wake(fs);
     hf_fs_budget_spend(fs, stored);
     if (err == -ENOSPC && !fs->lost) {
         hf_session_no_space(fs->session);
@@ -836,6 +856,7 @@ static void flush_discard(struct hf_flush *flush)
     hf_piece_list_fini(&flush->pieces);
     parts_end(flush, false);
     flush_free(flush);
+    hf_fs_syncs_wake(fs);
 }
 
 void hf_flush_lost(struct hf_fs *fs)

@@ -573,16 +573,14 @@ uint32_t hf_fs_dirty_files(const struct hf_fs *fs, struct hf_fs_dirty_file *ret,
     return n;
 }
 
-static void sync_next(struct hf_fs_req *req);
-
-/* Flush everything there is; the request waits for the last part there is now. */
-static bool sync_wait(struct hf_fs *fs, struct hf_fs_req *req)
+/* A sync of everything waits for the parts up to req->target; err_seq counts what stayed behind. */
+static bool sync_waits(const struct hf_fs *fs, const struct hf_fs_req *req)
 {
-    struct hf_flush *flush;
+    const struct hf_flush *flush;
 
     TAILQ_FOREACH (flush, &fs->flushes, in_fs) {
         if (flush->parts && flush->parts->seq + HF_BUG(sync_misses_last) <= req->target) {
-            return hf_flush_wait(flush->parts->inode, req, sync_next);
+            return true;
         }
     }
     return false;
@@ -591,16 +589,23 @@ static bool sync_wait(struct hf_fs *fs, struct hf_fs_req *req)
 static int sync_outcome(const struct hf_fs_req *req)
 {
     const struct hf_fs *fs = req->fs;
+    bool failed = fs->stats.flush_errors != req->off_bytes || req->err_seq > 0;
 
-    return fs->lost || (fs->stats.flush_errors != req->off_bytes && !HF_BUG(sync_ignores_errors))
-               ? -EIO
-               : 0;
+    return fs->lost || (failed && !HF_BUG(sync_ignores_errors)) ? -EIO : 0;
 }
 
-static void sync_next(struct hf_fs_req *req)
+void hf_fs_syncs_wake(struct hf_fs *fs)
 {
-    if (!sync_wait(req->fs, req)) {
-        hf_fs_finish(req, sync_outcome(req));
+    struct hf_fs_req *req = fs->syncs;
+
+    while (req) {
+        if (!sync_waits(fs, req)) {
+            hf_req_ring_remove(&fs->syncs, req);
+            hf_fs_finish(req, sync_outcome(req)); /* may do anything: look again from the start */
+            req = fs->syncs;
+        } else {
+            req = req->next == fs->syncs ? NULL : req->next;
+        }
     }
 }
 
@@ -612,11 +617,11 @@ static void sync_one_done(struct hf_fs_req *req)
 int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req *req)
 {
     struct hf_inode *inode;
-    bool waits;
     int err;
 
     hf_fs_begin(fs, req);
     req->off_bytes = fs->stats.flush_errors;
+    req->err_seq = 0;
     if (ino.v) {
         inode = hf_fs_inode_find(fs, ino);
         if (!inode) {
@@ -633,8 +638,11 @@ int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req 
         return err;
     }
     req->target = fs->part_seq;
-    waits = wait && sync_wait(fs, req);
-    return waits ? HF_FS_PENDING : sync_outcome(req);
+    if (!wait || !sync_waits(fs, req)) {
+        return sync_outcome(req);
+    }
+    hf_req_ring_add(&fs->syncs, req);
+    return HF_FS_PENDING;
 }
 
 void hf_fs_check_invariants(const struct hf_fs *fs)

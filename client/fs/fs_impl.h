@@ -162,6 +162,7 @@ struct hf_fs {
     uint64_t settle_seq; /* counts answers to commits */
     struct hf_timer age_timer;
     struct hf_fs_req *writers; /* FIFO ring: waiting for memory or budget */
+    struct hf_fs_req *syncs;   /* ring: of everything, waiting for what is under way */
     bool budget_wait;
     bool in_kick;
 
@@ -229,6 +230,8 @@ void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode);
 
 /** Writers waiting for memory or budget may go on. */
 void hf_fs_writers_wake(struct hf_fs *fs);
+/** A flush has ended: syncs of everything that waited for just that are done. */
+void hf_fs_syncs_wake(struct hf_fs *fs);
 void hf_fs_budget_trim(struct hf_fs *fs);
 void hf_fs_budget_spend(struct hf_fs *fs, uint64_t bytes);
 

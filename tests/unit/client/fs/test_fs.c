@@ -833,6 +833,73 @@ static void a_time_that_was_set_is_not_undone_by_the_flush(void **state)
     world_fini(&w);
 }
 
+static void write_all(struct world *w, uint32_t round)
+{
+    static uint8_t data[3u << 20];
+    struct once o;
+
+    for (uint32_t i = 0; i < FILES; i++) {
+        uint32_t len = i == round % FILES ? sizeof(data) : 1000u << (i + round) % FILES * 2;
+
+        assert_int_equal(WAIT(w, &o, hf_fs_write(w->actors[i].file, 0, data, len, NULL, 0, &o.req)),
+                         0);
+    }
+}
+
+static uint64_t dirty_bytes(const struct world *w)
+{
+    struct hf_fs_stats stats;
+
+    hf_fs_stats(w->fs, &stats);
+    return stats.dirty_bytes + stats.flush_bytes;
+}
+
+static void a_sync_of_everything_waits_for_all_of_it(void **state)
+{
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 19);
+    for (uint32_t round = 0; round < 40; round++) {
+        write_all(&w, round);
+        assert_int_equal(WAIT(&w, &o, hf_fs_sync(w.fs, (struct hf_ino){0}, true, &o.req)), 0);
+        assert_int_equal(dirty_bytes(&w), 0);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+/* Whatever fails meanwhile: success means that nothing is left. */
+static void a_sync_that_leaves_something_says_so(void **state)
+{
+    struct world w;
+    struct once o;
+    uint32_t failed = 0;
+
+    (void)state;
+    world_init(&w, 20);
+    w.c->put_fail_one_in = 6;
+    w.c->put_err = -EAGAIN;
+    for (uint32_t round = 0; round < 60; round++) {
+        int err;
+
+        write_all(&w, round);
+        err = WAIT(&w, &o, hf_fs_sync(w.fs, (struct hf_ino){0}, true, &o.req));
+        assert_true(err == 0 || err == -EIO);
+        assert_true(err || dirty_bytes(&w) == 0);
+        failed += err != 0;
+    }
+    assert_true(failed > 0 && failed < 60);
+    w.c->put_fail_one_in = 0;
+    assert_int_equal(WAIT(&w, &o, hf_fs_sync(w.fs, (struct hf_ino){0}, true, &o.req)), 0);
+    assert_int_equal(dirty_bytes(&w), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_waiting_lock_is_granted_later_or_interrupted(void **state)
 {
     struct world w;
@@ -880,6 +947,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
+        cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
+        cmocka_unit_test(a_sync_that_leaves_something_says_so),
         cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
         cmocka_unit_test(passing_put_failures_lose_nothing),
         cmocka_unit_test(what_is_written_is_read_now_and_from_a_cold_start),
