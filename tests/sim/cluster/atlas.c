@@ -43,6 +43,7 @@ static const struct {
     [FAULT_CUT_PAIR] = {"cut-pair", HITS_ANY, LASTS},
     [FAULT_SPLIT] = {"split", HITS_ANY, LASTS},
     [FAULT_RESET] = {"reset", HITS_ANY},
+    [FAULT_RESETS] = {"resets", HITS_ANY, LASTS},
     [FAULT_STALLS] = {"stalls", HITS_ANY, LASTS},
     [FAULT_SLOW_NET] = {"slow-net", HITS_ANY, LASTS},
     [FAULT_FLIPS] = {"flips", HITS_ANY, LASTS},
@@ -264,12 +265,12 @@ static int choose(void *ctx, const char *name)
     return 0;
 }
 
-static void rot(struct sim *s, const struct fault *f)
+static void rot_at(struct sim *s, const struct fault *f, uint64_t chance)
 {
     struct hf_env *env = machine(s, f->a);
-    struct choice c = {.chance = f->chance >> 8};
+    struct choice c = {.chance = chance >> 8};
     char path[128];
-    uint64_t off = 4096 + f->chance % (256u << 10);
+    uint64_t off = 4096 + chance % (chance >> 40 & 1 ? 256u << 10 : 2u << 20);
 
     if (hf_disk_list(hf_env_disk(env), "/data/store/segments", choose, &c) || !c.count) {
         return;
@@ -280,6 +281,17 @@ static void rot(struct sim *s, const struct fault *f)
         (void)hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a);
     }
     sim_trace(s, "rot in %s at %" PRIu64, path, off);
+}
+
+/* One spot, or up to 32 of them. */
+static void rot(struct sim *s, const struct fault *f)
+{
+    uint64_t chance = f->chance;
+
+    for (uint32_t i = 0; i < 1u << f->chance % 6; i++) {
+        rot_at(s, f, chance);
+        chance = chance * 6364136223846793005u + 1;
+    }
 }
 
 static void fail_a_call(struct sim *s, const struct fault *f, enum hf_sim_fault kind)
@@ -336,8 +348,17 @@ static void cut_power(struct sim *s, struct sim_node *n, uint64_t chance)
 void sim_power_cut_all(struct sim *s, uint64_t chance)
 {
     s->power_at_sync = s->power_now = false;
+    s->power_after = 0;
     for (uint32_t i = 0; i < s->node_count; i++) {
         cut_power(s, &s->nodes[i], chance >> i);
+    }
+}
+
+void sim_power_test(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        cut_power(s, &s->nodes[i], below(s, UINT32_MAX));
+        s->nodes[i].start_at_ns = sim_now(s) + below(s, SIM_S);
     }
 }
 
@@ -392,10 +413,12 @@ static void begin(struct sim *s, struct fault *f)
         }
         break;
     case FAULT_POWER_ALL:
-        if (f->chance & 1) {
-            sim_power_cut_all(s, f->chance >> 1);
-        } else {
+        if (f->chance % 3 == 0) {
+            sim_power_cut_all(s, f->chance >> 2);
+        } else if (f->chance % 3 == 1) {
             s->power_at_sync = true;
+        } else {
+            s->power_after = 1 + (uint32_t)(f->chance >> 2) % 32;
         }
         break;
     case FAULT_STOP:
@@ -468,6 +491,8 @@ static void begin(struct sim *s, struct fault *f)
     case FAULT_FLIPS:
         set_net(s);
         break;
+    case FAULT_RESETS: /* each time that sim_atlas_act() looks */
+        break;
     case FAULT_KIND_COUNT:
         break;
     }
@@ -486,6 +511,15 @@ static void end(struct sim *s, struct fault *f)
     }
 }
 
+/* The chance of a fault that acts several times goes on. */
+static void act_again(struct sim *s, struct fault *f)
+{
+    if (f->kind == FAULT_RESETS && (f->chance >> 33) % 3 == 0) {
+        hf_sim_net_reset(s->world, hf_sim_host(machine(s, f->a)), "");
+    }
+    f->chance = f->chance * 6364136223846793005u + 1;
+}
+
 void sim_atlas_act(struct sim *s)
 {
     for (uint32_t i = 0; i < s->plan->count; i++) {
@@ -495,6 +529,8 @@ void sim_atlas_act(struct sim *s)
             begin(s, f);
         } else if (f->begun && !f->over && f->end_ns && f->end_ns <= sim_now(s)) {
             end(s, f);
+        } else if (f->begun && !f->over && f->end_ns) {
+            act_again(s, f);
         }
     }
 }
@@ -505,6 +541,7 @@ void sim_atlas_heal(struct sim *s)
         s->plan->faults[i].begun = s->plan->faults[i].over = true;
     }
     s->power_at_sync = false;
+    s->power_after = 0;
     for (uint32_t i = 0; i < s->client_count; i++) {
         s->clients[i].kill_at_sync = false;
     }

@@ -23,6 +23,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
+#include "server/meta/replica_impl.h"
 #include "server/node/node_impl.h"
 #include "server/raft/driver_impl.h"
 #include "tests/sim/cluster/actor.h"
@@ -265,6 +266,18 @@ static void check_modules(struct sim *s)
     }
 }
 
+static bool in_checkpoint(const struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        const struct hf_node *node = s->nodes[i].node;
+
+        if (node && node->replica && hf_table_checkpoint_running(node->replica->table)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void sim_check_step(void *ctx)
 {
     struct sim *s = ctx;
@@ -279,6 +292,9 @@ void sim_check_step(void *ctx)
             sim_trace(s, "client %u dies", i);
             sim_client_kill(&s->clients[i]);
         }
+    }
+    if (s->power_after && in_checkpoint(s) && --s->power_after == 0) {
+        s->power_now = true;
     }
     if (s->power_now) {
         sim_trace(s, "all nodes lose power");
@@ -328,6 +344,17 @@ static bool is_metadata_member(const struct sim_node *leader, struct hf_node_id 
         }
     }
     return false;
+}
+
+uint64_t sim_check_members(struct sim *s)
+{
+    const struct sim_node *leader = sim_leader(s);
+    uint64_t members = 0;
+
+    for (uint32_t i = 0; leader && i < s->node_count; i++) {
+        members |= (uint64_t)is_metadata_member(leader, s->nodes[i].id) << i;
+    }
+    return members;
 }
 
 static const char *node_converged(struct sim *s, struct sim_node *n, const struct sim_node *leader)

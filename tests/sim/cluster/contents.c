@@ -170,6 +170,11 @@ uint64_t contents_seq(const struct contents *c)
     return c->seq;
 }
 
+bool contents_is_synced(const struct contents *c)
+{
+    return c->synced == c->seq;
+}
+
 static void fold(struct contents *c)
 {
     size_t count = 0;

@@ -37,6 +37,8 @@ void contents_punch(struct contents *c, uint64_t off, uint64_t len);
 /** Number of the last change. */
 uint64_t contents_seq(const struct contents *c);
 void contents_synced(struct contents *c, uint64_t seq);
+/** Nothing has changed since. */
+bool contents_is_synced(const struct contents *c);
 void contents_adopt(struct contents *c, const uint8_t *bytes, uint64_t size);
 void contents_see(struct contents *c, const uint8_t *bytes, uint64_t size);
 /** A count of adoptions. */

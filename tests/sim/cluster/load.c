@@ -2,12 +2,14 @@
 #include "tests/sim/cluster/load.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
+#include "client/fs/fs_impl.h"
 
 #define READ_BYTES   (512u << 10)
 #define LAST_LOOK_NS (60 * SIM_S)
@@ -31,6 +33,7 @@ void sim_load_client(struct sim_client *c)
     (void)actor_new(c, tree_look_program, NULL);
     (void)actor_new(c, shared_append_program, NULL);
     (void)actor_new(c, shared_names_program, NULL);
+    (void)actor_new(c, shared_files_program, NULL);
 }
 
 bool load_goes_on(const struct actor *a)
@@ -42,6 +45,19 @@ bool load_is_lost(struct actor *a, int err)
 {
     return err && (a->client->state != CLIENT_SERVING || err == -HF_EFENCED || err == -ETIMEDOUT ||
                    err == -ECANCELED || (a->s->options.beyond && err == -EIO));
+}
+
+void load_check_clean(struct actor *a, struct hf_ino ino)
+{
+    const struct hf_inode *inode = hf_fs_inode_find(a->fs, ino);
+
+    if (inode && (inode->dirty.dirty_bytes || !TAILQ_EMPTY(&inode->parts))) {
+        sim_fail(a->s, "I1",
+                 "client %u: inode %" PRIu64
+                 " is synced, and has %zu bytes dirty, and %s under way",
+                 a->client->number, ino.v, (size_t)inode->dirty.dirty_bytes,
+                 TAILQ_EMPTY(&inode->parts) ? "nothing" : "a flush");
+    }
 }
 
 void load_wait_for_end(struct actor *a)

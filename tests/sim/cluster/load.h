@@ -4,7 +4,8 @@
  *
  *     load_tree.c    one directory per client, which only its own program changes: exact, but for
  *                    the one change under way when it died; others look at what was synced
- *     load_shared.c  a log that all append to under a lock, and names that all fight for
+ *     load_shared.c  a log that all append to under a lock, names that all fight for, and files
+ * that are replaced and removed while others have them open
  */
 #ifndef HF_TESTS_SIM_LOAD_H
 #define HF_TESTS_SIM_LOAD_H
@@ -27,6 +28,9 @@ bool load_goes_on(const struct actor *a);
 bool load_is_lost(struct actor *a, int err);
 /** Nothing of the client's life before can happen any more. */
 void load_wait_for_end(struct actor *a);
+/** An fsync of @ino, to which nobody else writes here, succeeded: nothing of it may be dirty (I1).
+ */
+void load_check_clean(struct actor *a, struct hf_ino ino);
 /** A name below @dir, made if it is missing; its inode, or an error of a lost session. */
 int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino *ret);
 /** The contents of a file, whole; *ret is malloc'd. */
@@ -43,6 +47,7 @@ void tree_final_program(struct actor *a, void *arg);
 struct shared *shared_new(void);
 void shared_append_program(struct actor *a, void *arg);
 void shared_names_program(struct actor *a, void *arg);
+void shared_files_program(struct actor *a, void *arg);
 void shared_final_program(struct actor *a, void *arg);
 /** Is what was seen linearizable? */
 void shared_check(struct sim *s);

@@ -6,6 +6,8 @@
  *           once, in the order of acknowledgement (I1, I2, I5)
  *   names   symbolic links that are created, replaced, moved, exchanged, removed and read by all:
  *           what was seen is linearizable (I2, I6)
+ *   files   written beside, synced and renamed into place; removed; opened by others, who read them
+ *           whole, however long they hold them (I3, I8)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +48,7 @@ struct shared {
     struct lin_history history;
     struct lin_op *unknown[SIM_CLIENTS_MAX]; /* under way in the life before */
     uint64_t value;                          /* last one given out */
+    uint64_t file_value;
 };
 
 struct shared *shared_new(void)
@@ -126,7 +129,7 @@ static int open_log(struct actor *a, struct hf_ino top, struct hf_ino *ret_ino)
 }
 
 /* An error is one of a lost session, or one that leaves the record's fate open. */
-static int append_locked(struct actor *a, struct hf_fs_file *file)
+static int append_locked(struct actor *a, struct hf_ino ino, struct hf_fs_file *file)
 {
     struct sim *s = a->s;
     struct shared *sh = s->load->shared;
@@ -153,6 +156,7 @@ static int append_locked(struct actor *a, struct hf_fs_file *file)
     if (!err) {
         sh->attempts[r.number].acked_ns = sim_now(s);
         s->counts.appends++;
+        load_check_clean(a, ino);
         sim_synced(a->client);
     }
     return err;
@@ -194,7 +198,7 @@ void shared_append_program(struct actor *a, void *arg)
             return;
         }
         sh->holder = me;
-        err = append_locked(a, file);
+        err = append_locked(a, ino, file);
         if (load_is_lost(a, err)) {
             return;
         }
@@ -346,6 +350,140 @@ void shared_names_program(struct actor *a, void *arg)
         sh->unknown[me] = NULL;
         s->counts.registers++;
         actor_sleep(a, hf_sim_rng_below(&s->rng, 300 * SIM_MS));
+    }
+}
+
+/* The files: each begins with its value, which tells its size and the rest of its bytes. */
+
+#define FILES           4
+#define FILE_HOLD_NS    (3 * SIM_S)
+#define FILE_HEAD_BYTES sizeof(uint64_t)
+
+static uint8_t *file_bytes(uint64_t value, size_t *ret_len)
+{
+    size_t len = FILE_HEAD_BYTES + (value * UINT64_C(0x9e3779b97f4a7c15) >> 40) %
+                                       (value % 4 ? 16u << 10 : 400u << 10);
+    uint8_t *bytes = malloc(len);
+
+    HF_ASSERT(bytes != NULL);
+    contents_pattern(value, 0, bytes, len);
+    memcpy(bytes, &value, FILE_HEAD_BYTES);
+    *ret_len = len;
+    return bytes;
+}
+
+static int write_file(struct actor *a, struct hf_fs_file *file, uint64_t value)
+{
+    size_t len;
+    uint8_t *bytes = file_bytes(value, &len);
+    int err = DO(a, hf_fs_write(file, 0, bytes, (uint32_t)len, NULL, 0, &a->req));
+
+    free(bytes);
+    return err ? err : DO(a, hf_fs_fsync(file, &a->req));
+}
+
+static int publish(struct actor *a, struct hf_ino top, const char *name)
+{
+    uint64_t value = ++a->s->load->shared->file_value;
+    char spare[32];
+    struct hf_fs_file *file;
+    int err;
+
+    (void)snprintf(spare, sizeof(spare), "file%" PRIu64, value);
+    err =
+        DO(a, hf_fs_create(a->fs, top, spare, S_IFREG | 0644, O_RDWR | O_CREAT | O_EXCL, &a->req));
+    if (err) {
+        return err;
+    }
+    file = a->file;
+    err = write_file(a, file, value);
+    err = err ? err : DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
+    if (err == -ENOSPC) {
+        err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
+    }
+    hf_fs_release(file);
+    return err;
+}
+
+static void check_file(struct actor *a, const uint8_t *bytes, uint64_t len)
+{
+    uint64_t value = 0;
+    uint8_t *want;
+    size_t want_len;
+
+    if (len >= FILE_HEAD_BYTES) {
+        memcpy(&value, bytes, FILE_HEAD_BYTES);
+    }
+    if (value == 0 || value > a->s->load->shared->file_value) {
+        sim_fail(a->s, "I4", "client %u: a file of %" PRIu64 " bytes that nobody wrote",
+                 a->client->number, len);
+        return;
+    }
+    want = file_bytes(value, &want_len);
+    if (len != want_len || memcmp(bytes, want, len) != 0) {
+        sim_fail(a->s, "I3",
+                 "client %u: file %" PRIu64 " has %" PRIu64 " bytes, of %zu, or other ones than it "
+                 "was renamed with",
+                 a->client->number, value, len, want_len);
+    }
+    a->s->counts.bytes_checked += len;
+    free(want);
+}
+
+static int hold(struct actor *a, struct hf_ino top, const char *name)
+{
+    struct hf_fs_file *file;
+    uint8_t *bytes = NULL;
+    uint64_t len = 0;
+    int err = DO(a, hf_fs_lookup(a->fs, top, name, &a->req));
+
+    err = err ? err : DO(a, hf_fs_open(a->fs, a->attr.ino, O_RDONLY, &a->req));
+    if (err == -ENOENT || err == -ESTALE) {
+        return 0;
+    }
+    if (err) {
+        return err;
+    }
+    file = a->file;
+    actor_sleep(a, hf_sim_rng_below(&a->s->rng, FILE_HOLD_NS));
+    err = load_read_all(a, file, &bytes, &len);
+    if (!err) {
+        check_file(a, bytes, len);
+    }
+    free(bytes);
+    hf_fs_release(file);
+    return err;
+}
+
+void shared_files_program(struct actor *a, void *arg)
+{
+    struct sim *s = a->s;
+    struct hf_ino top;
+    char name[8];
+    int err = load_dir(a, (struct hf_ino){HF_INO_ROOT}, "files", &top);
+
+    (void)arg;
+    while (!err && load_goes_on(a)) {
+        uint64_t draw = hf_sim_rng_below(&s->rng, 100);
+
+        (void)snprintf(name, sizeof(name), "f%u", (unsigned)hf_sim_rng_below(&s->rng, FILES));
+        if (draw < 30) {
+            err = publish(a, top, name);
+        } else if (draw < 75) {
+            err = hold(a, top, name);
+        } else {
+            err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));
+            err = err == -ENOENT ? 0 : err;
+        }
+        if (err && err != -ENOSPC && !load_is_lost(a, err)) {
+            sim_fail(s, "I8", "client %u: %s of %s: %s", a->client->number,
+                     draw < 30   ? "replacement"
+                     : draw < 75 ? "opening and reading"
+                                 : "removal",
+                     name, hf_err_name(err));
+        }
+        err = load_is_lost(a, err) ? err : 0;
+        actor_sleep(a, hf_sim_rng_below(&s->rng, 400 * SIM_MS));
     }
 }
 

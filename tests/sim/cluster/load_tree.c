@@ -18,6 +18,7 @@
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
 #include "common/base/err.h"
+#include "client/fs/fs_impl.h"
 #include "tests/sim/cluster/load.h"
 #include "tests/sim/cluster/shape.h"
 
@@ -283,8 +284,10 @@ static int reread(struct actor *a, struct shape_node *node, struct hf_fs_file *f
             sim_fail(a->s, "I1", "client %u: read of inode %" PRIu64 ": %s", a->client->number,
                      node->ino.v, hf_err_name(err));
         }
+        node->vague = node->vague || (a->s->options.beyond && err == -EIO);
         return err;
     }
+    node->vague = false;
     a->s->counts.bytes_checked += len;
     if (!wrong_bytes(a, "I3", node, contents_may_be(node->contents, bytes, len), len)) {
         take(node->contents, bytes, len);
@@ -327,8 +330,10 @@ static bool sync_handle(struct actor *a, struct tree *t, struct handle *h, bool 
         } else if (node->must_report) {
             sim_fail(a->s, "I10", "client %u: inode %" PRIu64 " lost bytes, and its fsync succeeds",
                      a->client->number, node->ino.v);
+        } else {
+            load_check_clean(a, node->ino);
         }
-        if (!close || node->nlink > 0) {
+        if ((!close || node->nlink > 0) && !node->vague) {
             contents_synced(node->contents, seq);
         }
     }
@@ -350,9 +355,52 @@ static uint64_t draw_size(struct actor *a)
                        : WRITE_BYTES_MAX;
 }
 
+static bool has_no_news(const struct handle *h)
+{
+    return h->file->err_seen == h->file->inode->err_seq;
+}
+
+/* Everything that this client has written. An error that came before is told by its file's fsync.
+ */
+static bool sync_all(struct actor *a, struct tree *t)
+{
+    uint64_t seqs[HANDLES] = {0};
+    int err;
+
+    for (int i = 0; i < HANDLES; i++) {
+        const struct handle *h = &t->handles[i];
+        const struct shape_node *node = &t->shape.nodes[h->node];
+
+        if (h->file && has_no_news(h) && !node->must_report && !node->vague) {
+            seqs[i] = contents_seq(t->shape.nodes[h->node].contents);
+        }
+    }
+    err = DO(a, hf_fs_sync(a->fs, (struct hf_ino){0}, true, &a->req));
+    sim_trace(a->s, "client %u: sync: %s", a->client->number, hf_err_name(err));
+    if (load_is_lost(a, err)) {
+        return false;
+    }
+    if (err && err != -EIO && err != -ENOSPC) {
+        sim_fail(a->s, "I1", "client %u: sync: %s", a->client->number, hf_err_name(err));
+    }
+    for (int i = 0; !err && i < HANDLES; i++) {
+        struct shape_node *node = &t->shape.nodes[t->handles[i].node];
+
+        if (seqs[i]) {
+            load_check_clean(a, node->ino);
+            contents_synced(node->contents, seqs[i]);
+        }
+    }
+    if (!err) {
+        sim_synced(a->client);
+    }
+    return !a->s->failed;
+}
+
 static bool write_some(struct actor *a, struct tree *t, struct handle *h)
 {
     struct shape_node *node = &t->shape.nodes[h->node];
+    bool through = below(a, 20) == 0, was_clean = contents_is_synced(node->contents);
     uint64_t size = contents_size(node->contents);
     uint64_t len = draw_size(a) + 1;
     uint64_t off = below(a, 100) < 40 ? size : below(a, size + 4096);
@@ -374,9 +422,13 @@ static bool write_some(struct actor *a, struct tree *t, struct handle *h)
     contents_pattern(tag, off, bytes, len);
     contents_write(node->contents, tag, off, len); /* from here on it may be seen */
     err = DO(a, hf_fs_write(h->file, off, bytes, (uint32_t)len, NULL,
-                            below(a, 20) == 0 ? HF_FS_WRITE_THROUGH : 0, &a->req));
+                            through ? HF_FS_WRITE_THROUGH : 0, &a->req));
     free(bytes);
-    trace_data(a, "write", node, off, len, err);
+    trace_data(a, through ? "write through" : "write", node, off, len, err);
+    if (!err && through && was_clean && has_no_news(h) && !node->vague) {
+        load_check_clean(a, node->ino);
+        contents_synced(node->contents, contents_seq(node->contents));
+    }
     return !err || data_error(a, t, h, "write", err);
 }
 
@@ -427,6 +479,9 @@ static bool read_some(struct actor *a, struct tree *t, struct handle *h)
     at = contents_is(node->contents, off, a->data, a->data_len);
     at = at < 0 && a->data_len < want ? (int64_t)(off + a->data_len) : at;
     trace_data(a, at >= 0 ? "other read of" : "read of", node, off, a->data_len, err);
+    if (at >= 0 && node->vague) {
+        return reread(a, node, h->file, contents_adopt) == 0;
+    }
     if (at >= 0 &&
         a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
         node->must_report = true;
@@ -444,7 +499,13 @@ static bool change_contents(struct actor *a, struct tree *t)
         return a->client->state == CLIENT_SERVING && !a->s->failed;
     }
     if (draw < 45) {
-        return write_some(a, t, h);
+        uint64_t count = below(a, 6) ? 1 : 2 + below(a, 6);
+        bool go_on = true;
+
+        while (go_on && count-- > 0) { /* a program in a hurry: flushes of one file in company */
+            go_on = write_some(a, t, h);
+        }
+        return go_on;
     }
     if (draw < 65) {
         return read_some(a, t, h);
@@ -455,7 +516,7 @@ static bool change_contents(struct actor *a, struct tree *t)
     if (draw < 76) {
         return punch_some(a, t, h);
     }
-    return sync_handle(a, t, h, draw >= 88);
+    return draw < 82 ? sync_all(a, t) : sync_handle(a, t, h, draw >= 90);
 }
 
 /* Finding it again */

@@ -114,6 +114,21 @@ static void converge(struct sim *s)
     }
 }
 
+/* At rest, what was acknowledged is on the disks: the power may go everywhere (I1, I8, I9). */
+static void power_test(struct sim *s)
+{
+    uint64_t members = sim_check_members(s);
+
+    sim_trace(s, "power test");
+    sim_power_test(s);
+    pass(s, sim_now(s) + SIM_S, false);
+    converge(s);
+    if (!s->failed && sim_check_members(s) != members) {
+        sim_fail(s, "I2", "members of the metadata are %" PRIx64 ", were %" PRIx64,
+                 sim_check_members(s), members);
+    }
+}
+
 void sim_run(struct sim *s, const struct sim_options *options)
 {
     memset(s, 0, sizeof(*s));
@@ -136,6 +151,9 @@ void sim_run(struct sim *s, const struct sim_options *options)
         }
     } else {
         converge(s);
+    }
+    if (!s->failed && !s->options.beyond) {
+        power_test(s);
     }
     if (!s->failed) {
         sim_load_end(s);

@@ -35,6 +35,7 @@ struct shape_node {
     uint32_t xattr; /* value; 0: none */
     uint64_t target;
     bool must_report; /* bytes were lost of which nobody has heard yet */
+    bool vague;       /* unreadable after a death or an error: any change may be missing */
 };
 
 struct shape_name {

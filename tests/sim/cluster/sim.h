@@ -88,6 +88,7 @@ enum sim_fault {
     FAULT_CUT_PAIR,    /* two machines from each other */
     FAULT_SPLIT,       /* some machines from the others */
     FAULT_RESET,       /* connections break */
+    FAULT_RESETS,      /* ... again and again */
     FAULT_STALLS,      /* packets are lost and sent again */
     FAULT_SLOW_NET,
     FAULT_FLIPS, /* bits change on the way */
@@ -141,6 +142,7 @@ struct sim {
     struct sim_load *load;
     bool work_over;                /* no new operations */
     bool power_at_sync, power_now; /* of all nodes: at the next fsync; after this event */
+    uint32_t power_after;          /* events into the next checkpoint of metadata; 0: not */
     struct sim_counts counts;
     uint64_t checked_at; /* events at the last look */
     uint64_t holders_checked_ns;
@@ -187,6 +189,8 @@ uint64_t sim_atlas_next(struct sim *s);
 void sim_atlas_act(struct sim *s);
 /** All nodes lose power at once. */
 void sim_power_cut_all(struct sim *s, uint64_t chance);
+/** Healthy and at rest: all nodes lose power, and start again. */
+void sim_power_test(struct sim *s);
 /** Everything is whole again. */
 void sim_atlas_heal(struct sim *s);
 
@@ -208,6 +212,8 @@ void sim_check_tick(struct sim *s);
 void sim_check_say(struct sim *s);
 /** NULL: converged; else what is still to come. */
 const char *sim_check_converged(struct sim *s);
+/** Converged: the members of the log, a bit each. */
+uint64_t sim_check_members(struct sim *s);
 /** After convergence. */
 void sim_check_end(struct sim *s);
 
