@@ -397,12 +397,11 @@ static bool sync_all(struct actor *a, struct tree *t)
     return !a->s->failed;
 }
 
-static bool write_some(struct actor *a, struct tree *t, struct handle *h)
+static bool write_some(struct actor *a, struct tree *t, struct handle *h, uint64_t len)
 {
     struct shape_node *node = &t->shape.nodes[h->node];
     bool through = below(a, 20) == 0, was_clean = contents_is_synced(node->contents);
     uint64_t size = contents_size(node->contents);
-    uint64_t len = draw_size(a) + 1;
     uint64_t off = below(a, 100) < 40 ? size : below(a, size + 4096);
     uint64_t tag = ++t->tag * 16 + a->client->number;
     uint8_t *bytes;
@@ -490,6 +489,28 @@ static bool read_some(struct actor *a, struct tree *t, struct handle *h)
     return !wrong_bytes(a, "I2", node, at, a->data_len);
 }
 
+/* Flushes of one file in company. */
+static bool write_in_a_hurry(struct actor *a, struct tree *t, struct handle *h)
+{
+    bool go_on = true;
+
+    for (uint64_t count = 2 + below(a, 6); go_on && count > 0; count--) {
+        go_on = write_some(a, t, h, draw_size(a) + 1);
+    }
+    return go_on;
+}
+
+/* As a database does: small, each one synced, more than a window takes inline. */
+static bool write_and_sync(struct actor *a, struct tree *t, struct handle *h)
+{
+    bool go_on = true;
+
+    for (uint64_t count = 20 + below(a, 60); go_on && h->file && count > 0; count--) {
+        go_on = write_some(a, t, h, below(a, 5000) + 1) && sync_handle(a, t, h, false);
+    }
+    return go_on;
+}
+
 static bool change_contents(struct actor *a, struct tree *t)
 {
     struct handle *h = any_handle(a, t);
@@ -499,13 +520,9 @@ static bool change_contents(struct actor *a, struct tree *t)
         return a->client->state == CLIENT_SERVING && !a->s->failed;
     }
     if (draw < 45) {
-        uint64_t count = below(a, 6) ? 1 : 2 + below(a, 6);
-        bool go_on = true;
-
-        while (go_on && count-- > 0) { /* a program in a hurry: flushes of one file in company */
-            go_on = write_some(a, t, h);
-        }
-        return go_on;
+        return draw == 0  ? write_and_sync(a, t, h)
+               : draw < 9 ? write_in_a_hurry(a, t, h)
+                          : write_some(a, t, h, draw_size(a) + 1);
     }
     if (draw < 65) {
         return read_some(a, t, h);
