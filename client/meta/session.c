@@ -250,7 +250,6 @@ void session_link_lost(struct hf_session *s, uint64_t delay_ns)
     }
     s->link = LINK_DRAINING;
     s->backoff_ns = delay_ns;
-    s->claim = true;
     s->down_since_ns = hf_env_mono_ns(s->env);
     hf_timer_disarm(&s->tick);
     set_deadline(s);
@@ -373,15 +372,17 @@ static int encode_renew(struct hf_session *s, size_t *ret_len)
         .want_bytes = ranges_want(s),
     };
 
-    if (s->claim) {
+    if (s->claim_cookie) {
         rd.flags = HF_RENEW_CLAIM;
+        rd.cookie = s->claim_cookie;
+        s->claim_cookie = 0;
     }
-    if (s->claim && s->options.events.open_inodes) {
+    if (rd.flags && s->options.events.open_inodes) {
         rd.inos = s->claims;
         rd.ino_count =
             s->options.events.open_inodes(s->options.events.ctx, s->claims, SESSION_CLAIMS_MAX);
         HF_ASSERT(rd.ino_count <= SESSION_CLAIMS_MAX);
-        s->claim = !HF_BUG(claims_told_once);
+        rd.ino_count -= HF_BUG(claims_miss_one) && rd.ino_count > 2 ? 2 : 0;
     }
     s->asked = rd.want_bytes;
     s->spent_at_ask = s->spent;
@@ -454,34 +455,38 @@ void session_learn(struct hf_session *s, const struct hf_meta_reply *reply)
 static void probe_succeeded(struct hf_session *s, const struct hf_rpc_reply *rpc_reply)
 {
     struct hf_meta_reply reply = {0};
-    bool up = s->link == LINK_PROBING;
+    bool has_reply = rpc_reply && rpc_reply->msg_len > 0;
+    int err = has_reply && !s->options.read_only
+                  ? hf_meta_reply_decode(rpc_reply->msg, rpc_reply->msg_len, &reply)
+                  : 0;
 
     s->peers[s->current].last_err = 0;
-    if (up) {
+    if (!err && s->id.v && reply.next_cookie) {
+        s->claim_cookie = reply.next_cookie;
+        if (s->link == LINK_PROBING) {
+            probe_after(s, 0);
+        } else { /* it leads anew, and no connection broke */
+            s->renew_again = true;
+        }
+        return;
+    }
+    if (s->link == LINK_PROBING) {
         link_up(s);
     }
     if (s->options.read_only) {
-        if (rpc_reply && rpc_reply->msg_len > 0) {
+        if (has_reply) {
             take_map(s, rpc_reply);
         }
         return;
     }
-    if (rpc_reply && rpc_reply->msg_len > 0 &&
-        hf_meta_reply_decode(rpc_reply->msg, rpc_reply->msg_len, &reply) != 0) {
+    if (err || (!s->id.v && !reply.session.v)) {
         session_link_lost(s, BACKOFF_MAX_NS);
         return;
     }
     if (!s->id.v) {
-        if (!reply.session.v) {
-            session_link_lost(s, BACKOFF_MAX_NS);
-            return;
-        }
         opened(s, &reply);
         link_up(s); /* with the ttl */
         return;
-    }
-    if (up) {
-        s->claim = false;
     }
     s->ttl_ns = reply.ttl_ns ? reply.ttl_ns : s->ttl_ns;
     ranges_granted(s, reply.budget_bytes);

@@ -30,8 +30,8 @@ struct hf_session_events {
     void (*map_changed)(void *ctx);
     /** The session is LOST; why: -HF_EFENCED or -ETIMEDOUT. May be NULL. */
     void (*lost)(void *ctx, int why);
-    /** Inodes this mount holds open, to be claimed with the first renewal after a reconnect: pairs
-     *  of inode and number. Fills at most @max numbers, returns how many; NULL: none. */
+    /** Inodes this mount holds open, to be claimed when a leader that does not know them asks:
+     * pairs of inode and number. Fills at most @max numbers, returns how many; NULL: none. */
     uint32_t (*open_inodes)(void *ctx, uint64_t *ret, uint32_t max);
     void *ctx;
 };

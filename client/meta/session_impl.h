@@ -98,7 +98,7 @@ struct hf_session {
     bool renew_again;
     struct hf_timer tick;
     uint64_t renew_sent_boot_ns, ttl_ns;
-    bool claim; /* the next renewal claims open inodes */
+    uint64_t claim_cookie; /* the next renewal claims open inodes, to the leader that gave this */
     uint64_t *claims;
     struct hf_timer wake; /* waiters for space or inode numbers */
 

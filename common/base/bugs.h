@@ -137,6 +137,7 @@
       "an unlink does not wait for a rename to its name that is in flight")                        \
     X(meta, deposed_reads,                                                                         \
       "a look is answered though the log could not tell that this node still leads")               \
+    X(meta, claims_of_another, "claims that were made for another leader count")                   \
     X(meta, resend_answered,                                                                       \
       "an operation that is sent again while it is in flight is answered at once")                 \
     X(meta, release_of_reopened, "a release that comes late takes a later opening away")           \
@@ -159,8 +160,7 @@
     /* client/meta */                                                                              \
     X(client_meta, acks_unanswered,                                                                \
       "the first operation that has no answer yet counts as answered")                             \
-    X(client_meta, claims_told_once,                                                               \
-      "open files are told to a new leader once, whether it answers or not")                       \
+    X(client_meta, claims_miss_one, "of the files that a mount has open the last is not claimed")  \
     /* client/io */                                                                                \
     X(client_io, holders_count_gone, "members given up during a put are named as holders")         \
     X(client_io, frame_ack_counts,                                                                 \

@@ -206,8 +206,9 @@ enum hf_rd {
     HF_RD_RELEASE = 12, /* inos: pairs (inode, number): no longer held open, if not opened again
                            under a higher number: an answer may be lost and the request come late */
     HF_RD_RENEW = 13,  /* session alive; want_bytes, floor -> ttl, budget_*, map_epoch, last_stream;
-                          with HF_RENEW_CLAIM, inos: pairs of all that it holds open; -HF_ENOTREADY:
-                          a new  leader has to hear that first; -HF_EFENCED: evicted */
+                          next_cookie: 0, or this leader has to hear what the session holds open:
+                          renew again with HF_RENEW_CLAIM, cookie: that one, inos: pairs of it all.
+                          -HF_EFENCED: evicted */
     HF_RD_STREAM = 14, /* -> last_stream applied for the session */
     HF_RD_PATH = 15,   /* ino -> bulk: a path of it, for people */
 };

@@ -162,6 +162,8 @@ static void ready(struct hf_leader *leader)
 {
     set_state(leader, HF_LEADER_READY);
     leader->started_ns = hf_env_mono_ns(leader->env);
+    hf_env_random(leader->env, &leader->claim_cookie, sizeof(leader->claim_cookie));
+    leader->claim_cookie |= 1; /* 0 asks for nothing */
     hf_sessions_start(leader);
     hf_nodes_start(leader);
     hf_copier_start(leader);

@@ -91,6 +91,7 @@ struct hf_leader {
     enum hf_leader_state state;
     uint64_t session_ttl_ns, node_timeout_ns, reserve_bytes;
     uint64_t started_ns;
+    uint64_t claim_cookie; /* of this term of office: claims made to another leader have another */
 
     /* mutations */
     struct hf_inflight inflight;

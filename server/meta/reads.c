@@ -119,6 +119,24 @@ static void read_release(struct hf_leader *leader, struct hf_lsession *session,
     }
 }
 
+static int claim(struct hf_leader *leader, struct hf_lsession *session,
+                 const struct hf_meta_read *rd)
+{
+    for (uint32_t i = 0; i + 1 < rd->ino_count; i += 2) {
+        int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]},
+                               rd->inos[i + 1]);
+
+        if (err) {
+            return err;
+        }
+    }
+    hf_sessions_claimed(leader, session);
+    if (rd->ino_count < CLAIMS_WHOLE_MAX) {
+        hf_purger_claimed(leader, session->opens.id);
+    }
+    return 0;
+}
+
 static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
                        const struct hf_meta_read *rd, struct hf_meta_reply *reply)
 {
@@ -129,23 +147,15 @@ static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
     if (reply->err) {
         return;
     }
-    if (first && !(rd->flags & HF_RENEW_CLAIM)) {
-        /* This node leads anew, and the client, whose connection never broke, does not know. */
-        reply->err = -HF_ENOTREADY;
+    if (first && (!(rd->flags & HF_RENEW_CLAIM) ||
+                  (rd->cookie != leader->claim_cookie && !HF_BUG(claims_of_another)))) {
+        /* What was made for another leader may have been long on its way: more is open now. */
+        reply->next_cookie = leader->claim_cookie;
         return;
     }
-    for (uint32_t i = 0; i + 1 < rd->ino_count; i += 2) {
-        int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]},
-                               rd->inos[i + 1]);
-
-        if (err) {
-            reply->err = err;
-            return;
-        }
-    }
-    hf_sessions_claimed(leader, session);
-    if (first && rd->ino_count < CLAIMS_WHOLE_MAX) {
-        hf_purger_claimed(leader, session->opens.id);
+    reply->err = first ? claim(leader, session, rd) : 0;
+    if (reply->err) {
+        return;
     }
     reply->ttl_ns = session->ttl_ns;
     reply->budget_bytes = hf_space_grant(leader, session, rd->want_bytes);

@@ -48,7 +48,8 @@ struct fake_leader {
     uint32_t ops, reads, renewals, opens, closes, map_reads, claims;
     uint64_t claimed_ino, floor, want_bytes;
     /* how it misbehaves */
-    bool unclaimed;      /* it leads anew, and no connection broke */
+    bool unclaimed; /* it leads anew */
+    uint64_t claim_cookie;
     const char *hint;    /* not the leader; "" or the address of who is */
     uint32_t not_ready;  /* answers to go */
     uint32_t drop_every; /* stop after this many operations, the last one applied, unanswered */
@@ -198,10 +199,10 @@ static void fake_leader_read(struct fake_leader *l, struct hf_rpc_request *req)
         l->renewals++;
         l->floor = rd.floor;
         l->want_bytes = rd.want_bytes;
-        if (rd.flags & HF_RENEW_CLAIM) {
+        if (rd.flags & HF_RENEW_CLAIM && rd.cookie == l->claim_cookie) {
             l->unclaimed = false;
         }
-        err = l->unclaimed ? -HF_ENOTREADY : 0;
+        reply.next_cookie = l->unclaimed ? l->claim_cookie : 0;
         if (rd.ino_count) {
             l->claims++;
             l->claimed_ino = rd.inos[0];
@@ -287,6 +288,8 @@ static void fake_leader_stop(struct fake_leader *l)
     l->server = NULL;
     hf_rpc_server_free(server);
     fake_leader_flush(l); /* goes nowhere */
+    l->unclaimed = l->session != 0;
+    l->claim_cookie++;
     fake_leader_unmute(l);
 }
 
@@ -299,6 +302,7 @@ static void fake_leader_init(struct fake_leader *l, struct hf_env *env, struct h
     memset(&l->cluster, 0xc1, sizeof(l->cluster));
     (void)snprintf(l->addr, sizeof(l->addr), "127.0.0.1:0");
     hf_timer_init(&l->restart, env, fake_leader_start, l);
+    l->claim_cookie = 1;
 }
 
 /* @node_count nodes UP, every group on @copies of them in turn; addresses are the caller's. */

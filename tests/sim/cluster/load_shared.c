@@ -372,6 +372,13 @@ static uint8_t *file_bytes(uint64_t value, size_t *ret_len)
     return bytes;
 }
 
+static void trace_file(struct actor *a, const char *what, const char *name, struct hf_ino ino,
+                       int err)
+{
+    sim_trace(a->s, "client %u: %s %s inode %" PRIu64 ": %s", a->client->number, what, name, ino.v,
+              hf_err_name(err));
+}
+
 static int write_file(struct actor *a, struct hf_fs_file *file, uint64_t value)
 {
     size_t len;
@@ -387,6 +394,7 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
     uint64_t value = ++a->s->load->shared->file_value;
     char spare[32];
     struct hf_fs_file *file;
+    struct hf_ino ino;
     int err;
 
     (void)snprintf(spare, sizeof(spare), "file%" PRIu64, value);
@@ -396,8 +404,10 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
         return err;
     }
     file = a->file;
+    ino = a->attr.ino;
     err = write_file(a, file, value);
     err = err ? err : DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
+    trace_file(a, "replaces", name, ino, err);
     if (err == -ENOSPC) {
         err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
     }
@@ -435,9 +445,12 @@ static int hold(struct actor *a, struct hf_ino top, const char *name)
     struct hf_fs_file *file;
     uint8_t *bytes = NULL;
     uint64_t len = 0;
+    struct hf_ino ino;
     int err = DO(a, hf_fs_lookup(a->fs, top, name, &a->req));
 
-    err = err ? err : DO(a, hf_fs_open(a->fs, a->attr.ino, O_RDONLY, &a->req));
+    ino = a->attr.ino;
+    err = err ? err : DO(a, hf_fs_open(a->fs, ino, O_RDONLY, &a->req));
+    trace_file(a, "opens", name, ino, err);
     if (err == -ENOENT || err == -ESTALE) {
         return 0;
     }
@@ -447,6 +460,7 @@ static int hold(struct actor *a, struct hf_ino top, const char *name)
     file = a->file;
     actor_sleep(a, hf_sim_rng_below(&a->s->rng, FILE_HOLD_NS));
     err = load_read_all(a, file, &bytes, &len);
+    trace_file(a, "reads", name, ino, err);
     if (!err) {
         check_file(a, bytes, len);
     }
@@ -473,6 +487,7 @@ void shared_files_program(struct actor *a, void *arg)
             err = hold(a, top, name);
         } else {
             err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));
+            trace_file(a, "removes", name, (struct hf_ino){0}, err);
             err = err == -ENOENT ? 0 : err;
         }
         if (err && err != -ENOSPC && !load_is_lost(a, err)) {

@@ -695,14 +695,18 @@ static inline int inode_read(struct world *w, const struct session *s, enum hf_r
 static inline struct hf_meta_reply renew(struct world *w, const struct session *s, uint64_t *inos,
                                          uint32_t count, uint64_t want)
 {
-    struct hf_meta_read rd = {.op = HF_RD_RENEW,
-                              .session = s->id,
-                              .flags = HF_RENEW_CLAIM,
-                              .inos = inos,
-                              .ino_count = count,
-                              .want_bytes = want};
+    struct hf_meta_read rd = {.op = HF_RD_RENEW, .session = s->id, .want_bytes = want};
+    struct hf_meta_reply reply = run_read(w, &rd);
 
-    return run_read(w, &rd);
+    if (reply.next_cookie) {
+        rd.flags = HF_RENEW_CLAIM;
+        rd.cookie = reply.next_cookie;
+        rd.inos = inos;
+        rd.ino_count = count;
+        reply = run_read(w, &rd);
+        assert_int_equal(reply.next_cookie, 0);
+    }
+    return reply;
 }
 
 static inline void keep_alive(struct world *w, const struct session *s, uint64_t ns)

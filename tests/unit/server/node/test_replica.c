@@ -394,8 +394,7 @@ static void an_opening_behind_the_claims_does_not_hold_what_they_let_go(void **s
     struct world *w = *state;
     struct session s = open_session(w, 1), t = open_session(w, 2);
     struct hf_ino ino = create(w, &s, "a");
-    const struct hf_meta_read claims = {
-        .op = HF_RD_RENEW, .session = s.id, .flags = HF_RENEW_CLAIM};
+    struct hf_meta_read claims = {.op = HF_RD_RENEW, .session = s.id};
     const struct hf_meta_read again = {.op = HF_RD_OPEN, .session = s.id, .ino = ino, .cookie = 4};
     struct answer claimed, opened;
 
@@ -404,11 +403,14 @@ static void an_opening_behind_the_claims_does_not_hold_what_they_let_go(void **s
     (void)renew(w, &t, NULL, 0, 0);
     assert_int_equal(unlink_name(w, &t, "a"), 0);
     assert_int_equal(getattr(w, ino), 0);
+    claims.cookie = run_read(w, &claims).next_cookie;
+    claims.flags = HF_RENEW_CLAIM;
     start_read(w, &claims, &claimed);
     start_read(w, &again, &opened);
     wait_for(w, &claimed);
     wait_for(w, &opened);
     assert_int_equal(claimed.reply.err, 0);
+    assert_int_equal(claimed.reply.next_cookie, 0);
     assert_int_equal(opened.reply.err, -ESTALE);
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, ino), -ENOENT);
@@ -425,13 +427,64 @@ static void a_renewal_that_claims_nothing_says_nothing_of_open_files(void **stat
     assert_int_equal(unlink_name(w, &t, "open"), 0);
     crash(w);
     boot(w);
-    assert_int_equal(run_read(w, &rd).err, -HF_ENOTREADY);
+    assert_int_not_equal(run_read(w, &rd).next_cookie, 0);
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, ino), 0);
     assert_int_equal(renew(w, &s, (uint64_t[]){ino.v, 0}, 2, 0).err, 0);
-    assert_int_equal(run_read(w, &rd).err, 0);
+    assert_int_equal(run_read(w, &rd).next_cookie, 0);
     hf_sim_run_ns(w->sim, SEC);
     assert_int_equal(getattr(w, ino), 0);
+}
+
+/* Made before the file was opened, and long on their way: to a node that did not lead then. */
+static void claims_made_for_another_leader_say_nothing(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = create(w, &s, "open");
+    struct hf_meta_read late = {.op = HF_RD_RENEW, .session = s.id};
+
+    crash(w);
+    boot(w);
+    late.cookie = run_read(w, &late).next_cookie;
+    late.flags = HF_RENEW_CLAIM;
+    assert_int_not_equal(late.cookie, 0);
+    crash(w);
+    boot(w);
+    (void)renew(w, &t, NULL, 0, 0);
+    assert_int_equal(unlink_name(w, &t, "open"), 0);
+    assert_int_not_equal(run_read(w, &late).next_cookie, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), 0);
+    assert_int_equal(renew(w, &s, (uint64_t[]){ino.v, 0}, 2, 0).err, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), 0);
+}
+
+/* What comes late from a connection that the client gave up holds nothing again. */
+static void claims_that_come_twice_count_once(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "open");
+    uint64_t pair[2] = {ino.v, 0};
+    struct hf_meta_read claims = {.op = HF_RD_RENEW, .session = s.id};
+    struct hf_meta_read release = {
+        .op = HF_RD_RELEASE, .session = s.id, .inos = pair, .ino_count = 2};
+
+    crash(w);
+    boot(w);
+    claims.cookie = run_read(w, &claims).next_cookie;
+    claims.flags = HF_RENEW_CLAIM;
+    claims.inos = pair;
+    claims.ino_count = 2;
+    assert_int_equal(run_read(w, &claims).err, 0);
+    assert_int_equal(unlink_name(w, &s, "open"), 0);
+    assert_int_equal(getattr(w, ino), 0);
+    assert_int_equal(run_read(w, &release).err, 0);
+    assert_int_equal(run_read(w, &claims).err, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, ino), -ENOENT);
 }
 
 /* The answer to a release was lost: it comes again, behind the next opening. */
@@ -630,6 +683,8 @@ int main(void)
         T(a_release_does_not_reach_past_a_later_opening),
         T(an_opening_behind_the_claims_does_not_hold_what_they_let_go),
         T(a_renewal_that_claims_nothing_says_nothing_of_open_files),
+        T(claims_made_for_another_leader_say_nothing),
+        T(claims_that_come_twice_count_once),
         T(a_silent_session_is_evicted_and_fenced),
         T(any_request_counts_as_being_heard),
         T(a_restart_counts_as_a_renewal),
