@@ -70,6 +70,7 @@ void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req)
     req->mem = req->mem2 = NULL;
     req->buf = NULL;
     req->state = 0;
+    req->target = 0; /* a number of an earlier use is not one of this opening */
 }
 
 void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode)

@@ -389,32 +389,6 @@ static int write_file(struct actor *a, struct hf_fs_file *file, uint64_t value)
     return err ? err : DO(a, hf_fs_fsync(file, &a->req));
 }
 
-static int publish(struct actor *a, struct hf_ino top, const char *name)
-{
-    uint64_t value = ++a->s->load->shared->file_value;
-    char spare[32];
-    struct hf_fs_file *file;
-    struct hf_ino ino;
-    int err;
-
-    (void)snprintf(spare, sizeof(spare), "file%" PRIu64, value);
-    err =
-        DO(a, hf_fs_create(a->fs, top, spare, S_IFREG | 0644, O_RDWR | O_CREAT | O_EXCL, &a->req));
-    if (err) {
-        return err;
-    }
-    file = a->file;
-    ino = a->attr.ino;
-    err = write_file(a, file, value);
-    err = err ? err : DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
-    trace_file(a, "replaces", name, ino, err);
-    if (err == -ENOSPC) {
-        err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
-    }
-    hf_fs_release(file);
-    return err;
-}
-
 static void check_file(struct actor *a, const uint8_t *bytes, uint64_t len)
 {
     uint64_t value = 0;
@@ -440,11 +414,26 @@ static void check_file(struct actor *a, const uint8_t *bytes, uint64_t len)
     free(want);
 }
 
-static int hold(struct actor *a, struct hf_ino top, const char *name)
+/* Whatever becomes of its name meanwhile, what is open is there. */
+static int hold(struct actor *a, const char *name, struct hf_ino ino, struct hf_fs_file *file)
 {
-    struct hf_fs_file *file;
     uint8_t *bytes = NULL;
     uint64_t len = 0;
+    int err;
+
+    actor_sleep(a, hf_sim_rng_below(&a->s->rng, FILE_HOLD_NS));
+    err = load_read_all(a, file, &bytes, &len);
+    trace_file(a, "reads", name, ino, err);
+    if (!err) {
+        check_file(a, bytes, len);
+    }
+    free(bytes);
+    hf_fs_release(file);
+    return err;
+}
+
+static int open_and_hold(struct actor *a, struct hf_ino top, const char *name)
+{
     struct hf_ino ino;
     int err = DO(a, hf_fs_lookup(a->fs, top, name, &a->req));
 
@@ -454,17 +443,34 @@ static int hold(struct actor *a, struct hf_ino top, const char *name)
     if (err == -ENOENT || err == -ESTALE) {
         return 0;
     }
+    return err ? err : hold(a, name, ino, a->file);
+}
+
+static int publish(struct actor *a, struct hf_ino top, const char *name)
+{
+    uint64_t value = ++a->s->load->shared->file_value;
+    char spare[32];
+    struct hf_fs_file *file;
+    struct hf_ino ino;
+    int err;
+
+    (void)snprintf(spare, sizeof(spare), "file%" PRIu64, value);
+    err =
+        DO(a, hf_fs_create(a->fs, top, spare, S_IFREG | 0644, O_RDWR | O_CREAT | O_EXCL, &a->req));
     if (err) {
         return err;
     }
     file = a->file;
-    actor_sleep(a, hf_sim_rng_below(&a->s->rng, FILE_HOLD_NS));
-    err = load_read_all(a, file, &bytes, &len);
-    trace_file(a, "reads", name, ino, err);
-    if (!err) {
-        check_file(a, bytes, len);
+    ino = a->attr.ino;
+    err = write_file(a, file, value);
+    err = err ? err : DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
+    trace_file(a, "replaces", name, ino, err);
+    if (err == -ENOSPC) {
+        err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
     }
-    free(bytes);
+    if (!err && hf_sim_rng_below(&a->s->rng, 3) == 0) {
+        return hold(a, name, ino, file);
+    }
     hf_fs_release(file);
     return err;
 }
@@ -484,7 +490,7 @@ void shared_files_program(struct actor *a, void *arg)
         if (draw < 30) {
             err = publish(a, top, name);
         } else if (draw < 75) {
-            err = hold(a, top, name);
+            err = open_and_hold(a, top, name);
         } else {
             err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));
             trace_file(a, "removes", name, (struct hf_ino){0}, err);
