@@ -465,11 +465,11 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
     err = write_file(a, file, value);
     err = err ? err : DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
     trace_file(a, "replaces", name, ino, err);
-    if (err == -ENOSPC) {
-        err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
-    }
     if (!err && hf_sim_rng_below(&a->s->rng, 3) == 0) {
         return hold(a, name, ino, file);
+    }
+    if (err == -ENOSPC) {
+        err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
     }
     hf_fs_release(file);
     return err;
