@@ -37,7 +37,10 @@ def program(name):
     places = {"holdfast": ["holdfast", "client/cli/holdfast"],
               "holdfastd": ["holdfastd", "server/holdfastd"],
               "mount.holdfast": ["mount.holdfast", "client/cli/mount.holdfast"],
-              "faultdisk": ["tests/lib/faultdisk/faultdisk"]}[name]
+              "faultdisk": ["tests/lib/faultdisk/faultdisk"],
+              "holdfast-posix": ["tests/posix/holdfast-posix"],
+              "holdfast-fsx": ["tests/posix/torture/holdfast-fsx"],
+              "holdfast-fsstress": ["tests/posix/torture/holdfast-fsstress"]}[name]
     for place in places:
         path = os.path.join(BUILD, place)
         if os.path.exists(path):

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance suite and the torture tools (tests/posix) on real mounts, and on ext4."""
+import os
+import re
+import subprocess
+import threading
+
+import pytest
+
+import harness
+
+SUITE = harness.program("holdfast-posix")
+PLAIN = pytest.mark.plain
+USER = 61910  # none of those that the suite itself plays
+
+
+def suite(*args, timeout=600, user=None):
+    become = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"] if user else []
+    p = subprocess.run([*become, SUITE, *args], capture_output=True, text=True, timeout=timeout, check=False)
+    last = p.stdout.splitlines()[-1] if p.stdout else ""
+    said = re.fullmatch(r"(\d+) claims hold, (\d+) fail, (\d+) times the kernel makes it impossible", last)
+    wrong = "\n".join(line for line in p.stdout.splitlines() if line.startswith("FAILS"))
+    assert said and p.returncode == 0, f"{wrong}\n{last}\n{p.stderr}"
+    return int(said[1])
+
+
+@pytest.fixture
+def ext4(tmp_path):
+    image, top = f"{tmp_path}/image", f"{tmp_path}/ext4"
+    os.mkdir(top)
+    with open(image, "wb") as f:
+        f.truncate(2 << 30)
+    harness.run(["mkfs.ext4", "-q", "-F", image])
+    harness.run(["mount", "-o", "loop", image, top])
+    yield top
+    harness.run(["umount", top])
+
+
+@PLAIN
+@pytest.mark.limit(300)
+def test_claims_hold_on_ext4(ext4):
+    assert suite(ext4, ext4) >= 2500
+
+
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("metadata", [1, 3])
+def test_claims_hold_on_two_mounts(make_cluster, metadata):
+    c = make_cluster(metadata=metadata)
+    c.up()
+    assert suite(c.mount("a"), c.mount("b")) >= 2500
+
+
+@PLAIN
+@pytest.mark.limit(300)
+def test_claims_hold_for_a_user(make_cluster):
+    c = make_cluster()
+    c.up()
+    top = c.mount("a")
+    os.mkdir(f"{top}/home")
+    os.chown(f"{top}/home", USER, USER)
+    assert suite(f"{top}/home", user=USER) > 1000
+
+
+class Killer(threading.Thread):
+    """Kills one node after another, the leader first, and starts it again."""
+
+    def __init__(self, cluster, every):
+        super().__init__(daemon=True)
+        self.cluster, self.every = cluster, every
+        self.over = threading.Event()
+        self.kills, self.error = 0, None
+
+    def run(self):
+        try:
+            while not self.over.wait(self.every):
+                node = self.cluster.wait_leader() if self.kills % 2 == 0 else 1 + self.kills % 3
+                self.cluster.kill(node)
+                self.over.wait(2)
+                self.cluster.start(node)
+                self.kills += 1
+        except Exception as e:  # noqa: BLE001  (told to the test)
+            self.error = e
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join(60)
+
+
+@pytest.mark.slow
+@PLAIN
+@pytest.mark.limit(1800)
+def test_claims_hold_while_nodes_die(make_cluster):
+    c = make_cluster()
+    c.up()
+    a, b = c.mount("a"), c.mount("b")
+    with Killer(c, 30) as killer:
+        while killer.kills < 4 and not killer.error:
+            assert suite(a, b, timeout=1200) >= 2500
+    assert killer.error is None
