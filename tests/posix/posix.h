@@ -40,6 +40,7 @@
 #define PX_SLOW     4u  /* only with --slow */
 #define PX_USERS    4u
 #define PX_NAME_MAX 255
+#define PX_NOWHERE  ((void *)(uintptr_t)1) /* an address of nothing */
 
 struct px_group {
     const char *name;
@@ -48,7 +49,9 @@ struct px_group {
 };
 
 /* One line for each file; the order is that of the report. */
-#define PX_FILES(X) X(rename)
+#define PX_FILES(X)                                                                                \
+    X(chmod)                                                                                       \
+    X(rename)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
@@ -62,6 +65,10 @@ PX_FILES(X)
 /** The numbers are equal; both are said when they are not. */
 #define EQUAL(have, want, ...)                                                                     \
     px_equal(__FILE__, __LINE__, (long long)(have), (long long)(want), __VA_ARGS__)
+/** @error 0: as OK, else as FAILS; for tables. */
+#define GIVES(call, error, ...)                                                                    \
+    ((error) != 0 ? px_fails(__FILE__, __LINE__, (long)(call), error, __VA_ARGS__)                 \
+                  : px_ok(__FILE__, __LINE__, (long)(call), __VA_ARGS__) != -1)
 #define NEED(holds) px_need(__FILE__, __LINE__, (holds), #holds)
 
 /** Returns @holds. @error: errno to be said, -1: none. */
