@@ -51,7 +51,9 @@ struct px_group {
 /* One line for each file; the order is that of the report. */
 #define PX_FILES(X)                                                                                \
     X(chmod)                                                                                       \
-    X(rename)
+    X(chown)                                                                                       \
+    X(rename)                                                                                      \
+    X(setid)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
