@@ -132,7 +132,7 @@ static void bad_paths(void)
     FAILS(chmod("loop", 0600), ELOOP, "a loop");
     FAILS(chmod(px_long_name('n', PX_NAME_MAX + 1), 0600), ENAMETOOLONG, "a name of 256 bytes");
     FAILS(chmod(px_long_name('/', 4096), 0600), ENAMETOOLONG, "a path of 4,096 bytes");
-    FAILS(chmod(PX_NOWHERE, 0600), EFAULT, "no address");
+    FAILS(chmod(px_nowhere(), 0600), EFAULT, "no address");
     NEED(px_make(PX_REG, px_long_name('n', PX_NAME_MAX), 0600) == 0);
     OK(chmod(px_long_name('n', PX_NAME_MAX), 0640), "a name of 255 bytes");
     OK(chmod("./././/f", 0600), "a path with dots and slashes");

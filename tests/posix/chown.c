@@ -117,7 +117,7 @@ static void bad_paths(void)
     FAILS(chown(px_long_name('n', PX_NAME_MAX + 1), me, group), ENAMETOOLONG,
           "a name of 256 bytes");
     FAILS(lchown(px_long_name('/', 4096), me, group), ENAMETOOLONG, "a path of 4,096 bytes");
-    FAILS(chown(PX_NOWHERE, me, group), EFAULT, "no address");
+    FAILS(chown(px_nowhere(), me, group), EFAULT, "no address");
     d = open("d", O_RDONLY | O_DIRECTORY);
     f = open("f", O_RDONLY);
     NEED(d >= 0 && f >= 0 && px_make(PX_REG, "d/x", 0644) == 0);

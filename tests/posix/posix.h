@@ -40,7 +40,6 @@
 #define PX_SLOW     4u  /* only with --slow */
 #define PX_USERS    4u
 #define PX_NAME_MAX 255
-#define PX_NOWHERE  ((void *)(uintptr_t)1) /* an address of nothing */
 
 struct px_group {
     const char *name;
@@ -53,7 +52,9 @@ struct px_group {
     X(chmod)                                                                                       \
     X(chown)                                                                                       \
     X(rename)                                                                                      \
-    X(setid)
+    X(setid)                                                                                       \
+    X(times)                                                                                       \
+    X(utimens)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
@@ -132,6 +133,8 @@ const char *px_other(const char *path);
 void px_tick(void);
 /** fn(arg) in a child; its exit status (0 .. 255), or -1. Claims made there count. */
 int px_child(int (*fn)(void *arg), void *arg);
+/** An address of nothing: EFAULT. */
+void *px_nowhere(void);
 /** "EPERM" ... */
 const char *px_errno_name(int error);
 
