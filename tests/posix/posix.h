@@ -49,10 +49,12 @@ struct px_group {
 
 /* One line for each file; the order is that of the report. */
 #define PX_FILES(X)                                                                                \
+    X(access)                                                                                      \
     X(chmod)                                                                                       \
     X(chown)                                                                                       \
     X(rename)                                                                                      \
     X(setid)                                                                                       \
+    X(status)                                                                                      \
     X(times)                                                                                       \
     X(utimens)
 
