@@ -50,13 +50,15 @@ struct px_group {
 /* One line for each file; the order is that of the report. */
 #define PX_FILES(X)                                                                                \
     X(access)                                                                                      \
+    X(acl)                                                                                         \
     X(chmod)                                                                                       \
     X(chown)                                                                                       \
     X(rename)                                                                                      \
     X(setid)                                                                                       \
     X(status)                                                                                      \
     X(times)                                                                                       \
-    X(utimens)
+    X(utimens)                                                                                     \
+    X(xattr)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
