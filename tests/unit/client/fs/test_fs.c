@@ -789,6 +789,37 @@ static void an_unlinked_files_dirty_data_is_not_written(void **state)
     world_fini(&w);
 }
 
+/* Requests are used again: what an earlier call left in one is no number of this opening. A release
+ * under a higher number than the leader knows would take away a later opening of the file. */
+static void a_creation_opens_under_number_zero(void **state)
+{
+    uint64_t opens[2 * (FILES + 1)] = {0};
+    struct world w;
+    struct once o;
+    uint32_t count;
+    bool found = false;
+
+    (void)state;
+    world_init(&w, 15);
+    once(&o)->req.target = 1000; /* as a sync of everything leaves it */
+    assert_int_equal(wait_for(&w, &o,
+                              hf_fs_create(w.fs, (struct hf_ino){HF_INO_ROOT}, "new",
+                                           S_IFREG | 0644, O_RDWR, &o.req)),
+                     0);
+    count = hf_fs_open_inodes(w.fs, opens, HF_ARRAY_LEN(opens));
+    for (uint32_t i = 0; i < count; i += 2) {
+        if (opens[i] == hf_fs_file_ino(o.req.file).v) {
+            assert_int_equal(opens[i + 1], 0);
+            found = true;
+        }
+    }
+    assert_true(found);
+    hf_fs_release(o.req.file);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_rename_waits_for_the_data_of_what_moves(void **state)
 {
     struct world w;
@@ -945,6 +976,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(final_failures_are_reported_once_to_every_open_file),
         cmocka_unit_test(a_lost_session_reports_on_every_file_and_holds_nothing),
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
+        cmocka_unit_test(a_creation_opens_under_number_zero),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
