@@ -520,13 +520,17 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
     }
 }
 
-static void set_time(struct hf_fuse *fuse, struct hf_fs_set *set, uint32_t bit, bool now,
-                     const struct timespec *t)
+/* @now_ns is one reading of the clock for both: who sets both to now finds them equal. */
+static void set_times(struct hf_fs_set *set, const struct stat *st, int to_set, uint64_t now_ns)
 {
-    uint64_t ns = now ? hf_env_wall_ns(fuse->env) : ns_of(t);
-
-    set->mask |= bit;
-    *(bit == HF_SET_ATIME ? &set->atime_ns : &set->mtime_ns) = ns;
+    if (to_set & FUSE_SET_ATTR_ATIME) {
+        set->mask |= HF_SET_ATIME;
+        set->atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : ns_of(&st->st_atim);
+    }
+    if (to_set & FUSE_SET_ATTR_MTIME) {
+        set->mask |= HF_SET_MTIME;
+        set->mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? now_ns : ns_of(&st->st_mtim);
+    }
 }
 
 static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_set,
@@ -544,12 +548,7 @@ static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_
     set.mask |= to_set & FUSE_SET_ATTR_UID ? HF_SET_UID : 0;
     set.mask |= to_set & FUSE_SET_ATTR_GID ? HF_SET_GID : 0;
     set.mask |= to_set & FUSE_SET_ATTR_SIZE ? HF_SET_SIZE : 0;
-    if (to_set & FUSE_SET_ATTR_ATIME) {
-        set_time(call->fuse, &set, HF_SET_ATIME, to_set & FUSE_SET_ATTR_ATIME_NOW, &st->st_atim);
-    }
-    if (to_set & FUSE_SET_ATTR_MTIME) {
-        set_time(call->fuse, &set, HF_SET_MTIME, to_set & FUSE_SET_ATTR_MTIME_NOW, &st->st_mtim);
-    }
+    set_times(&set, st, to_set, hf_env_wall_ns(call->fuse->env));
     if (call->fuse->raw.kill ||
         (call->fuse->raw.killpriv && (set.mask & (HF_SET_UID | HF_SET_GID)))) {
         set.mask |= HF_SET_KILLPRIV; /* chown always takes them from files */
