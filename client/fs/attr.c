@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client/fs/fs_impl.h"
+#include "common/base/assert.h"
 #include "common/base/bugs.h"
 
 #define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
@@ -122,11 +123,26 @@ int hf_fs_statfs(struct hf_fs *fs, struct hf_fs_req *req)
 
 /* Extended attributes */
 
+/* The namespaces of xattr(7); the kernel's FUSE passes on any name. */
 static int xattr_name_check(const char *name)
 {
+    static const char *const spaces[] = {"user.", "trusted.", "security."};
     size_t len = strnlen(name, HF_XATTR_NAME_MAX + 1);
 
-    return len == 0 || len > HF_XATTR_NAME_MAX ? -ERANGE : 0;
+    if (len == 0 || len > HF_XATTR_NAME_MAX) {
+        return -ERANGE;
+    }
+    for (size_t i = 0; i < HF_ARRAY_LEN(spaces); i++) {
+        size_t space_len = strlen(spaces[i]);
+
+        if (strncmp(name, spaces[i], space_len) == 0) {
+            return name[space_len] ? 0 : -EINVAL;
+        }
+    }
+    return strcmp(name, "system.posix_acl_access") == 0 ||
+                   strcmp(name, "system.posix_acl_default") == 0
+               ? 0
+               : -EOPNOTSUPP;
 }
 
 int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const void *value,
