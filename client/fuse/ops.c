@@ -235,6 +235,33 @@ static void reply_bytes(struct hf_fuse_call *call)
     }
 }
 
+/* Names of attributes, each with its zero; "trusted." is for root. */
+static void reply_names(struct hf_fuse_call *call)
+{
+    static const char hidden[] = "trusted.";
+    const char *names = call->req.data;
+    size_t len = call->req.data_len, used = 0;
+    char *shown = malloc(len + 1);
+
+    if (!shown) {
+        (void)fuse_reply_err(call->freq, ENOMEM);
+        return;
+    }
+    for (size_t at = 0, n; at < len; at += n) {
+        n = strnlen(names + at, len - at - 1) + 1;
+        if (fuse_req_ctx(call->freq)->uid == 0 ||
+            strncmp(names + at, hidden, sizeof(hidden) - 1) != 0) {
+            memcpy(shown + used, names + at, n);
+            used += n;
+        }
+    }
+    call->req.data = shown;
+    call->req.data_len = used;
+    reply_bytes(call);
+    call->req.data = NULL;
+    free(shown);
+}
+
 static void reply_iov(struct hf_fuse_call *call)
 {
     if (call->req.iov_count == 0) {
@@ -589,7 +616,7 @@ static void op_getxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, size_
 
 static void op_listxattr(fuse_req_t freq, fuse_ino_t ino, size_t size)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_bytes);
+    struct hf_fuse_call *call = call_new(freq, reply_names);
 
     if (call) {
         call->size = size;
