@@ -190,6 +190,12 @@ int hf_fs_removexattr(struct hf_fs *fs, struct hf_ino ino, const char *name, str
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 
+/* What these requests of the kernel do not say: who is not root takes set-id bits away. */
+static uint32_t change_mask(const struct hf_fs_req *req)
+{
+    return req->uid ? HF_SET_KILLPRIV : 0;
+}
+
 /* Space: the file's data is committed first, so that the order of execution is that of the calls */
 
 static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
@@ -202,7 +208,10 @@ static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 
 static int space_go(struct hf_fs_req *req)
 {
-    struct hf_meta_op op = {.ino = req->ino, .offset = req->off_bytes, .length = req->len_bytes};
+    struct hf_meta_op op = {.ino = req->ino,
+                            .mask = change_mask(req),
+                            .offset = req->off_bytes,
+                            .length = req->len_bytes};
     bool keep = req->mode & FALLOC_FL_KEEP_SIZE;
 
     if (req->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
@@ -268,6 +277,7 @@ static int clone_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 static int clone_size(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     struct hf_meta_op op = {.op = HF_OP_CLONE,
+                            .mask = change_mask(req),
                             .ino = req->inode->ino,
                             .offset = req->off_bytes,
                             .ino2 = req->inode2->ino,

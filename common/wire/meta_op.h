@@ -45,6 +45,7 @@ enum hf_op {
     HF_OP_WRITE = 19, /* objects, extents, inodes; bulk: inline bytes. Extents of one inode ascend.
                          mask HF_SET_KILLPRIV: clear suid, sgid and security.capability
                          -> attr of inode_inos[0] */
+    /* the next three: mask HF_SET_KILLPRIV, as of a write */
     HF_OP_PUNCH = 20, /* ino, offset, length: the range reads as zeros; the size stays unless flags
                          HF_PUNCH_EXTEND (then at least offset + length: fallocate) */
     HF_OP_CLONE =
