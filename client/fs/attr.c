@@ -154,7 +154,8 @@ int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const 
                             .name_len = strlen(name),
                             .bulk = value,
                             .bulk_len = len,
-                            .flags = flags};
+                            .mask = flags & HF_FS_XATTR_KILL ? HF_SET_KILLPRIV : 0,
+                            .flags = flags & ~HF_FS_XATTR_KILL};
     int err = xattr_name_check(name);
 
     hf_fs_begin(fs, req);

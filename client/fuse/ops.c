@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include <fuse_lowlevel.h>
 
@@ -597,10 +598,12 @@ static void op_setxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, const
                         size_t size, int flags)
 {
     struct hf_fuse_call *call = call_new(freq, reply_ok);
+    uint32_t all = (uint32_t)flags & (XATTR_CREATE | XATTR_REPLACE);
 
     if (call) {
-        call_end(call, hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size,
-                                      (uint32_t)flags, &call->req));
+        all |= call->fuse->raw.kill ? HF_FS_XATTR_KILL : 0;
+        call_end(call,
+                 hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size, all, &call->req));
     }
 }
 

@@ -9,14 +9,31 @@
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #endif
 
-void hf_raw_request(struct hf_raw *raw, const void *data, size_t len)
+/* Returns the length of what is left: the request as it was before there were flags in it. */
+static size_t setxattr_request(struct hf_raw *raw, struct fuse_in_header in, void *data, size_t len)
+{
+    uint8_t *body = (uint8_t *)data + sizeof(in);
+    size_t rest = len - sizeof(in) - sizeof(struct fuse_setxattr_in);
+    struct fuse_setxattr_in x;
+
+    memcpy(&x, body, sizeof(x));
+    raw->kill = x.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID;
+    memmove(body + FUSE_COMPAT_SETXATTR_IN_SIZE, body + sizeof(x), rest);
+    len -= sizeof(x) - FUSE_COMPAT_SETXATTR_IN_SIZE;
+    in.len = (uint32_t)len;
+    memcpy(data, &in, sizeof(in));
+    return len;
+}
+
+size_t hf_raw_request(struct hf_raw *raw, void *data, size_t len)
 {
     const uint8_t *body = (const uint8_t *)data + sizeof(struct fuse_in_header);
+    const size_t len_bytes = len;
     struct fuse_in_header in;
 
     raw->kill = false;
     if (len < sizeof(in)) {
-        return;
+        return len;
     }
     memcpy(&in, data, sizeof(in));
     len -= sizeof(in);
@@ -35,6 +52,9 @@ void hf_raw_request(struct hf_raw *raw, const void *data, size_t len)
 
         memcpy(&o, body, sizeof(o));
         raw->kill = raw->killpriv && (o.open_flags & FUSE_OPEN_KILL_SUIDGID);
+    } else if (in.opcode == FUSE_SETXATTR && raw->setxattr_ext &&
+               len >= sizeof(struct fuse_setxattr_in)) {
+        return setxattr_request(raw, in, data, len_bytes);
     } else if (in.opcode == FUSE_INIT && len >= 16) {
         struct fuse_init_in init = {0};
 
@@ -43,6 +63,7 @@ void hf_raw_request(struct hf_raw *raw, const void *data, size_t len)
         raw->init_flags = init.flags;
         raw->init_flags2 = init.flags & FUSE_INIT_EXT ? init.flags2 : 0;
     }
+    return len_bytes;
 }
 
 void hf_raw_reply(struct hf_raw *raw, const struct iovec *iov, int iov_count)
@@ -65,6 +86,10 @@ void hf_raw_reply(struct hf_raw *raw, const struct iovec *iov, int iov_count)
     if (raw->init_flags & FUSE_HANDLE_KILLPRIV_V2) {
         init.flags |= FUSE_HANDLE_KILLPRIV_V2;
         raw->killpriv = true;
+    }
+    if (raw->init_flags & FUSE_SETXATTR_EXT) {
+        init.flags |= FUSE_SETXATTR_EXT;
+        raw->setxattr_ext = true;
     }
     if ((raw->init_flags & FUSE_INIT_EXT) &&
         (raw->init_flags2 & (uint32_t)(FUSE_DIRECT_IO_ALLOW_MMAP >> 32))) {

@@ -40,7 +40,8 @@ enum hf_op {
                           replaced) -> attr (moved), attr2 (replaced or exchanged; ino 0: none) */
     /* inodes; (S) all. -> attr */
     HF_OP_SETATTR = 16,     /* ino, mask, mode, uid, gid, size, atime, mtime, ctime */
-    HF_OP_SETXATTR = 17,    /* ino, name, bulk value, flags XATTR_CREATE | XATTR_REPLACE */
+    HF_OP_SETXATTR = 17,    /* ino, name, bulk value, flags XATTR_CREATE | XATTR_REPLACE, mask
+                               HF_SET_KILLPRIV: an access ACL clears sgid */
     HF_OP_REMOVEXATTR = 18, /* ino, name */
     HF_OP_WRITE = 19, /* objects, extents, inodes; bulk: inline bytes. Extents of one inode ascend.
                          mask HF_SET_KILLPRIV: clear suid, sgid and security.capability
