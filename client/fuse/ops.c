@@ -186,11 +186,17 @@ static void reply_looked_up(struct hf_fuse_call *call)
     reply_entry(call);
 }
 
+static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_attr *attr)
+{
+    struct stat st = stat_of(attr);
+
+    fuse->raw.btime = time_of(attr->btime_ns); /* for which libfuse has no place */
+    (void)fuse_reply_attr(freq, &st, 0);
+}
+
 static void reply_attr(struct hf_fuse_call *call)
 {
-    struct stat st = stat_of(&call->req.attr);
-
-    (void)fuse_reply_attr(call->freq, &st, 0);
+    send_attr(call->fuse, call->freq, &call->req.attr);
 }
 
 static void reply_open(struct hf_fuse_call *call)
@@ -537,9 +543,7 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
     (void)fi;
     if (hf_looked_take(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
                        hf_env_mono_ns(fuse->env), &attr)) {
-        struct stat st = stat_of(&attr);
-
-        (void)fuse_reply_attr(freq, &st, 0);
+        send_attr(fuse, freq, &attr);
         return;
     }
     call = call_new(freq, reply_attr);

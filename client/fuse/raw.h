@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include <time.h>
 
 struct hf_raw {
     uint64_t init_unique; /* of the INIT request; 0: none outstanding */
@@ -24,13 +25,15 @@ struct hf_raw {
     uint32_t init_flags2;
     bool killpriv; /* negotiated */
     bool setxattr_ext;
-    bool kill; /* the request being processed: privileges go */
+    bool kill;              /* the request being processed: privileges go */
+    struct timespec btime;  /* of the attributes about to be sent */
+    uint8_t statx_out[288]; /* the reply that is being sent */
 };
 
 /** Note a request about to be processed, and make it one that libfuse knows. Short ones are left to
  *  libfuse to refuse. Returns its length from here on. */
 size_t hf_raw_request(struct hf_raw *raw, void *data, size_t len);
-/** Change a reply about to be written, if it is the one to INIT. */
-void hf_raw_reply(struct hf_raw *raw, const struct iovec *iov, int iov_count);
+/** Change a reply about to be written, if it is one to INIT or STATX. */
+void hf_raw_reply(struct hf_raw *raw, struct iovec *iov, int iov_count);
 
 #endif

@@ -80,12 +80,73 @@ static void without_the_extension_a_setxattr_is_left_alone(void **state)
     assert_string_equal(in.rest, "user.abc");
 }
 
+static void a_statx_is_asked_as_getattr_and_answered_with_the_birth(void **state)
+{
+    struct {
+        struct fuse_in_header head;
+        struct fuse_getattr_in get;
+        uint32_t flags, mask;
+    } in = {.head = {.len = sizeof(in), .opcode = 52, .unique = 6}};
+    struct fuse_attr_out attr = {
+        .attr = {.ino = 9, .size = 70, .rdev = 0x12300145, .mode = 0100644}};
+    struct fuse_out_header out = {.len = sizeof(out) + sizeof(attr)};
+    struct iovec iov[2] = {{&out, sizeof(out)}, {&attr, sizeof(attr)}};
+    const uint8_t *x = NULL;
+    struct hf_raw raw;
+    size_t len;
+
+    (void)state;
+    (void)negotiate(&raw, 0);
+    len = hf_raw_request(&raw, &in, sizeof(in));
+    assert_int_equal(len, sizeof(in.head) + sizeof(in.get));
+    assert_int_equal(in.head.len, len);
+    assert_int_equal(in.head.opcode, FUSE_GETATTR);
+    out.unique = in.head.unique;
+    raw.btime = (struct timespec){.tv_sec = -2, .tv_nsec = 5};
+    hf_raw_reply(&raw, iov, 2);
+    assert_int_equal(out.unique, 6);
+    assert_int_equal(out.len, sizeof(out) + 288);
+    assert_int_equal(iov[1].iov_len, 288);
+    x = iov[1].iov_base; /* places of linux/fuse.h 7.39 */
+    assert_int_equal(*(const uint32_t *)(x + 32), 0xfff);
+    assert_int_equal(*(const uint16_t *)(x + 60), 0100644);
+    assert_int_equal(*(const uint64_t *)(x + 64), 9);
+    assert_int_equal(*(const uint64_t *)(x + 72), 70);
+    assert_int_equal(*(const int64_t *)(x + 112), -2);
+    assert_int_equal(*(const uint32_t *)(x + 120), 5);
+    assert_int_equal(*(const uint32_t *)(x + 160), 0x001);
+    assert_int_equal(*(const uint32_t *)(x + 164), 0x12345);
+}
+
+static void a_statx_that_fails_keeps_its_error(void **state)
+{
+    struct {
+        struct fuse_in_header head;
+        struct fuse_getattr_in get;
+        uint32_t flags, mask;
+    } in = {.head = {.len = sizeof(in), .opcode = 52, .unique = 8}};
+    struct fuse_out_header out = {.len = sizeof(out), .error = -2};
+    struct iovec iov[1] = {{&out, sizeof(out)}};
+    struct hf_raw raw;
+
+    (void)state;
+    (void)negotiate(&raw, 0);
+    (void)hf_raw_request(&raw, &in, sizeof(in));
+    out.unique = in.head.unique;
+    hf_raw_reply(&raw, iov, 1);
+    assert_int_equal(out.unique, 8);
+    assert_int_equal(out.len, sizeof(out));
+    assert_int_equal(out.error, -2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_the_kernel_does_not_offer_is_not_asked_for),
         cmocka_unit_test(an_extended_setxattr_becomes_a_plain_one),
         cmocka_unit_test(without_the_extension_a_setxattr_is_left_alone),
+        cmocka_unit_test(a_statx_is_asked_as_getattr_and_answered_with_the_birth),
+        cmocka_unit_test(a_statx_that_fails_keeps_its_error),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
