@@ -57,6 +57,7 @@ struct px_group {
     X(setid)                                                                                       \
     X(status)                                                                                      \
     X(times)                                                                                       \
+    X(umask)                                                                                       \
     X(utimens)                                                                                     \
     X(xattr)
 
