@@ -148,7 +148,7 @@ static void is_kept(void)
             continue;
         }
         NEED(px_make((enum px_type)i, "x", 0600) == 0);
-        EQUAL(lgetxattr("x", ACCESS, NULL, 0), -1, "%s: has no ACL when it is made", name);
+        FAILS(lgetxattr("x", ACCESS, NULL, 0), ENODATA, "%s: has no ACL when it is made", name);
         for (size_t r = 0; r < sizeof(kept) / sizeof(kept[0]); r++) {
             struct stat before = px_stat("x");
 
@@ -195,7 +195,7 @@ static void listed(void)
     NEED(mkdir("d", 0755) == 0 && listxattr("d", list, sizeof(list)) == 0);
     NEED(set("d", ACCESS, text) == 0 && set("d", DEFAULT, text) == 0);
     EQUAL(listxattr("d", list, sizeof(list)), sizeof(ACCESS) + sizeof(DEFAULT), "both are listed");
-    EQUAL(lgetxattr("d", ACCESS, list, 3), -1, "an ACL into too little space");
+    FAILS(lgetxattr("d", ACCESS, list, 4), ERANGE, "an ACL into too little space");
     EQUAL(lgetxattr("d", ACCESS, NULL, 0), 4 + 5 * 8, "its length");
     EQUAL(lgetxattr("d", ACCESS, list, sizeof(list)), 4 + 5 * 8, "its bytes");
 }
@@ -494,9 +494,10 @@ static void who_may(void)
         px_become_user(user);
         GIVES(set("d", ACCESS, text), error, "access ACL set by %s", who[user]);
         GIVES(set("d", DEFAULT, text), error, "default ACL set by %s", who[user]);
-        GIVES(user ? removexattr("d", DEFAULT) : 0, error, "default ACL removed by %s", who[user]);
+        GIVES(removexattr("d", DEFAULT), error, "default ACL removed by %s", who[user]);
         OK(getxattr("d", ACCESS, bytes, sizeof(bytes)), "access ACL read by %s", who[user]);
         px_become_root();
+        NEED(set("d", DEFAULT, text) == 0);
     }
     NEED(px_make(PX_REG, "f", 0) == 0 &&
          set("f", ACCESS, "u::---,u:1:---,g::---,m::---,o::---") == 0);

@@ -814,6 +814,38 @@ static void a_removed_directory_has_its_attributes_and_no_links(void **state)
     world_fini(&w);
 }
 
+static void attributes_have_names_of_known_namespaces(void **state)
+{
+    static const struct {
+        const char *name;
+        int err;
+    } rows[] = {
+        {"user.a", 0},
+        {"trusted.a", 0},
+        {"security.a", 0},
+        {"user.", -EINVAL},
+        {"trusted.", -EINVAL},
+        {"user", -EOPNOTSUPP},
+        {"a", -EOPNOTSUPP},
+        {"system.posix_acl_foo", -EOPNOTSUPP},
+        {"system.posix_acl_access", -EINVAL}, /* known, and this is none */
+        {"", -ERANGE},
+    };
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 17);
+    for (size_t i = 0; i < HF_ARRAY_LEN(rows); i++) {
+        assert_int_equal(
+            WAIT(&w, &o, hf_fs_setxattr(w.fs, w.actors[0].ino, rows[i].name, "x", 1, 0, &o.req)),
+            rows[i].err);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 /* Requests are used again: what an earlier call left in one is no number of this opening. A release
  * under a higher number than the leader knows would take away a later opening of the file. */
 static void a_creation_opens_under_number_zero(void **state)
@@ -1002,6 +1034,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_lost_session_reports_on_every_file_and_holds_nothing),
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
         cmocka_unit_test(a_removed_directory_has_its_attributes_and_no_links),
+        cmocka_unit_test(attributes_have_names_of_known_namespaces),
         cmocka_unit_test(a_creation_opens_under_number_zero),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
