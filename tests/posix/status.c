@@ -109,6 +109,39 @@ static void ways_to_ask(void)
     NEED(close(d) == 0 && close(f) == 0 && close(path) == 0);
 }
 
+static void a_while(void)
+{
+    for (int i = 0; i < 10; i++) {
+        px_tick();
+    }
+}
+
+/* Who has a file open keeps it, whatever was synced, closed and opened before. */
+static void held(void)
+{
+    int log = open("log", O_CREAT | O_WRONLY, 0644), fd;
+    struct stat st;
+    char text[4] = "";
+
+    NEED(log >= 0);
+    for (int i = 0; i < 100; i++) {
+        NEED(pwrite(log, "line", 4, 4 * i) == 4 && fsync(log) == 0);
+    }
+    NEED(px_write_file("f", "abc", 3) == 0);
+    fd = open("f", O_RDWR);
+    NEED(fd >= 0);
+    a_while();
+    NEED(unlink("f") == 0);
+    a_while();
+    OK(fstat(fd, &st), "fstat of a file without a name, a while later");
+    EQUAL(st.st_size, 3, "which has its size");
+    EQUAL(pread(fd, text, sizeof(text), 0), 3, "and is read");
+    CLAIM(memcmp(text, "abc", 3) == 0, "with its bytes");
+    EQUAL(pwrite(fd, "d", 1, 3), 1, "and written");
+    OK(fsync(fd), "and synced");
+    NEED(close(fd) == 0 && close(log) == 0);
+}
+
 static int by_stat(const char *path)
 {
     struct stat st;
@@ -418,6 +451,7 @@ const struct px_group px_status[] = {
     {"of-each-type", of_each_type, 0},
     {"device-numbers", device_numbers, PX_ROOT},
     {"ways-to-ask", ways_to_ask, 0},
+    {"held", held, 0},
     {"bad-paths", bad_paths, 0},
     {"needs-search-alone", needs_search_alone, PX_ROOT},
     {"links-counted", links_counted, 0},
