@@ -6,15 +6,23 @@
 #include <string.h>
 
 #include "client/fs/fs_impl.h"
+#include "common/base/assert.h"
 #include "common/base/bugs.h"
 
 #define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
+
+static int getattr_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    return reply->err == -ENOENT && hf_fs_dir_gone(req->fs, req->ino, &req->attr) ? 0 : reply->err;
+}
 
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
 {
     struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
 
     hf_fs_begin(fs, req);
+    req->ino = ino;
+    req->after = getattr_done;
     return hf_fs_look(fs, &rd, req);
 }
 
@@ -122,11 +130,26 @@ int hf_fs_statfs(struct hf_fs *fs, struct hf_fs_req *req)
 
 /* Extended attributes */
 
+/* The namespaces of xattr(7); the kernel's FUSE passes on any name. */
 static int xattr_name_check(const char *name)
 {
+    static const char *const spaces[] = {"user.", "trusted.", "security."};
     size_t len = strnlen(name, HF_XATTR_NAME_MAX + 1);
 
-    return len == 0 || len > HF_XATTR_NAME_MAX ? -ERANGE : 0;
+    if (len == 0 || len > HF_XATTR_NAME_MAX) {
+        return -ERANGE;
+    }
+    for (size_t i = 0; i < HF_ARRAY_LEN(spaces); i++) {
+        size_t space_len = strlen(spaces[i]);
+
+        if (strncmp(name, spaces[i], space_len) == 0) {
+            return name[space_len] ? 0 : -EINVAL;
+        }
+    }
+    return strcmp(name, "system.posix_acl_access") == 0 ||
+                   strcmp(name, "system.posix_acl_default") == 0
+               ? 0
+               : -EOPNOTSUPP;
 }
 
 int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const void *value,
@@ -138,7 +161,8 @@ int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const 
                             .name_len = strlen(name),
                             .bulk = value,
                             .bulk_len = len,
-                            .flags = flags};
+                            .mask = flags & HF_FS_XATTR_KILL ? HF_SET_KILLPRIV : 0,
+                            .flags = flags & ~HF_FS_XATTR_KILL};
     int err = xattr_name_check(name);
 
     hf_fs_begin(fs, req);
@@ -174,6 +198,12 @@ int hf_fs_removexattr(struct hf_fs *fs, struct hf_ino ino, const char *name, str
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 
+/* What these requests of the kernel do not say: who is not root takes set-id bits away. */
+static uint32_t change_mask(const struct hf_fs_req *req)
+{
+    return req->uid ? HF_SET_KILLPRIV : 0;
+}
+
 /* Space: the file's data is committed first, so that the order of execution is that of the calls */
 
 static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
@@ -186,7 +216,10 @@ static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 
 static int space_go(struct hf_fs_req *req)
 {
-    struct hf_meta_op op = {.ino = req->ino, .offset = req->off_bytes, .length = req->len_bytes};
+    struct hf_meta_op op = {.ino = req->ino,
+                            .mask = change_mask(req),
+                            .offset = req->off_bytes,
+                            .length = req->len_bytes};
     bool keep = req->mode & FALLOC_FL_KEEP_SIZE;
 
     if (req->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
@@ -252,6 +285,7 @@ static int clone_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 static int clone_size(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     struct hf_meta_op op = {.op = HF_OP_CLONE,
+                            .mask = change_mask(req),
                             .ino = req->inode->ino,
                             .offset = req->off_bytes,
                             .ino2 = req->inode2->ino,

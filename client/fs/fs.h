@@ -142,7 +142,8 @@ int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req);
 int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *set,
                   struct hf_fs_req *req);
 int hf_fs_statfs(struct hf_fs *fs, struct hf_fs_req *req);
-/** @flags XATTR_CREATE, XATTR_REPLACE. */
+#define HF_FS_XATTR_KILL 0x100u /* an access ACL takes S_ISGID away */
+/** @flags XATTR_CREATE, XATTR_REPLACE, HF_FS_XATTR_KILL. */
 int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const void *value,
                    size_t len, uint32_t flags, struct hf_fs_req *req);
 int hf_fs_getxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, struct hf_fs_req *req);

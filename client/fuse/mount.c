@@ -203,9 +203,8 @@ static bool serve_one(struct hf_fuse *fuse)
     }
     fuse->requests++;
     fuse->rx->len_bytes = (size_t)n;
-    buf.size = (size_t)n;
     buf.mem = fuse->rx->data;
-    hf_raw_request(&fuse->raw, buf.mem, buf.size);
+    buf.size = hf_raw_request(&fuse->raw, buf.mem, (size_t)n);
     fuse_session_process_buf(fuse->se, &buf);
     if (__atomic_load_n(&fuse->rx->refs, __ATOMIC_RELAXED) > 1) { /* a write keeps it */
         hf_buf_unref(fuse->rx);

@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include <fuse_lowlevel.h>
 
@@ -185,11 +186,17 @@ static void reply_looked_up(struct hf_fuse_call *call)
     reply_entry(call);
 }
 
+static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_attr *attr)
+{
+    struct stat st = stat_of(attr);
+
+    fuse->raw.btime = time_of(attr->btime_ns); /* for which libfuse has no place */
+    (void)fuse_reply_attr(freq, &st, 0);
+}
+
 static void reply_attr(struct hf_fuse_call *call)
 {
-    struct stat st = stat_of(&call->req.attr);
-
-    (void)fuse_reply_attr(call->freq, &st, 0);
+    send_attr(call->fuse, call->freq, &call->req.attr);
 }
 
 static void reply_open(struct hf_fuse_call *call)
@@ -233,6 +240,33 @@ static void reply_bytes(struct hf_fuse_call *call)
     } else {
         (void)fuse_reply_buf(call->freq, call->req.data, len);
     }
+}
+
+/* Names of attributes, each with its zero; "trusted." is for root. */
+static void reply_names(struct hf_fuse_call *call)
+{
+    static const char hidden[] = "trusted.";
+    const char *names = call->req.data;
+    size_t len = call->req.data_len, used = 0;
+    char *shown = malloc(len + 1);
+
+    if (!shown) {
+        (void)fuse_reply_err(call->freq, ENOMEM);
+        return;
+    }
+    for (size_t at = 0, n; at < len; at += n) {
+        n = strnlen(names + at, len - at - 1) + 1;
+        if (fuse_req_ctx(call->freq)->uid == 0 ||
+            strncmp(names + at, hidden, sizeof(hidden) - 1) != 0) {
+            memcpy(shown + used, names + at, n);
+            used += n;
+        }
+    }
+    call->req.data = shown;
+    call->req.data_len = used;
+    reply_bytes(call);
+    call->req.data = NULL;
+    free(shown);
 }
 
 static void reply_iov(struct hf_fuse_call *call)
@@ -509,9 +543,7 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
     (void)fi;
     if (hf_looked_take(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
                        hf_env_mono_ns(fuse->env), &attr)) {
-        struct stat st = stat_of(&attr);
-
-        (void)fuse_reply_attr(freq, &st, 0);
+        send_attr(fuse, freq, &attr);
         return;
     }
     call = call_new(freq, reply_attr);
@@ -520,13 +552,17 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
     }
 }
 
-static void set_time(struct hf_fuse *fuse, struct hf_fs_set *set, uint32_t bit, bool now,
-                     const struct timespec *t)
+/* @now_ns is one reading of the clock for both: who sets both to now finds them equal. */
+static void set_times(struct hf_fs_set *set, const struct stat *st, int to_set, uint64_t now_ns)
 {
-    uint64_t ns = now ? hf_env_wall_ns(fuse->env) : ns_of(t);
-
-    set->mask |= bit;
-    *(bit == HF_SET_ATIME ? &set->atime_ns : &set->mtime_ns) = ns;
+    if (to_set & FUSE_SET_ATTR_ATIME) {
+        set->mask |= HF_SET_ATIME;
+        set->atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : ns_of(&st->st_atim);
+    }
+    if (to_set & FUSE_SET_ATTR_MTIME) {
+        set->mask |= HF_SET_MTIME;
+        set->mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? now_ns : ns_of(&st->st_mtim);
+    }
 }
 
 static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_set,
@@ -544,12 +580,7 @@ static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_
     set.mask |= to_set & FUSE_SET_ATTR_UID ? HF_SET_UID : 0;
     set.mask |= to_set & FUSE_SET_ATTR_GID ? HF_SET_GID : 0;
     set.mask |= to_set & FUSE_SET_ATTR_SIZE ? HF_SET_SIZE : 0;
-    if (to_set & FUSE_SET_ATTR_ATIME) {
-        set_time(call->fuse, &set, HF_SET_ATIME, to_set & FUSE_SET_ATTR_ATIME_NOW, &st->st_atim);
-    }
-    if (to_set & FUSE_SET_ATTR_MTIME) {
-        set_time(call->fuse, &set, HF_SET_MTIME, to_set & FUSE_SET_ATTR_MTIME_NOW, &st->st_mtim);
-    }
+    set_times(&set, st, to_set, hf_env_wall_ns(call->fuse->env));
     if (call->fuse->raw.kill ||
         (call->fuse->raw.killpriv && (set.mask & (HF_SET_UID | HF_SET_GID)))) {
         set.mask |= HF_SET_KILLPRIV; /* chown always takes them from files */
@@ -571,10 +602,12 @@ static void op_setxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, const
                         size_t size, int flags)
 {
     struct hf_fuse_call *call = call_new(freq, reply_ok);
+    uint32_t all = (uint32_t)flags & (XATTR_CREATE | XATTR_REPLACE);
 
     if (call) {
-        call_end(call, hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size,
-                                      (uint32_t)flags, &call->req));
+        all |= call->fuse->raw.kill ? HF_FS_XATTR_KILL : 0;
+        call_end(call,
+                 hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size, all, &call->req));
     }
 }
 
@@ -590,7 +623,7 @@ static void op_getxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, size_
 
 static void op_listxattr(fuse_req_t freq, fuse_ino_t ino, size_t size)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_bytes);
+    struct hf_fuse_call *call = call_new(freq, reply_names);
 
     if (call) {
         call->size = size;

@@ -6,6 +6,9 @@
  * the kernel asks for security.capability before every write (PLATFORM.md section 3). libfuse 3.14
  * cannot ask for it, so the INIT reply is changed on its way out, and the flags that then come with
  * WRITE, SETATTR, OPEN and CREATE are read from the request before libfuse parses it.
+ *
+ * Likewise FUSE_SETXATTR_EXT: the kernel then says when an ACL takes S_ISGID away. The field that
+ * says so is cut out of the request, which libfuse does not know that long.
  */
 #ifndef HF_FUSE_RAW_H
 #define HF_FUSE_RAW_H
@@ -14,18 +17,23 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include <time.h>
 
 struct hf_raw {
     uint64_t init_unique; /* of the INIT request; 0: none outstanding */
     uint32_t init_flags;  /* what the kernel offers */
     uint32_t init_flags2;
     bool killpriv; /* negotiated */
-    bool kill;     /* the request being processed: privileges go */
+    bool setxattr_ext;
+    bool kill;              /* the request being processed: privileges go */
+    struct timespec btime;  /* of the attributes about to be sent */
+    uint8_t statx_out[288]; /* the reply that is being sent */
 };
 
-/** Note a request about to be processed. Short ones are left to libfuse to refuse. */
-void hf_raw_request(struct hf_raw *raw, const void *data, size_t len);
-/** Change a reply about to be written, if it is the one to INIT. */
-void hf_raw_reply(struct hf_raw *raw, const struct iovec *iov, int iov_count);
+/** Note a request about to be processed, and make it one that libfuse knows. Short ones are left to
+ *  libfuse to refuse. Returns its length from here on. */
+size_t hf_raw_request(struct hf_raw *raw, void *data, size_t len);
+/** Change a reply about to be written, if it is one to INIT or STATX. */
+void hf_raw_reply(struct hf_raw *raw, struct iovec *iov, int iov_count);
 
 #endif

@@ -40,11 +40,13 @@ enum hf_op {
                           replaced) -> attr (moved), attr2 (replaced or exchanged; ino 0: none) */
     /* inodes; (S) all. -> attr */
     HF_OP_SETATTR = 16,     /* ino, mask, mode, uid, gid, size, atime, mtime, ctime */
-    HF_OP_SETXATTR = 17,    /* ino, name, bulk value, flags XATTR_CREATE | XATTR_REPLACE */
+    HF_OP_SETXATTR = 17,    /* ino, name, bulk value, flags XATTR_CREATE | XATTR_REPLACE, mask
+                               HF_SET_KILLPRIV: an access ACL clears sgid */
     HF_OP_REMOVEXATTR = 18, /* ino, name */
     HF_OP_WRITE = 19, /* objects, extents, inodes; bulk: inline bytes. Extents of one inode ascend.
                          mask HF_SET_KILLPRIV: clear suid, sgid and security.capability
                          -> attr of inode_inos[0] */
+    /* the next three: mask HF_SET_KILLPRIV, as of a write */
     HF_OP_PUNCH = 20, /* ino, offset, length: the range reads as zeros; the size stays unless flags
                          HF_PUNCH_EXTEND (then at least offset + length: fallocate) */
     HF_OP_CLONE =

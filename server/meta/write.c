@@ -35,6 +35,15 @@ static int regular_get(struct hf_meta *meta, struct hf_ino ino, struct hf_inode 
     return S_ISDIR((*ret)->attr.mode) ? -EISDIR : -EINVAL;
 }
 
+/* A regular file that is about to change. */
+static int changed_get(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_ino ino,
+                       struct hf_inode **ret)
+{
+    int err = regular_get(meta, ino, ret);
+
+    return err || !(op->mask & HF_SET_KILLPRIV) ? err : hf_inode_kill_priv(meta, *ret);
+}
+
 static int write_check_extent(const struct hf_meta_op *op, const struct hf_wr_extent *extent)
 {
     uint64_t room = op->bulk_len;
@@ -85,13 +94,10 @@ static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op)
     for (uint32_t i = 0; i < op->inode_count; i++) {
         const struct hf_wr_inode *wr = &op->inodes[i];
         struct hf_inode *inode;
-        int err = regular_get(meta, wr->ino, &inode);
+        int err = changed_get(meta, op, wr->ino, &inode);
 
         if (err == -ENOENT) {
             continue;
-        }
-        if (!err && (op->mask & HF_SET_KILLPRIV)) {
-            err = hf_inode_kill_priv(meta, inode);
         }
         if (err) {
             return err;
@@ -280,7 +286,7 @@ int hf_meta_op_punch(struct hf_meta *meta, const struct hf_meta_op *op, struct h
     int err = range_check(op->offset, op->length);
 
     if (!err) {
-        err = regular_get(meta, op->ino, &inode);
+        err = changed_get(meta, op, op->ino, &inode);
     }
     if (!err && op->offset < inode->attr.size) {
         err = hf_window_punch(meta, inode, op->offset,
@@ -305,7 +311,7 @@ int hf_meta_op_allocate(struct hf_meta *meta, const struct hf_meta_op *op,
     int err = range_check(op->offset, op->length);
 
     if (!err) {
-        err = regular_get(meta, op->ino, &inode);
+        err = changed_get(meta, op, op->ino, &inode);
     }
     if (err) {
         return err;
@@ -478,7 +484,7 @@ int hf_meta_op_clone(struct hf_meta *meta, const struct hf_meta_op *op, struct h
         err = regular_get(meta, op->ino, &source);
     }
     if (!err) {
-        err = regular_get(meta, op->ino2, &target);
+        err = changed_get(meta, op, op->ino2, &target);
     }
     if (err) {
         return err;

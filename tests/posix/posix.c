@@ -325,6 +325,11 @@ int px_child(int (*fn)(void *arg), void *arg)
                                                                            : -1;
 }
 
+void *px_nowhere(void)
+{
+    return (void *)(uintptr_t)1;
+}
+
 const char *px_errno_name(int error)
 {
     const char *name = strerrorname_np(error);

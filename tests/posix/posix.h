@@ -48,7 +48,18 @@ struct px_group {
 };
 
 /* One line for each file; the order is that of the report. */
-#define PX_FILES(X) X(rename)
+#define PX_FILES(X)                                                                                \
+    X(access)                                                                                      \
+    X(acl)                                                                                         \
+    X(chmod)                                                                                       \
+    X(chown)                                                                                       \
+    X(rename)                                                                                      \
+    X(setid)                                                                                       \
+    X(status)                                                                                      \
+    X(times)                                                                                       \
+    X(umask)                                                                                       \
+    X(utimens)                                                                                     \
+    X(xattr)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
@@ -62,6 +73,10 @@ PX_FILES(X)
 /** The numbers are equal; both are said when they are not. */
 #define EQUAL(have, want, ...)                                                                     \
     px_equal(__FILE__, __LINE__, (long long)(have), (long long)(want), __VA_ARGS__)
+/** @error 0: as OK, else as FAILS; for tables. */
+#define GIVES(call, error, ...)                                                                    \
+    ((error) != 0 ? px_fails(__FILE__, __LINE__, (long)(call), error, __VA_ARGS__)                 \
+                  : px_ok(__FILE__, __LINE__, (long)(call), __VA_ARGS__) != -1)
 #define NEED(holds) px_need(__FILE__, __LINE__, (holds), #holds)
 
 /** Returns @holds. @error: errno to be said, -1: none. */
@@ -123,6 +138,8 @@ const char *px_other(const char *path);
 void px_tick(void);
 /** fn(arg) in a child; its exit status (0 .. 255), or -1. Claims made there count. */
 int px_child(int (*fn)(void *arg), void *arg);
+/** An address of nothing: EFAULT. */
+void *px_nowhere(void);
 /** "EPERM" ... */
 const char *px_errno_name(int error);
 

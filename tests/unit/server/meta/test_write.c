@@ -583,6 +583,29 @@ static void writing_takes_privileges_away_when_asked_to(void **state)
     assert_int_equal(fx.reply.attr.mode, S_IFREG | 02745);
 }
 
+static void all_changes_of_data_take_privileges_away_when_asked_to(void **state)
+{
+    uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f"), from = fx_mkfile(&fx, &s, ROOT, "g");
+    struct hf_meta_op chmod_op = {
+        .op = HF_OP_SETATTR, .ino = {ino}, .mask = HF_SET_MODE, .mode = 06755};
+    struct hf_meta_op changes[] = {
+        {.op = HF_OP_PUNCH, .ino = {ino}, .length = 10},
+        {.op = HF_OP_ALLOCATE, .ino = {ino}, .length = 10},
+        {.op = HF_OP_CLONE, .ino = {from}, .length = 10, .ino2 = {ino}},
+    };
+
+    (void)state;
+    assert_int_equal(fx_write(&fx, &s, from, 0, 10), 0);
+    for (size_t i = 0; i < HF_ARRAY_LEN(changes); i++) {
+        assert_int_equal(fx_do(&fx, &s, &chmod_op), 0);
+        assert_int_equal(fx_do(&fx, &s, &changes[i]), 0);
+        assert_int_equal(fx.reply.attr.mode, S_IFREG | 06755);
+        changes[i].mask = HF_SET_KILLPRIV;
+        assert_int_equal(fx_do(&fx, &s, &changes[i]), 0);
+        assert_int_equal(fx.reply.attr.mode, S_IFREG | 0755);
+    }
+}
+
 static void times_are_bounded_by_the_leaders_clock(void **state)
 {
     uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f");
@@ -693,6 +716,7 @@ int main(void)
         T(punch_and_allocate_keep_or_grow_the_size),
         T(a_clone_shares_objects),
         T(writing_takes_privileges_away_when_asked_to),
+        T(all_changes_of_data_take_privileges_away_when_asked_to),
         T(times_are_bounded_by_the_leaders_clock),
         T(many_extents_are_answered_in_parts),
     };
