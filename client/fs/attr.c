@@ -11,18 +11,11 @@
 
 #define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
 
-static int getattr_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
-{
-    return reply->err == -ENOENT && hf_fs_dir_gone(req->fs, req->ino, &req->attr) ? 0 : reply->err;
-}
-
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
 {
     struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
 
     hf_fs_begin(fs, req);
-    req->ino = ino;
-    req->after = getattr_done;
     return hf_fs_look(fs, &rd, req);
 }
 

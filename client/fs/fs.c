@@ -346,7 +346,6 @@ int hf_fs_create(struct hf_fs *fs, struct hf_ino parent, const char *name, uint3
     req->off_bytes = 0;
     req->state = HF_CREATE_OPEN;
     req->flags = open_flags;
-    req->target = 0; /* the leader's number of an opening by creation */
     req->after = created;
     return create(fs, parent, name, NULL, req);
 }

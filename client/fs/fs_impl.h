@@ -32,7 +32,6 @@
 #define HF_FS_EXTENT_BYTES   ((size_t)32 << 20) /* of cached extents, all files */
 #define HF_FS_IDLE_INODES    16384u             /* kept for what is cached of them */
 #define HF_FS_READ_BYTES_MAX (1u << 20)
-#define HF_FS_GONE_DIRS      64u /* the last ones that this mount removed */
 
 TAILQ_HEAD(hf_part_list, hf_flush_part);
 TAILQ_HEAD(hf_inode_list, hf_inode);
@@ -180,9 +179,7 @@ struct hf_fs {
     uint32_t released_count; /* of numbers */
     uint64_t open_number;    /* the last one given out */
     struct hf_timer release_timer;
-    uint32_t calls;                       /* of the file system's own, under way */
-    struct hf_attr gone[HF_FS_GONE_DIRS]; /* ring; numbers are not used again */
-    uint32_t gone_next;
+    uint32_t calls; /* of the file system's own, under way */
     LIST_HEAD(hf_file_list, hf_fs_file) files;
     uint32_t open_count;
     struct hf_fs_stats stats; /* counters only */
@@ -228,11 +225,6 @@ void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode);
  *  take too much. */
 void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t before_bytes);
 void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode);
-
-/* names.c */
-
-/** Attributes of a directory that this mount removed not long ago. False: it did not. */
-bool hf_fs_dir_gone(const struct hf_fs *fs, struct hf_ino ino, struct hf_attr *ret);
 
 /* write.c */
 

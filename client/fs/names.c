@@ -56,37 +56,12 @@ int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const 
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 
-/* Nobody tells the leader that a directory is open, or somebody's working directory: it is gone
- * when it is removed. Its attributes are all that is still asked for. */
-static void dir_gone(struct hf_fs *fs, const struct hf_attr *attr)
-{
-    struct hf_attr *gone = &fs->gone[fs->gone_next++ % HF_FS_GONE_DIRS];
-
-    *gone = *attr;
-    gone->nlink = 0;
-}
-
-bool hf_fs_dir_gone(const struct hf_fs *fs, struct hf_ino ino, struct hf_attr *ret)
-{
-    for (uint32_t i = 0; i < HF_FS_GONE_DIRS; i++) {
-        if (ino.v && fs->gone[i].ino.v == ino.v) {
-            *ret = fs->gone[i];
-            return true;
-        }
-    }
-    return false;
-}
-
 /* A name of the file is gone; @attr is how it was left. */
 static void name_gone(struct hf_fs *fs, const struct hf_attr *attr)
 {
     struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(fs, attr->ino) : NULL;
 
-    if (attr->ino.v && S_ISDIR(attr->mode)) {
-        dir_gone(fs, attr);
-        return;
-    }
-    if (!inode || (attr->nlink > 0 && !HF_BUG(link_left_is_orphan))) {
+    if (!inode || (attr->nlink > 0 && !HF_BUG(link_left_is_orphan)) || S_ISDIR(attr->mode)) {
         return;
     }
     inode->orphan = true;
@@ -123,7 +98,6 @@ int hf_fs_rmdir(struct hf_fs *fs, struct hf_ino parent, const char *name, struct
     int err = name_check(name);
 
     hf_fs_begin(fs, req);
-    req->after = unlinked;
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 

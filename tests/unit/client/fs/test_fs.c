@@ -789,31 +789,6 @@ static void an_unlinked_files_dirty_data_is_not_written(void **state)
     world_fini(&w);
 }
 
-static void a_removed_directory_has_its_attributes_and_no_links(void **state)
-{
-    const struct hf_ino root = {HF_INO_ROOT};
-    struct world w;
-    struct once o;
-    struct hf_ino ino;
-
-    (void)state;
-    world_init(&w, 16);
-    assert_int_equal(WAIT(&w, &o, hf_fs_mknod(w.fs, root, "d", S_IFDIR | 0750, 0, NULL, &o.req)),
-                     0);
-    ino = o.req.attr.ino;
-    assert_int_equal(WAIT(&w, &o, hf_fs_rmdir(w.fs, root, "d", &o.req)), 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), 0);
-    assert_int_equal(o.req.attr.ino.v, ino.v);
-    assert_int_equal(o.req.attr.mode, S_IFDIR | 0750);
-    assert_int_equal(o.req.attr.nlink, 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_lookup(w.fs, ino, "x", &o.req)), -ENOENT);
-    ino.v += 1000;
-    assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), -ENOENT);
-    sync_and_close(&w);
-    fs_close(&w);
-    world_fini(&w);
-}
-
 static void attributes_have_names_of_known_namespaces(void **state)
 {
     static const struct {
@@ -1033,7 +1008,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(final_failures_are_reported_once_to_every_open_file),
         cmocka_unit_test(a_lost_session_reports_on_every_file_and_holds_nothing),
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
-        cmocka_unit_test(a_removed_directory_has_its_attributes_and_no_links),
         cmocka_unit_test(attributes_have_names_of_known_namespaces),
         cmocka_unit_test(a_creation_opens_under_number_zero),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
