@@ -48,7 +48,9 @@ struct px_group {
 };
 
 /* One line for each file; the order is that of the report. */
-#define PX_FILES(X) X(rename)
+#define PX_FILES(X)                                                                                \
+    X(open)                                                                                        \
+    X(rename)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
@@ -125,5 +127,20 @@ void px_tick(void);
 int px_child(int (*fn)(void *arg), void *arg);
 /** "EPERM" ... */
 const char *px_errno_name(int error);
+/** Is @a later than @b? */
+bool px_later(struct timespec a, struct timespec b);
+
+/* Claims that many calls share; @name is the call's, @call makes it on @path. */
+
+/** What is wrong with a path. In a directory without "f", "loop", "dangling" and "none". */
+void px_bad_paths(const char *name, int (*call)(const char *path));
+/**
+ * A call that changes a directory needs write and search permission in it: each combination of
+ * rights, as its owner, its group, by a supplementary group and as another. PX_ROOT groups only.
+ *
+ * @ready  makes what is to be at @path before the call, as root; NULL: nothing
+ */
+void px_needs_write(const char *name, int (*ready)(const char *path),
+                    int (*call)(const char *path));
 
 #endif
