@@ -49,8 +49,11 @@ struct px_group {
 
 /* One line for each file; the order is that of the report. */
 #define PX_FILES(X)                                                                                \
+    X(link)                                                                                        \
     X(open)                                                                                        \
-    X(rename)
+    X(rename)                                                                                      \
+    X(symlink)                                                                                     \
+    X(unlink)
 
 #define X(file) extern const struct px_group px_##file[];
 PX_FILES(X)
