@@ -50,8 +50,11 @@ struct px_group {
 /* One line for each file; the order is that of the report. */
 #define PX_FILES(X)                                                                                \
     X(link)                                                                                        \
+    X(mkdir)                                                                                       \
+    X(mknod)                                                                                       \
     X(open)                                                                                        \
     X(rename)                                                                                      \
+    X(rmdir)                                                                                       \
     X(symlink)                                                                                     \
     X(unlink)
 
