@@ -53,6 +53,8 @@ struct px_group {
     X(mkdir)                                                                                       \
     X(mknod)                                                                                       \
     X(open)                                                                                        \
+    X(path)                                                                                        \
+    X(readdir)                                                                                     \
     X(rename)                                                                                      \
     X(rmdir)                                                                                       \
     X(symlink)                                                                                     \
