@@ -32,6 +32,12 @@ int hf_fs_readlink(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
     return hf_fs_look(fs, &rd, req);
 }
 
+static int listed(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    req->parent = reply->first_ino;
+    return reply->err;
+}
+
 int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t max, bool plus,
                   struct hf_fs_req *req)
 {
@@ -42,6 +48,7 @@ int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t
                               .flags = plus ? HF_READDIR_PLUS : 0};
 
     hf_fs_begin(fs, req);
+    req->after = listed;
     return hf_fs_look(fs, &rd, req);
 }
 
