@@ -53,10 +53,12 @@ struct px_group {
     X(mkdir)                                                                                       \
     X(mknod)                                                                                       \
     X(open)                                                                                        \
+    X(open_flags)                                                                                  \
     X(path)                                                                                        \
     X(readdir)                                                                                     \
     X(rename)                                                                                      \
     X(rmdir)                                                                                       \
+    X(seekdir)                                                                                     \
     X(symlink)                                                                                     \
     X(unlink)
 

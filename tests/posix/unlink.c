@@ -40,8 +40,10 @@ static void types(void)
 
             NEED(px_make((enum px_type)i, "x", 0755) == 0);
             EQUAL(calls[c].call("x") ? errno : 0, want, "%s of a %s", calls[c].name, name);
-            EQUAL(px_exists("x"), want != 0, "%s of a %s: is it there still?", calls[c].name, name);
-            EQUAL(px_count("."), want != 0, "%s of a %s: names listed", calls[c].name, name);
+            EQUAL(px_exists("x"), want != 0, "%s of a %s: the name goes if it succeeds",
+                  calls[c].name, name);
+            EQUAL(px_count("."), want != 0, "%s of a %s: what is listed is what is there",
+                  calls[c].name, name);
             NEED(want == 0 || remove("x") == 0);
             FAILS(calls[c].call("x"), ENOENT, "%s of a %s that is gone", calls[c].name, name);
         }
@@ -154,7 +156,7 @@ static void while_open(void)
     CLAIM(memcmp(text, "text", 4) == 0, "and has its bytes");
     EQUAL(pwrite(fd, "more", 4, 4), 4, "it is written");
     OK(fsync(fd), "and synced");
-    EQUAL(pread(fd, text, sizeof(text), 0), 8, "and has what was written");
+    EQUAL(pread(fd, text, sizeof(text), 0), 8, "and has what was written to it");
     CLAIM(memcmp(text, "textmore", 8) == 0, "byte by byte");
     OK(ftruncate(fd, 2), "it is cut");
     EQUAL(pread(fd, text, sizeof(text), 0), 2, "and has what is left");
@@ -285,7 +287,7 @@ static void fifo_while_open(void)
     fd = open("p", O_RDWR);
     NEED(fd >= 0 && unlink("p") == 0);
     EQUAL(write(fd, "x", 1), 1, "a FIFO without a name is written");
-    EQUAL(read(fd, &byte, 1), 1, "and read");
+    EQUAL(read(fd, &byte, 1), 1, "and the FIFO is read");
     EQUAL(fstat(fd, &st), 0, "fstat of a FIFO that is open and has no name");
     EQUAL(st.st_nlink, 0, "which has no links");
     NEED(close(fd) == 0);
