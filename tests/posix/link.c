@@ -337,7 +337,7 @@ static int race(void *arg)
 
 static void one_wins(void)
 {
-    int here = 0, there, status;
+    int here = 0, there, status = 0;
     pid_t pid;
 
     NEED(px_make(PX_REG, "a", 0644) == 0 && px_make(PX_REG, "b", 0644) == 0);

@@ -379,7 +379,7 @@ static int race(void *arg)
 static void one_wins(void)
 {
     static const char *const hows[] = {"here", "there", "here", "there"};
-    int won = 0, status;
+    int won = 0, status = 0;
 
     for (size_t i = 0; i < COUNT(hows); i++) {
         pid_t pid = fork();

@@ -451,6 +451,47 @@ static void listed_while_changed_elsewhere(void)
     EQUAL(bad, 0, "and those that stay are listed here once each time");
 }
 
+/* rm -r of one directory: lists and takes away until there is nothing. Returns how many names. */
+static int take_away(const char *path)
+{
+    struct dirent *entry;
+    int gone = 0, here = -1;
+
+    while (here) {
+        DIR *dir = opendir(path);
+
+        NEED(dir != NULL);
+        here = 0;
+        while ((entry = readdir(dir)) != NULL) {
+            if (!is_dot(entry->d_name)) {
+                gone += unlinkat(dirfd(dir), entry->d_name, 0) == 0;
+                here++;
+            }
+        }
+        NEED(closedir(dir) == 0);
+    }
+    return gone;
+}
+
+static void removed_by_both(void)
+{
+    int here, status = 0;
+    pid_t pid;
+
+    NEED(mkdir("d", 0755) == 0 && chdir("d") == 0);
+    make_numbered(0, 250); /* a status is 255 at most */
+    NEED(chdir("..") == 0);
+    pid = fork();
+    if (pid == 0) {
+        _exit(take_away(px_other("d")));
+    }
+    here = take_away("d");
+    NEED(pid > 0 && wait(&status) == pid && WIFEXITED(status));
+    EQUAL(here + WEXITSTATUS(status), 250, "emptied from two mounts at once: each name goes once");
+    EQUAL(px_count("d"), 0, "and none is left");
+    EQUAL(rmdir(px_other("d")), 0, "so that the directory can be removed there");
+}
+
 const struct px_group px_readdir[] = {
     {"types", types, 0},
     {"empty", empty, 0},
@@ -465,5 +506,6 @@ const struct px_group px_readdir[] = {
     {"times", times, 0},
     {"seen-elsewhere", seen_elsewhere, PX_TWO},
     {"listed-while-changed-elsewhere", listed_while_changed_elsewhere, PX_TWO},
+    {"removed-by-both", removed_by_both, PX_TWO},
     {NULL, NULL, 0},
 };
