@@ -6,7 +6,7 @@
  *        └─► dirty FIFO of inodes ──► flushes (one object or inline bytes, one commit each)
  *
  * An inode object exists while something is known of it: open files, dirty bytes, calls under way,
- * cached extents. Others are only numbers that pass through.
+ * cached extents, what it was when its last name went. Others are only numbers that pass through.
  *
  * Order: flushes of one inode commit in the order in which they took their ranges (its list of
  * parts); a flush submits its commit when it is durable and every earlier part of each of its
