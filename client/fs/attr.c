@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "client/fs/fs_impl.h"
 #include "common/base/assert.h"
@@ -11,20 +12,52 @@
 
 #define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
 
+static int got_attr(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    const struct hf_inode *inode =
+        reply->err == -ENOENT ? hf_fs_inode_find(req->fs, req->ino) : NULL;
+
+    if (!inode || !inode->gone) {
+        return reply->err;
+    }
+    req->attr = *inode->gone;
+    return 0;
+}
+
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
 {
     struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
 
     hf_fs_begin(fs, req);
+    req->ino = ino;
+    req->after = got_attr;
     return hf_fs_look(fs, &rd, req);
 }
 
 /* Setting */
 
+/* Of what has no name any more: known to this mount alone. */
+static void set_gone(struct hf_attr *attr, const struct hf_fs_set *set, uint64_t now_ns)
+{
+    if (set->mask & HF_SET_MODE) {
+        attr->mode = (attr->mode & (uint32_t)S_IFMT) | (set->mode & 07777u);
+    }
+    attr->uid = set->mask & HF_SET_UID ? set->uid : attr->uid;
+    attr->gid = set->mask & HF_SET_GID ? set->gid : attr->gid;
+    attr->atime_ns = set->mask & HF_SET_ATIME ? set->atime_ns : attr->atime_ns;
+    attr->mtime_ns = set->mask & HF_SET_MTIME ? set->mtime_ns : attr->mtime_ns;
+    attr->ctime_ns = now_ns;
+}
+
 static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     struct hf_inode *inode = req->inode;
 
+    if (reply->err == -ENOENT && inode && inode->gone) {
+        set_gone(inode->gone, &req->set, hf_env_wall_ns(req->fs->env));
+        req->attr = *inode->gone;
+        return 0;
+    }
     if (reply->err) {
         return reply->err;
     }

@@ -439,6 +439,7 @@ int hf_fs_new(struct hf_env *env, const struct hf_fs_options *o, struct hf_fs **
     fs->flush_streams = o->flush_streams ? o->flush_streams : 4;
     fs->readahead_bytes = o->readahead_bytes ? o->readahead_bytes : READAHEAD_DEFAULT;
     TAILQ_INIT(&fs->idle_inodes);
+    TAILQ_INIT(&fs->gone_inodes);
     TAILQ_INIT(&fs->dirty_inodes);
     TAILQ_INIT(&fs->flushes);
     TAILQ_INIT(&fs->inline_inodes);

@@ -87,6 +87,7 @@ struct hf_fs_req { /* embedded by the caller, alive until done */
     const void *data;        /* readlink, xattr, readdir (hf_dirent_decode()) */
     size_t data_len;
     bool eof;                  /* readdir */
+    struct hf_ino parent;      /* readdir: that of ".."; 0: unknown */
     const struct iovec *iov;   /* read */
     int iov_count;             /* <= HF_FS_IOV_MAX */
     struct hf_fs_lock lock;    /* getlk: the one in the way, or F_UNLCK */

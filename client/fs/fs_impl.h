@@ -6,7 +6,7 @@
  *        └─► dirty FIFO of inodes ──► flushes (one object or inline bytes, one commit each)
  *
  * An inode object exists while something is known of it: open files, dirty bytes, calls under way,
- * cached extents. Others are only numbers that pass through.
+ * cached extents, what it was when its last name went. Others are only numbers that pass through.
  *
  * Order: flushes of one inode commit in the order in which they took their ranges (its list of
  * parts); a flush submits its commit when it is durable and every earlier part of each of its
@@ -31,6 +31,7 @@
 #define HF_FS_RETRY_NS       (UINT64_C(500) * HF_NS_PER_MS)
 #define HF_FS_EXTENT_BYTES   ((size_t)32 << 20) /* of cached extents, all files */
 #define HF_FS_IDLE_INODES    16384u             /* kept for what is cached of them */
+#define HF_FS_GONE_INODES    4096u              /* without a name whose attributes are kept */
 #define HF_FS_READ_BYTES_MAX (1u << 20)
 
 TAILQ_HEAD(hf_part_list, hf_flush_part);
@@ -122,6 +123,9 @@ struct hf_inode {
     uint64_t cache_version;       /* data_version of the kernel's pages; 0: unknown */
     bool fetching;                /* extents ahead of a reader */
     struct hf_lock_owner *owners; /* that may hold locks through this mount */
+
+    struct hf_attr *gone; /* in fs->gone_inodes (a reference): what it was when its name went */
+    TAILQ_ENTRY(hf_inode) in_gone;
 };
 
 struct hf_fs_file {
@@ -148,6 +152,8 @@ struct hf_fs {
     uint32_t hash_size, inode_count; /* size: a power of two */
     struct hf_inode_list idle_inodes;
     uint32_t idle_count;
+    struct hf_inode_list gone_inodes; /* FIFO */
+    uint32_t gone_count;
     size_t extent_bytes; /* sum of the inodes' extents.cost_bytes */
 
     struct hf_arena arena;
@@ -218,6 +224,11 @@ void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_
 void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version);
 /** Forget everything dirty (an unlinked or truncated file). */
 void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode);
+/**
+ * This mount took away the last name of what it has not open as a file: the leader knows it no
+ * longer, but a FIFO, a directory or an O_PATH descriptor may hold it. Kept until it is forgotten.
+ */
+void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr);
 void hf_fs_inode_table_free(struct hf_fs *fs);
 /** Forget the cached extents. */
 void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode);

@@ -127,17 +127,52 @@ void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode)
     }
 }
 
+/* Inodes without a name */
+
+static void gone_drop(struct hf_fs *fs, struct hf_inode *inode)
+{
+    TAILQ_REMOVE(&fs->gone_inodes, inode, in_gone);
+    fs->gone_count--;
+    free(inode->gone);
+    inode->gone = NULL;
+    hf_fs_inode_unref(fs, inode);
+}
+
+void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr)
+{
+    struct hf_inode *inode = hf_fs_inode_get(fs, attr->ino);
+
+    if (!inode) {
+        return; /* without memory it is as if it had never been */
+    }
+    inode->orphan = true;
+    if (inode->gone || !(inode->gone = malloc(sizeof(*inode->gone)))) {
+        hf_fs_inode_unref(fs, inode);
+        return;
+    }
+    *inode->gone = *attr;
+    TAILQ_INSERT_TAIL(&fs->gone_inodes, inode, in_gone);
+    if (++fs->gone_count > HF_FS_GONE_INODES) {
+        gone_drop(fs, TAILQ_FIRST(&fs->gone_inodes));
+    }
+}
+
 void hf_fs_forget(struct hf_fs *fs, struct hf_ino ino)
 {
     struct hf_inode *inode = hf_fs_inode_find(fs, ino);
 
-    if (inode && inode->idle) {
+    if (inode && inode->gone) {
+        gone_drop(fs, inode);
+    } else if (inode && inode->idle) {
         inode_free(fs, inode);
     }
 }
 
 void hf_fs_inode_table_free(struct hf_fs *fs)
 {
+    while (!TAILQ_EMPTY(&fs->gone_inodes)) {
+        gone_drop(fs, TAILQ_FIRST(&fs->gone_inodes));
+    }
     for (uint32_t i = 0; i < fs->hash_size; i++) {
         while (fs->hash[i]) {
             inode_free(fs, fs->hash[i]);

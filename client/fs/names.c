@@ -32,6 +32,12 @@ int hf_fs_readlink(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
     return hf_fs_look(fs, &rd, req);
 }
 
+static int listed(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    req->parent = reply->first_ino;
+    return reply->err;
+}
+
 int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t max, bool plus,
                   struct hf_fs_req *req)
 {
@@ -42,6 +48,7 @@ int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t
                               .flags = plus ? HF_READDIR_PLUS : 0};
 
     hf_fs_begin(fs, req);
+    req->after = listed;
     return hf_fs_look(fs, &rd, req);
 }
 
@@ -56,19 +63,25 @@ int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const 
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 
-/* A name of the file is gone; @attr is how it was left. */
+/* A name of it is gone; @attr is how it was left. */
 static void name_gone(struct hf_fs *fs, const struct hf_attr *attr)
 {
     struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(fs, attr->ino) : NULL;
+    bool open = inode && inode->opens > 0;
 
-    if (!inode || (attr->nlink > 0 && !HF_BUG(link_left_is_orphan)) || S_ISDIR(attr->mode)) {
+    if (attr->ino.v == 0 || (attr->nlink > 0 && !HF_BUG(link_left_is_orphan))) {
         return;
     }
-    inode->orphan = true;
-    if (inode->opens == 0 && !hf_dirty_empty(&inode->dirty)) {
-        inode = hf_fs_inode_get(fs, attr->ino);
-        hf_fs_inode_drop_dirty(fs, inode);
-        hf_fs_inode_unref(fs, inode);
+    if (inode && !S_ISDIR(attr->mode)) {
+        inode->orphan = true;
+        if (!open && !hf_dirty_empty(&inode->dirty)) {
+            inode = hf_fs_inode_get(fs, attr->ino);
+            hf_fs_inode_drop_dirty(fs, inode);
+            hf_fs_inode_unref(fs, inode);
+        }
+    }
+    if (attr->nlink == 0 && !open) {
+        hf_fs_inode_gone(fs, attr);
     }
 }
 
@@ -98,6 +111,7 @@ int hf_fs_rmdir(struct hf_fs *fs, struct hf_ino parent, const char *name, struct
     int err = name_check(name);
 
     hf_fs_begin(fs, req);
+    req->after = unlinked;
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 

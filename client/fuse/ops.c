@@ -450,11 +450,13 @@ static bool list_add(struct listing *l, const char *name, const struct fuse_entr
     return true;
 }
 
-static bool list_dots(struct listing *l, struct hf_ino ino, uint64_t from)
+static bool list_dots(struct listing *l, struct hf_ino ino, struct hf_ino parent, uint64_t from)
 {
-    struct fuse_entry_param e = {.attr = {.st_ino = ino.v, .st_mode = S_IFDIR | 0755}};
+    struct fuse_entry_param dot = {.attr = {.st_ino = ino.v, .st_mode = S_IFDIR | 0755}};
+    struct fuse_entry_param up = dot;
 
-    return (from > 0 || list_add(l, ".", &e, 1)) && (from > 1 || list_add(l, "..", &e, 2));
+    up.attr.st_ino = parent.v ? parent.v : ino.v;
+    return (from > 0 || list_add(l, ".", &dot, 1)) && (from > 1 || list_add(l, "..", &up, 2));
 }
 
 static bool list_entry(struct hf_fuse *fuse, struct listing *l, struct hf_dirent *d)
@@ -485,7 +487,7 @@ static void reply_listing(struct hf_fuse_call *call)
         (void)fuse_reply_err(call->freq, ENOMEM);
         return;
     }
-    if (list_dots(&l, call->ino, call->off)) {
+    if (list_dots(&l, call->ino, call->req.parent, call->off)) {
         while (hf_dirent_decode(&r, &d) == 0 && list_entry(call->fuse, &l, &d)) {
         }
     }

@@ -193,7 +193,7 @@ enum hf_rd {
     HF_RD_LOOKUP = 1,    /* ino parent, name -> attr; "." and ".." too; -ENOENT */
     HF_RD_GETATTR = 2,   /* ino -> attr */
     HF_RD_READDIR = 3,   /* ino, cookie (0: start), max bytes, flags HF_READDIR_PLUS -> bulk of
-                            entries, next_cookie, eof. No "." and ".." */
+                            entries, next_cookie, eof; first_ino: the parent. No "." and ".." */
     HF_RD_READLINK = 4,  /* ino -> bulk */
     HF_RD_GETXATTR = 5,  /* ino, name -> bulk; -ENODATA */
     HF_RD_LISTXATTR = 6, /* ino -> bulk: names, each NUL-terminated */

@@ -295,6 +295,7 @@ void hf_meta_rd_readdir(struct hf_meta *meta, const struct hf_meta_read *rd,
         return;
     }
     reply->attr = dir.attr;
+    reply->first_ino = dir.parent;
     reply->next_cookie = rd->cookie;
     if (rd->cookie >= INT64_MAX) {
         reply->eof = true;

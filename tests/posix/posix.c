@@ -336,3 +336,74 @@ const char *px_errno_name(int error)
 
     return name ? name : "?";
 }
+
+bool px_later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
+/* Claims that many calls share */
+
+void px_bad_paths(const char *name, int (*call)(const char *path))
+{
+    char long_part[PX_NAME_MAX + 8];
+    const struct {
+        const char *what, *path;
+        int error;
+    } rows[] = {
+        {"an empty path", "", ENOENT},
+        {"no address", NULL, EFAULT},
+        {"a directory that is not there", "none/x", ENOENT},
+        {"a link to nowhere in the way", "dangling/x", ENOENT},
+        {"a file in the way", "f/x", ENOTDIR},
+        {"a file and a dot", "f/.", ENOTDIR},
+        {"a file and two dots", "f/..", ENOTDIR},
+        {"a loop in the way", "loop/x", ELOOP},
+        {"a name of 256 bytes", px_long_name('n', PX_NAME_MAX + 1), ENAMETOOLONG},
+        {"a name of 256 bytes in the way", long_part, ENAMETOOLONG},
+        {"a path of 4,096 bytes", px_long_name('/', 4096), ENAMETOOLONG},
+    };
+
+    (void)snprintf(long_part, sizeof(long_part), "%s/x", px_long_name('n', PX_NAME_MAX + 1));
+    NEED(px_make(PX_REG, "f", 0666) == 0 && symlink("loop", "loop") == 0);
+    NEED(symlink("none", "dangling") == 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        FAILS(call(rows[i].path), rows[i].error, "%s: %s", name, rows[i].what);
+    }
+    NEED(unlink("f") == 0 && unlink("loop") == 0 && unlink("dangling") == 0);
+}
+
+void px_needs_write(const char *name, int (*ready)(const char *path), int (*call)(const char *path))
+{
+    static const struct {
+        const char *who;
+        unsigned user, shift;
+        bool supplementary;
+    } rows[] = {
+        {"owner", 0, 6, false},
+        {"group", 1, 3, false},
+        {"supplementary group", 2, 3, true},
+        {"others", 3, 0, false},
+    };
+    const gid_t group = px_uid(1);
+
+    NEED(mkdir("rights", 0777) == 0 && chown("rights", px_uid(0), group) == 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        for (unsigned rights = 0; rights < 8; rights++) {
+            unsigned others = 0777u & ~(7u << rows[i].shift) & ~((rights * 0111u) & 0777u);
+            uid_t uid = px_uid(rows[i].user);
+
+            NEED(!ready || ready("rights/x") == 0);
+            NEED(chmod("rights", others | rights << rows[i].shift) == 0);
+            px_become(uid, uid, &group, rows[i].supplementary);
+            if ((rights & 3) == 3) {
+                OK(call("rights/x"), "%s: rights %o of %s", name, rights, rows[i].who);
+            } else {
+                FAILS(call("rights/x"), EACCES, "%s: rights %o of %s", name, rights, rows[i].who);
+            }
+            px_become_root();
+            NEED(!px_exists("rights/x") || remove("rights/x") == 0);
+        }
+    }
+    NEED(rmdir("rights") == 0);
+}

@@ -53,11 +53,22 @@ struct px_group {
     X(acl)                                                                                         \
     X(chmod)                                                                                       \
     X(chown)                                                                                       \
+    X(link)                                                                                        \
+    X(mkdir)                                                                                       \
+    X(mknod)                                                                                       \
+    X(open)                                                                                        \
+    X(open_flags)                                                                                  \
+    X(path)                                                                                        \
+    X(readdir)                                                                                     \
     X(rename)                                                                                      \
+    X(rmdir)                                                                                       \
+    X(seekdir)                                                                                     \
     X(setid)                                                                                       \
     X(status)                                                                                      \
+    X(symlink)                                                                                     \
     X(times)                                                                                       \
     X(umask)                                                                                       \
+    X(unlink)                                                                                      \
     X(utimens)                                                                                     \
     X(xattr)
 
@@ -142,5 +153,20 @@ int px_child(int (*fn)(void *arg), void *arg);
 void *px_nowhere(void);
 /** "EPERM" ... */
 const char *px_errno_name(int error);
+/** Is @a later than @b? */
+bool px_later(struct timespec a, struct timespec b);
+
+/* Claims that many calls share; @name is the call's, @call makes it on @path. */
+
+/** What is wrong with a path. In a directory without "f", "loop", "dangling" and "none". */
+void px_bad_paths(const char *name, int (*call)(const char *path));
+/**
+ * A call that changes a directory needs write and search permission in it: each combination of
+ * rights, as its owner, its group, by a supplementary group and as another. PX_ROOT groups only.
+ *
+ * @ready  makes what is to be at @path before the call, as root; NULL: nothing
+ */
+void px_needs_write(const char *name, int (*ready)(const char *path),
+                    int (*call)(const char *path));
 
 #endif

@@ -852,6 +852,43 @@ static void a_creation_opens_under_number_zero(void **state)
     world_fini(&w);
 }
 
+/* A directory that is worked in, a FIFO that is open, an O_PATH descriptor. */
+static void what_is_held_without_a_name_keeps_its_attributes(void **state)
+{
+    static const uint32_t modes[] = {S_IFDIR | 0755, S_IFIFO | 0644, S_IFREG | 0640};
+    const struct hf_ino root = {HF_INO_ROOT};
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 21);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        struct hf_fs_set set = {.mask = HF_SET_MODE, .mode = 0700};
+        struct hf_ino ino;
+        int err;
+
+        assert_int_equal(WAIT(&w, &o, hf_fs_mknod(w.fs, root, "x", modes[i], 0, NULL, &o.req)), 0);
+        ino = o.req.attr.ino;
+        err = S_ISDIR(modes[i]) ? WAIT(&w, &o, hf_fs_rmdir(w.fs, root, "x", &o.req))
+                                : WAIT(&w, &o, hf_fs_unlink(w.fs, root, "x", &o.req));
+        assert_int_equal(err, 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), 0);
+        assert_int_equal(o.req.attr.ino.v, ino.v);
+        assert_int_equal(o.req.attr.mode, modes[i]);
+        assert_int_equal(o.req.attr.nlink, 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, ino, &set, &o.req)), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), 0);
+        assert_int_equal(o.req.attr.mode, (modes[i] & S_IFMT) | 0700);
+        if (i > 0) { /* the first is held to the end */
+            hf_fs_forget(w.fs, ino);
+            assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), -ENOENT);
+        }
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_rename_waits_for_the_data_of_what_moves(void **state)
 {
     struct world w;
@@ -1010,6 +1047,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
         cmocka_unit_test(attributes_have_names_of_known_namespaces),
         cmocka_unit_test(a_creation_opens_under_number_zero),
+        cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),

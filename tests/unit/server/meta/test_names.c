@@ -279,6 +279,19 @@ static void readdir_goes_on_from_a_cookie_whatever_changed(void **state)
     assert_int_equal(fx_read(&fx, &rd), -EINVAL);
 }
 
+static void readdir_tells_the_parent(void **state)
+{
+    uint64_t a = fx_mkdir(&fx, &s, ROOT, "a"), b = fx_mkdir(&fx, &s, a, "b");
+    struct hf_meta_read rd = {.op = HF_RD_READDIR, .ino = {b}, .max = 400};
+
+    (void)state;
+    assert_int_equal(fx_read(&fx, &rd), 0);
+    assert_int_equal(fx.reply.first_ino.v, a);
+    assert_int_equal(fx_rename(&fx, &s, a, "b", ROOT, "b", 0), 0);
+    assert_int_equal(fx_read(&fx, &rd), 0);
+    assert_int_equal(fx.reply.first_ino.v, ROOT);
+}
+
 static void names_with_one_hash_live_side_by_side(void **state)
 {
     static char names[300][16];
@@ -368,6 +381,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rename_flags_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(rename_between_names_of_one_inode_does_nothing, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(readdir_tells_the_parent, setup, teardown),
         cmocka_unit_test_setup_teardown(readdir_goes_on_from_a_cookie_whatever_changed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(names_with_one_hash_live_side_by_side, setup, teardown),
