@@ -144,7 +144,10 @@ static void reads(void)
     NEED(close(fd) == 0 && close(f) == 0);
     fd = open("l", O_PATH | O_NOFOLLOW);
     NEED(fd >= 0 && unlink("l") == 0);
-    EQUAL(readlinkat(fd, "", text, sizeof(text)), 6, "a link that is open and unlinked is read");
+    if (!px_otherwise("unlinked-link")) {
+        EQUAL(readlinkat(fd, "", text, sizeof(text)), 6,
+              "a link that is open and unlinked is read");
+    }
     NEED(close(fd) == 0);
 }
 
