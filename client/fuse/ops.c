@@ -33,6 +33,8 @@ struct hf_fuse_call {
     size_t size;
     uint64_t off;
     struct hf_ino ino;
+    struct hf_ino changes; /* an inode that the request changes, or 0 */
+    uint64_t looked_seq;   /* a LOOKUP: looked.seq when it began */
     struct fuse_file_info fi;
 };
 
@@ -57,6 +59,9 @@ static void call_end(struct hf_fuse_call *call, int err)
     if (err == HF_FS_PENDING) {
         return;
     }
+    if (call->changes.v) {
+        hf_looked_changed(&fuse->looked, call->changes);
+    }
     if (err == -ENOENT && call->reply == reply_open) {
         err = -ESTALE; /* the kernel walks the path anew, and finds what replaced it */
     }
@@ -68,6 +73,12 @@ static void call_end(struct hf_fuse_call *call, int err)
     fuse->call_count--;
     call->next = fuse->free_calls;
     fuse->free_calls = call;
+}
+
+static void call_changes(struct hf_fuse_call *call, fuse_ino_t ino)
+{
+    call->changes = ino_of(ino);
+    hf_looked_changed(&call->fuse->looked, call->changes);
 }
 
 static void call_done(struct hf_fs_req *req, int err)
@@ -97,6 +108,8 @@ static struct hf_fuse_call *call_new(fuse_req_t freq, void (*reply)(struct hf_fu
     hf_looked_drop(&fuse->looked, (uint32_t)who->pid);
     call->freq = freq;
     call->reply = reply;
+    call->changes = (struct hf_ino){0};
+    call->looked_seq = fuse->looked.seq;
     call->req.uid = who->uid;
     call->req.gid = who->gid;
     call->req.umask = who->umask;
@@ -182,7 +195,7 @@ static void reply_entry(struct hf_fuse_call *call)
 static void reply_looked_up(struct hf_fuse_call *call)
 {
     hf_looked_put(&call->fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, &call->req.attr,
-                  hf_env_mono_ns(call->fuse->env));
+                  call->looked_seq, hf_env_mono_ns(call->fuse->env));
     reply_entry(call);
 }
 
@@ -578,6 +591,7 @@ static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_
     if (!call) {
         return;
     }
+    call_changes(call, ino);
     set.mask |= to_set & FUSE_SET_ATTR_MODE ? HF_SET_MODE : 0;
     set.mask |= to_set & FUSE_SET_ATTR_UID ? HF_SET_UID : 0;
     set.mask |= to_set & FUSE_SET_ATTR_GID ? HF_SET_GID : 0;
@@ -684,10 +698,10 @@ static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t si
     struct hf_fuse_call *call = call_new(freq, reply_written);
     uint32_t flags = 0;
 
-    (void)ino;
     if (!call) {
         return;
     }
+    call_changes(call, ino);
     call->size = size;
     flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
     flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
@@ -732,8 +746,8 @@ static void op_fallocate(fuse_req_t freq, fuse_ino_t ino, int mode, off_t off, o
 {
     struct hf_fuse_call *call = call_new(freq, reply_ok);
 
-    (void)ino;
     if (call) {
+        call_changes(call, ino);
         call_end(call, hf_fs_fallocate(file_of(fi), (uint32_t)mode, (uint64_t)off, (uint64_t)len,
                                        &call->req));
     }
@@ -757,9 +771,9 @@ static void op_copy_file_range(fuse_req_t freq, fuse_ino_t ino_in, off_t off_in,
     struct hf_fuse_call *call = call_new(freq, reply_copied);
 
     (void)ino_in;
-    (void)ino_out;
     (void)flags;
     if (call) {
+        call_changes(call, ino_out);
         call_end(call, hf_fs_copy(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
                                   (uint64_t)off_out, len, &call->req));
     }
