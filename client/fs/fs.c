@@ -366,6 +366,7 @@ void hf_fs_release(struct hf_fs_file *file)
     struct hf_inode *inode = file->inode;
 
     HF_ASSERT(inode->opens > 0);
+    hf_lock_release(file);
     inode->opens--;
     fs->open_count--;
     LIST_REMOVE(file, in_fs);

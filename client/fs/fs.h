@@ -60,8 +60,9 @@ uint32_t hf_fs_open_inodes(struct hf_fs *fs, uint64_t *ret, uint32_t max);
 
 struct hf_fs_lock {
     uint64_t owner;
-    uint64_t start, length; /* length 0: to the end */
-    uint32_t type;          /* F_RDLCK, F_WRLCK, F_UNLCK */
+    const struct hf_fs_file *through; /* NULL: none; its release gives the lock up */
+    uint64_t start, length;           /* length 0: to the end */
+    uint32_t type;                    /* F_RDLCK, F_WRLCK, F_UNLCK */
     uint32_t pid;
     bool flock;
 };

@@ -83,6 +83,7 @@ struct hf_flush {
 struct hf_lock_owner {
     uint64_t owner;
     bool flock;
+    const struct hf_fs_file *through; /* the open file of its first lock, or NULL */
     struct hf_lock_owner *next;
 };
 
@@ -292,5 +293,7 @@ void hf_lock_owners_free(struct hf_inode *inode);
 bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock);
 /** Give up what it holds; the op is sent, nobody waits. */
 void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock);
+/** The file is closed for good: so are the locks taken through it. */
+void hf_lock_release(const struct hf_fs_file *file);
 
 #endif

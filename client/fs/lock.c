@@ -38,18 +38,21 @@ bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock)
 }
 
 /* Remember who may hold locks: only their closes ask for a release. */
-static int owner_note(struct hf_inode *inode, uint64_t owner, bool flock)
+static int owner_note(struct hf_inode *inode, const struct hf_fs_lock *lock)
 {
     struct hf_lock_owner *note;
 
-    if (hf_lock_held(inode, owner, flock)) {
+    if (hf_lock_held(inode, lock->owner, lock->flock)) {
         return 0;
     }
     note = malloc(sizeof(*note));
     if (!note) {
         return -ENOMEM;
     }
-    *note = (struct hf_lock_owner){.owner = owner, .flock = flock, .next = inode->owners};
+    *note = (struct hf_lock_owner){.owner = lock->owner,
+                                   .flock = lock->flock,
+                                   .through = lock->through,
+                                   .next = inode->owners};
     inode->owners = note;
     return 0;
 }
@@ -66,6 +69,22 @@ void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool
         *at = note->next;
         free(note);
         hf_fs_mutate_quietly(fs, &op);
+    }
+}
+
+/*
+ * An open file description's own locks: their owner is one that no FLUSH names. (A process's locks
+ * are gone by now: each process that had the file open has sent a FLUSH.)
+ */
+void hf_lock_release(const struct hf_fs_file *file)
+{
+    struct hf_lock_owner *note = file->inode->owners, *next;
+
+    for (; note; note = next) {
+        next = note->next;
+        if (note->through == file) {
+            hf_lock_drop(file->fs, file->inode, note->owner, note->flock);
+        }
     }
 }
 
@@ -209,7 +228,7 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
     req->lock = *lock;
     req->flags = wait;
     req->mode = 0;
-    if (lock->type != F_UNLCK && owner_note(inode, lock->owner, lock->flock)) {
+    if (lock->type != F_UNLCK && owner_note(inode, lock)) {
         return hf_fs_return(req, -ENOMEM);
     }
     return hf_fs_return(req, lock_try(req));

@@ -804,9 +804,10 @@ static void set_lock(fuse_req_t freq, fuse_ino_t ino, const struct hf_fs_lock *l
     call_end(call, err);
 }
 
-static struct hf_fs_lock lock_of(const struct flock *fl, uint64_t owner)
+static struct hf_fs_lock lock_of(const struct flock *fl, const struct fuse_file_info *fi)
 {
-    return (struct hf_fs_lock){.owner = owner,
+    return (struct hf_fs_lock){.owner = fi->lock_owner,
+                               .through = file_of(fi),
                                .start = (uint64_t)fl->l_start,
                                .length = (uint64_t)fl->l_len,
                                .type = (uint32_t)fl->l_type,
@@ -816,7 +817,7 @@ static struct hf_fs_lock lock_of(const struct flock *fl, uint64_t owner)
 static void op_getlk(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *fl)
 {
     struct hf_fuse_call *call = call_new(freq, reply_lock);
-    struct hf_fs_lock lock = lock_of(fl, fi->lock_owner);
+    struct hf_fs_lock lock = lock_of(fl, fi);
 
     if (call) {
         call_end(call, hf_fs_getlk(call->fuse->fs, ino_of(ino), &lock, &call->req));
@@ -826,7 +827,7 @@ static void op_getlk(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi,
 static void op_setlk(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *fl,
                      int sleep)
 {
-    struct hf_fs_lock lock = lock_of(fl, fi->lock_owner);
+    struct hf_fs_lock lock = lock_of(fl, fi);
 
     set_lock(freq, ino, &lock, sleep);
 }

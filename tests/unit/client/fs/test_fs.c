@@ -1027,6 +1027,30 @@ static void a_waiting_lock_is_granted_later_or_interrupted(void **state)
     world_fini(&w);
 }
 
+static void a_lock_taken_through_a_file_ends_with_it(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    struct hf_fs_file *second;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 21);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
+    second = o.req.file;
+    mine.through = second; /* an open file description's lock: no flush names its owner */
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(second, 7, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
+    hf_fs_release(second);
+    other.through = a->file;
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void quiet(void *ctx, const char *line)
 {
     (void)ctx;
@@ -1052,6 +1076,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
         cmocka_unit_test(a_sync_that_leaves_something_says_so),
+        cmocka_unit_test(a_lock_taken_through_a_file_ends_with_it),
         cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
         cmocka_unit_test(passing_put_failures_lose_nothing),
         cmocka_unit_test(what_is_written_is_read_now_and_from_a_cold_start),
