@@ -255,6 +255,67 @@ char *px_read_file(const char *path, size_t *ret_len)
     return bytes;
 }
 
+static uint8_t filling(uint64_t at, unsigned seed)
+{
+    return (uint8_t)(1 + (at + (at >> 8) * 7 + (at >> 16) * 13 + seed * 101) % 255);
+}
+
+void px_fill(void *bytes, size_t len, uint64_t at, unsigned seed)
+{
+    for (size_t i = 0; i < len; i++) {
+        ((uint8_t *)bytes)[i] = filling(at + i, seed);
+    }
+}
+
+bool px_is_filled(const void *bytes, size_t len, uint64_t at, unsigned seed)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (((const uint8_t *)bytes)[i] != filling(at + i, seed)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool px_is_zero(const void *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (((const uint8_t *)bytes)[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int px_make_filled(const char *path, size_t len, unsigned seed)
+{
+    uint8_t *bytes = malloc(len + 1);
+    int ret;
+
+    NEED(bytes != NULL);
+    px_fill(bytes, len, 0, seed);
+    ret = px_write_file(path, bytes, len);
+    free(bytes);
+    return ret;
+}
+
+bool px_holds(int fd, uint64_t at, size_t len, unsigned seed)
+{
+    uint8_t *bytes = malloc(len + 1);
+    size_t have = 0;
+    ssize_t n = 1;
+    bool holds;
+
+    NEED(bytes != NULL);
+    while (have < len && n > 0) {
+        n = pread(fd, bytes + have, len - have, (off_t)(at + have));
+        have += n > 0 ? (size_t)n : 0;
+    }
+    holds = have == len && (seed ? px_is_filled(bytes, len, at, seed) : px_is_zero(bytes, len));
+    free(bytes);
+    return holds;
+}
+
 bool px_exists(const char *path)
 {
     struct stat st;
@@ -315,6 +376,18 @@ const char *px_other(const char *path)
     return other;
 }
 
+void *px_no_address(void)
+{
+    static void *volatile nowhere = (void *)1;
+
+    return nowhere;
+}
+
+bool px_is_later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
 void px_tick(void)
 {
     const struct timespec some = {.tv_nsec = 20000000};
@@ -322,16 +395,27 @@ void px_tick(void)
     (void)nanosleep(&some, NULL);
 }
 
-int px_child(int (*fn)(void *arg), void *arg)
+pid_t px_start(int (*fn)(void *arg), void *arg)
 {
     pid_t pid;
-    int status;
 
     fflush(stdout);
     pid = fork();
     if (pid == 0) {
-        _exit(fn(arg));
+        int status;
+
+        (void)alarm(PX_GROUP_S); /* outlives no group that hangs */
+        status = fn(arg);
+        fflush(stdout);
+        _exit(status);
     }
+    return pid;
+}
+
+int px_wait(pid_t pid)
+{
+    int status;
+
     return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
                                                                            : -1;
 }
@@ -339,6 +423,11 @@ int px_child(int (*fn)(void *arg), void *arg)
 void *px_nowhere(void)
 {
     return (void *)(uintptr_t)1;
+}
+
+int px_child(int (*fn)(void *arg), void *arg)
+{
+    return px_wait(px_start(fn, arg));
 }
 
 const char *px_errno_name(int error)

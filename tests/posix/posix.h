@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PX_GROUP_S  120 /* a group that takes longer has failed */
@@ -53,23 +54,36 @@ struct px_group {
     X(acl)                                                                                         \
     X(chmod)                                                                                       \
     X(chown)                                                                                       \
+    X(coherence)                                                                                   \
+    X(copy)                                                                                        \
+    X(direct)                                                                                      \
+    X(fallocate)                                                                                   \
+    X(ioctl)                                                                                       \
     X(link)                                                                                        \
+    X(lock)                                                                                        \
     X(mkdir)                                                                                       \
     X(mknod)                                                                                       \
+    X(mmap)                                                                                        \
     X(open)                                                                                        \
     X(open_flags)                                                                                  \
     X(path)                                                                                        \
+    X(read)                                                                                        \
     X(readdir)                                                                                     \
     X(rename)                                                                                      \
     X(rmdir)                                                                                       \
+    X(seek)                                                                                        \
     X(seekdir)                                                                                     \
     X(setid)                                                                                       \
     X(status)                                                                                      \
     X(symlink)                                                                                     \
+    X(sync)                                                                                        \
     X(times)                                                                                       \
+    X(truncate)                                                                                    \
     X(umask)                                                                                       \
     X(unlink)                                                                                      \
+    X(unlinked)                                                                                    \
     X(utimens)                                                                                     \
+    X(write)                                                                                       \
     X(xattr)
 
 #define X(file) extern const struct px_group px_##file[];
@@ -135,6 +149,14 @@ int px_make(enum px_type type, const char *path, mode_t mode);
 int px_write_file(const char *path, const void *bytes, size_t len);
 /** What a file holds; *ret_len of it. NULL-terminated, malloc'd; NULL: errno. */
 char *px_read_file(const char *path, size_t *ret_len);
+/** Bytes (none of them zero) that depend on @seed and on their place in the file. */
+void px_fill(void *bytes, size_t len, uint64_t at, unsigned seed);
+bool px_is_filled(const void *bytes, size_t len, uint64_t at, unsigned seed);
+bool px_is_zero(const void *bytes, size_t len);
+/** A regular file of @len such bytes. */
+int px_make_filled(const char *path, size_t len, unsigned seed);
+/** Are the bytes of an open file those, from @at on? @seed 0: zero. Reads by pread. */
+bool px_holds(int fd, uint64_t at, size_t len, unsigned seed);
 /** Has that name anything behind it (a link itself counts)? */
 bool px_exists(const char *path);
 /** lstat; all zero when it fails. */
@@ -147,12 +169,18 @@ int px_count(const char *dir);
 const char *px_long_name(char byte, size_t len);
 /** The same directory through the second mount, in one of a few buffers used in turn. */
 const char *px_other(const char *path);
+/** Where nothing can be read or written; the compiler does not know. */
+void *px_no_address(void);
+bool px_is_later(struct timespec a, struct timespec b);
 /** Time passes so far that time stamps differ. */
 void px_tick(void);
 /** fn(arg) in a child; its exit status (0 .. 255), or -1. Claims made there count. */
 int px_child(int (*fn)(void *arg), void *arg);
 /** An address of nothing: EFAULT. */
 void *px_nowhere(void);
+/** fn(arg) in a child that is not waited for; px_wait() gives what px_child() does. */
+pid_t px_start(int (*fn)(void *arg), void *arg);
+int px_wait(pid_t pid);
 /** "EPERM" ... */
 const char *px_errno_name(int error);
 /** Is @a later than @b? */
