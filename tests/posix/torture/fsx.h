@@ -30,6 +30,8 @@
     X(COPY, "copy", 60)                                                                            \
     X(SEEK, "seek", 50)                                                                            \
     X(STAT, "stat", 60)                                                                            \
+    X(TIMES, "times", 20)                                                                          \
+    X(CHMOD, "chmod", 10)                                                                          \
     X(FSYNC, "fsync", 30)                                                                          \
     X(REOPEN, "reopen", 40)                                                                        \
     X(DROP, "drop", 30)    /* fsync, and the kernel forgets its pages */                           \
@@ -104,9 +106,10 @@ struct fsx_config {
 struct fsx_model {  /* of one file */
     uint8_t *bytes; /* shared; zero from size on */
     uint64_t size;
-    uint8_t home; /* the mount of the last operation */
-    bool soft;    /* handed over without a fresh open */
-    bool mapped;  /* written through a mapping, and not synced since */
+    uint8_t home;  /* the mount of the last operation */
+    bool soft;     /* handed over without a fresh open */
+    bool mapped;   /* written through a mapping, and not synced since */
+    int64_t mtime; /* seconds; set by "times", and nothing changed it since; 0: unknown */
 };
 
 struct fsx_shared {

@@ -126,6 +126,15 @@ static bool sync_file(struct fsx *fsx, const struct fsx_op *op, unsigned mount, 
     return true;
 }
 
+/*
+ * Where the kernel goes by the size or by pages that it has, and asks nobody: mappings, O_APPEND,
+ * and copy_file_range, which ends where it believes the source to end.
+ */
+static bool needs_fresh_open(const struct fsx_op *op)
+{
+    return op->how & (FSX_MMAP | FSX_APPEND) || op->kind == FSX_COPY;
+}
+
 /* The operation's mount may use the file: what was done through the other is handed over. */
 static bool arrive(struct fsx *fsx, const struct fsx_op *op, unsigned file)
 {
@@ -148,7 +157,7 @@ static bool arrive(struct fsx *fsx, const struct fsx_op *op, unsigned file)
             holds = reopen(fsx, op, op->mount, file);
         }
     }
-    if (holds && model->soft && op->how & (FSX_MMAP | FSX_APPEND)) {
+    if (holds && model->soft && needs_fresh_open(op)) {
         holds = reopen(fsx, op, op->mount, file);
     }
     return holds;
@@ -448,6 +457,7 @@ static void do_copy(struct fsx *fsx, const struct fsx_op *op)
         return;
     }
     fsx_model_write(model_of(fsx, to), op->to, from->bytes + op->off, want);
+    model_of(fsx, to)->mtime = 0;
 }
 
 /* Looking */
@@ -505,8 +515,32 @@ static void do_stat(struct fsx *fsx, const struct fsx_op *op)
         fails(fsx, op, "stat", errno);
     } else if ((uint64_t)st.st_size != model_of(fsx, op->file)->size) {
         differs(fsx, op, "st_size is", st.st_size, (int64_t)model_of(fsx, op->file)->size);
+    } else if (model_of(fsx, op->file)->mtime && model_of(fsx, op->file)->mtime != st.st_mtime) {
+        differs(fsx, op, "st_mtime is", st.st_mtime, model_of(fsx, op->file)->mtime);
     } else if (st.st_nlink != 1 || !S_ISREG(st.st_mode)) {
         differs(fsx, op, "st_nlink is", (int64_t)st.st_nlink, 1);
+    }
+}
+
+/* A time that the log can repeat: of the operation. */
+static void do_times(struct fsx *fsx, const struct fsx_op *op)
+{
+    struct fsx_model *model = model_of(fsx, op->file);
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000000 + op->id}};
+    int fd = fd_of(fsx, op, op->mount, op->file, false);
+
+    if (fd >= 0 && futimens(fd, times)) {
+        fails(fsx, op, "futimens", errno);
+    }
+    model->mtime = model->mapped ? 0 : 1000000 + op->id;
+}
+
+static void do_chmod(struct fsx *fsx, const struct fsx_op *op)
+{
+    int fd = fd_of(fsx, op, op->mount, op->file, false);
+
+    if (fd >= 0 && fchmod(fd, op->id % 2 ? 0600 : 0644)) {
+        fails(fsx, op, "fchmod", errno);
     }
 }
 
@@ -586,6 +620,12 @@ static void flip(struct fsx *fsx, const struct fsx_op *op)
     }
 }
 
+static bool changes(const struct fsx_op *op)
+{
+    return op->kind == FSX_WRITE || op->kind == FSX_TRUNCATE || op->kind == FSX_PUNCH ||
+           op->kind == FSX_ZERO || op->kind == FSX_ALLOCATE;
+}
+
 void fsx_do(struct fsx *fsx, const struct fsx_op *op)
 {
     int fd;
@@ -593,6 +633,7 @@ void fsx_do(struct fsx *fsx, const struct fsx_op *op)
     if (op->kind != FSX_PEEK && !arrive(fsx, op, op->file)) {
         return;
     }
+    model_of(fsx, op->file)->mtime = changes(op) ? 0 : model_of(fsx, op->file)->mtime;
     switch ((enum fsx_kind)op->kind) {
     case FSX_READ:
         do_read(fsx, op);
@@ -616,6 +657,12 @@ void fsx_do(struct fsx *fsx, const struct fsx_op *op)
         break;
     case FSX_STAT:
         do_stat(fsx, op);
+        break;
+    case FSX_TIMES:
+        do_times(fsx, op);
+        break;
+    case FSX_CHMOD:
+        do_chmod(fsx, op);
         break;
     case FSX_FSYNC:
         (void)sync_file(fsx, op, op->mount, op->file, op->how & FSX_SYNC);

@@ -143,7 +143,9 @@ struct fsx_op fsx_draw(const struct fsx *fsx, uint64_t index)
     op.mount = model->home;
     op.mount ^= config->dirs[1] && torture_chance(&rng, 30);
     op.how = heeded(kind, draw_how(&rng, kind) & config->hows);
-    op.off = draw_off(&rng, model->size, config->max_bytes);
+    op.off = index && torture_chance(&rng, 25)
+                 ? fsx->ops[index - 1].off /* where something just happened */
+                 : draw_off(&rng, model->size, config->max_bytes);
     op.len = draw_len(&rng, config->max_bytes);
     if (kind == FSX_COPY) {
         draw_copy(&rng, fsx, &op);

@@ -62,6 +62,8 @@ static bool touches(const struct fsx_op *op, unsigned file, uint64_t off)
     case FSX_REOPEN:
     case FSX_FSYNC:
     case FSX_DROP:
+    case FSX_TIMES:
+    case FSX_CHMOD:
         return here;
     case FSX_SEEK:
     case FSX_STAT:

@@ -160,7 +160,6 @@ static void show_progress(const struct torture_play *play, uint64_t since)
 {
     static uint64_t shown;
     uint64_t now = torture_now_ns(), next = play->shared->next;
-
     double seconds = (double)(now - since) / 1e9;
 
     shown = shown < since ? since : shown;
