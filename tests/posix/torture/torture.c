@@ -128,6 +128,26 @@ static bool lock(struct torture_shared *shared)
     return pthread_mutex_lock(&shared->lock) == 0;
 }
 
+static void take_step(const struct torture_play *play, unsigned process, uint64_t index)
+{
+    uint64_t *began_at = &play->shared->began_at[process];
+
+    __atomic_store_n(began_at, torture_now_ns(), __ATOMIC_RELAXED);
+    play->step(play->ctx, process, index);
+    __atomic_store_n(began_at, 0, __ATOMIC_RELAXED);
+}
+
+static void play_alone(const struct torture_play *play, unsigned process)
+{
+    struct torture_shared *shared = play->shared;
+    uint64_t count = shared->count / play->processes;
+
+    for (uint64_t i = 0; i < count && !__atomic_load_n(&shared->failed, __ATOMIC_RELAXED); i++) {
+        take_step(play, process, i);
+        __atomic_fetch_add(&shared->next, 1, __ATOMIC_RELAXED);
+    }
+}
+
 static void play_turns(const struct torture_play *play, unsigned process)
 {
     struct torture_shared *shared = play->shared;
@@ -142,9 +162,7 @@ static void play_turns(const struct torture_play *play, unsigned process)
             }
             continue;
         }
-        __atomic_store_n(&shared->began_at, torture_now_ns(), __ATOMIC_RELAXED);
-        play->step(play->ctx, process, shared->next);
-        __atomic_store_n(&shared->began_at, 0, __ATOMIC_RELAXED);
+        take_step(play, process, shared->next);
         if (!shared->failed) {
             __atomic_store_n(&shared->next, shared->next + 1, __ATOMIC_RELAXED);
         }
@@ -175,9 +193,16 @@ static void show_progress(const struct torture_play *play, uint64_t since)
 
 static bool is_stalled(const struct torture_play *play)
 {
-    uint64_t began = __atomic_load_n(&play->shared->began_at, __ATOMIC_RELAXED);
+    uint64_t now = torture_now_ns();
 
-    return began && torture_now_ns() > began + play->stall_s * NS_PER_S;
+    for (unsigned i = 0; i < play->processes; i++) {
+        uint64_t began = __atomic_load_n(&play->shared->began_at[i], __ATOMIC_RELAXED);
+
+        if (began && now > began + play->stall_s * NS_PER_S) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void end_all(const pid_t *pids, unsigned count)
@@ -245,7 +270,10 @@ bool torture_play(const struct torture_play *play)
             if (play->start) {
                 play->start(play->ctx, i);
             }
-            play_turns(play, i);
+            (play->owner ? play_turns : play_alone)(play, i);
+            if (play->end && !play->shared->failed) {
+                play->end(play->ctx, i);
+            }
             _exit(0);
         }
         if (pids[i] < 0) {

@@ -42,9 +42,9 @@ void torture_fill(uint8_t *bytes, uint64_t off, size_t len, uint64_t id);
 struct torture_shared { /* in shared memory */
     pthread_mutex_t lock;
     pthread_cond_t turn;
-    uint64_t next, count; /* of operations */
-    uint64_t began_at;    /* ns, of the one under way; 0: none */
-    bool failed;          /* a mismatch; nothing more runs */
+    uint64_t next, count;                 /* of operations */
+    uint64_t began_at[TORTURE_PROCESSES]; /* ns, of the one under way; 0: none */
+    bool failed;                          /* a mismatch; nothing more runs */
     uint64_t failed_id;
     size_t report_len;
     char report[TORTURE_REPORT];
@@ -63,9 +63,11 @@ struct torture_play {
     unsigned stall_s; /* an operation that takes longer has failed */
     bool quiet;       /* no progress */
     const char *tool;
-    unsigned (*owner)(void *ctx, uint64_t index); /* whose turn */
+    /* Whose turn is it? NULL: no turns; each process does 0 .. count / processes - 1 of its own. */
+    unsigned (*owner)(void *ctx, uint64_t index);
     void (*step)(void *ctx, unsigned process, uint64_t index);
     void (*start)(void *ctx, unsigned process); /* in the new process; or NULL */
+    void (*end)(void *ctx, unsigned process);   /* when nothing has failed; or NULL */
     void *ctx;
 };
 /** Run all operations in child processes. False: shared->failed, or a child died (reported). */
