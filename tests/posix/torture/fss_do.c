@@ -6,11 +6,13 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/posix/torture/fsstress.h"
 
 #define PLANT_EVERY 300u
+#define MEET_TRIES  5000u
 
 enum plant { PLANT_NONE, PLANT_BYTE, PLANT_NAME, PLANT_MODE, PLANT_XATTR, PLANT_REPLACE };
 
@@ -183,6 +185,13 @@ static int rename_error(struct fss *fss, const struct names *n, unsigned flags)
     return is_dir(fss, n->entry2) && model->nodes[node2].children ? ENOTEMPTY : 0;
 }
 
+static void note_move(struct fss *fss, const struct names *n, uint32_t entry)
+{
+    if (is_dir(fss, entry) && n->dir != n->dir2) {
+        node_of(fss, entry)->moved |= (uint8_t)(1u << (fss->op->mount ^ 1u));
+    }
+}
+
 static void do_rename(struct fss *fss, const struct names *n, unsigned flags)
 {
     const struct fss_op *op = fss->op;
@@ -200,7 +209,9 @@ static void do_rename(struct fss *fss, const struct names *n, unsigned flags)
     if (n->entry2 != FSS_NONE && model->entries[n->entry].node == model->entries[n->entry2].node) {
         return; /* two names of one file: nothing changes */
     }
+    note_move(fss, n, n->entry);
     if (flags & RENAME_EXCHANGE) {
+        note_move(fss, n, n->entry2);
         fss_swap_entries(model, n->entry, n->entry2);
         return;
     }
@@ -208,6 +219,35 @@ static void do_rename(struct fss *fss, const struct names *n, unsigned flags)
         fss_remove_entry(model, n->entry2);
     }
     fss_move_entry(model, n->entry, n->dir2, op->name2);
+}
+
+/*
+ * A kernel that knows a directory elsewhere has to move what it knows, and may say ESTALE instead
+ * while it renames (d_splice_alias(), which only tries for the locks). So the first look is just a
+ * look.
+ */
+void fss_meet_moved(struct fss *fss, unsigned mount)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    struct stat st;
+
+    for (uint32_t i = 0; i < fss->model->dir_count && fss->mounts > 1; i++) {
+        struct fss_node *node = &fss->model->nodes[fss->model->dirs[i]];
+        const char *path;
+        int ret = -1;
+
+        if (!(node->moved & 1u << mount)) {
+            continue;
+        }
+        path = fss_dir_path(fss, mount, fss->model->dirs[i]);
+        for (unsigned k = 0; k < MEET_TRIES && (ret = lstat(path, &st)) && errno == ESTALE; k++) {
+            (void)nanosleep(&pause, NULL);
+        }
+        if (!fss_expect(fss, ret, 0, "lstat of a directory that was moved")) {
+            return;
+        }
+        node->moved &= (uint8_t) ~(1u << mount);
+    }
 }
 
 /* Flaws for the self-test: behind the model's back */
@@ -297,6 +337,7 @@ void fss_do(struct fss *fss)
         fss_do_public(fss);
         return;
     }
+    fss_meet_moved(fss, op->mount);
     n.entry = fss_find(model, n.dir, op->name);
     n.entry2 = fss_find(model, n.dir2, op->name2);
     do_name(fss, &n);

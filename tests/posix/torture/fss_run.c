@@ -97,6 +97,7 @@ static void end(void *ctx, unsigned process)
         fss_do_data(fss, FSS_ROOT, FSS_NONE);
     }
     for (unsigned m = 0; m < fss->mounts; m++) {
+        fss_meet_moved(fss, m);
         if (!fss_check_tree(fss, m)) {
             break;
         }

@@ -97,6 +97,7 @@ struct fss_node {
     uint32_t held;  /* times that it is open */
     uint32_t entry; /* of a directory: the one that leads to it */
     uint32_t subdirs, children;
+    uint8_t moved; /* of a directory: mounts (bits) that have not seen where it is now */
     uint64_t ino;
     uint32_t size;
     uint8_t *bytes;
@@ -177,6 +178,8 @@ const char *fss_dir_path(const struct fss *fss, unsigned mount, uint32_t dir);
 /* fss_do.c: names; fss_data.c: contents and attributes; fss_public.c: the shared directory */
 
 void fss_do(struct fss *fss);
+/** The mount looks at each directory that was moved through the other one. */
+void fss_meet_moved(struct fss *fss, unsigned mount);
 void fss_do_data(struct fss *fss, uint32_t dir, uint32_t entry);
 void fss_do_public(struct fss *fss);
 /** Report. printf's. */
