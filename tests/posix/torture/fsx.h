@@ -49,6 +49,7 @@ enum fsx_kind {
 #define FSX_HOWS(X)                                                                                \
     X(DIRECT, "direct") /* O_DIRECT */                                                             \
     X(MMAP, "mmap")     /* through a shared mapping */                                             \
+    X(HELD, "held")     /* mmap: through a mapping that stays until the file is closed */          \
     X(APPEND, "append") /* O_APPEND; off is where the end was */                                   \
     X(SEEKING, "lseek") /* lseek and read or write, not pread or pwrite */                         \
     X(VECTOR, "vector") /* preadv, pwritev: in three parts */                                      \
@@ -131,7 +132,8 @@ struct fsx {
     /* of one process */
     unsigned process;
     int fds[FSX_MOUNTS][FSX_FILES], direct_fds[FSX_MOUNTS][FSX_FILES];
-    uint8_t *buf; /* aligned; max_bytes and a page */
+    uint8_t *maps[FSX_MOUNTS][FSX_FILES]; /* held ones, of max_bytes */
+    uint8_t *buf;                         /* aligned; max_bytes and a page */
 };
 
 /* fsx_model.c */

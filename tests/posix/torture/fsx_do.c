@@ -89,6 +89,10 @@ static bool close_fd(struct fsx *fsx, const struct fsx_op *op, int *fd)
 
 static bool close_file(struct fsx *fsx, const struct fsx_op *op, unsigned mount, unsigned file)
 {
+    if (fsx->maps[mount][file]) {
+        (void)munmap(fsx->maps[mount][file], fsx->config->max_bytes);
+        fsx->maps[mount][file] = NULL;
+    }
     return close_fd(fsx, op, &fsx->direct_fds[mount][file]) &&
            close_fd(fsx, op, &fsx->fds[mount][file]);
 }
@@ -220,6 +224,21 @@ static bool map_read(struct fsx *fsx, const struct fsx_op *op, const uint8_t *ma
     return true;
 }
 
+static uint8_t *held_map(struct fsx *fsx, const struct fsx_op *op, int fd)
+{
+    uint8_t **map = &fsx->maps[op->mount][op->file];
+    void *new;
+
+    if (!*map) {
+        new = mmap(NULL, fsx->config->max_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (new == MAP_FAILED) {
+            return MAP_FAILED;
+        }
+        *map = new;
+    }
+    return *map;
+}
+
 /* fsx->buf from or to a shared mapping. */
 static bool map_copy(struct fsx *fsx, const struct fsx_op *op, uint64_t len, bool write)
 {
@@ -232,15 +251,19 @@ static bool map_copy(struct fsx *fsx, const struct fsx_op *op, uint64_t len, boo
     if (fd < 0) {
         return false;
     }
-    map = mmap(NULL, whole, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, fd,
-               (off_t)(op->off - skip));
+    map = op->how & FSX_HELD ? held_map(fsx, op, fd)
+                             : mmap(NULL, whole, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED,
+                                    fd, (off_t)(op->off - skip));
     if (map == MAP_FAILED) {
         fails(fsx, op, "mmap", errno);
         return false;
     }
+    map += op->how & FSX_HELD ? op->off - skip : 0;
     holds = write ? map_write(fsx, op, map, whole, skip, len)
                   : map_read(fsx, op, map, whole, skip, len);
-    (void)munmap(map, whole);
+    if (!(op->how & FSX_HELD)) {
+        (void)munmap(map, whole);
+    }
     return holds;
 }
 

@@ -72,6 +72,7 @@ static uint16_t draw_how(struct torture_rng *rng, enum fsx_kind kind)
                                         FSX_SEEKING, FSX_VECTOR, FSX_APPEND};
 
         how |= ways[torture_weighted(rng, weights, 6)];
+        how |= how & FSX_MMAP && torture_chance(rng, 50) ? FSX_HELD : 0;
     }
     return how;
 }
@@ -80,8 +81,9 @@ static uint16_t draw_how(struct torture_rng *rng, enum fsx_kind kind)
 static uint16_t heeded(enum fsx_kind kind, uint16_t how)
 {
     static const uint16_t heeds[FSX_KIND_COUNT] = {
-        [FSX_READ] = FSX_DIRECT | FSX_MMAP | FSX_SEEKING | FSX_VECTOR,
-        [FSX_WRITE] = FSX_DIRECT | FSX_MMAP | FSX_SEEKING | FSX_VECTOR | FSX_APPEND | FSX_SYNC,
+        [FSX_READ] = FSX_DIRECT | FSX_MMAP | FSX_HELD | FSX_SEEKING | FSX_VECTOR,
+        [FSX_WRITE] =
+            FSX_DIRECT | FSX_MMAP | FSX_HELD | FSX_SEEKING | FSX_VECTOR | FSX_APPEND | FSX_SYNC,
         [FSX_TRUNCATE] = FSX_PATH,
         [FSX_ZERO] = FSX_KEEP,
         [FSX_ALLOCATE] = FSX_KEEP,
