@@ -154,6 +154,8 @@ int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct 
 /** The file is closed for good. Never waits. */
 void hf_fs_release(struct hf_fs_file *file);
 struct hf_ino hf_fs_file_ino(const struct hf_fs_file *file);
+/** May somebody have it mapped and write to it, so that the kernel has bytes that were not sent? */
+bool hf_fs_file_mappable(const struct hf_fs_file *file);
 
 #define HF_FS_WRITE_THROUGH 0x1u /* durable and committed before the answer */
 #define HF_FS_WRITE_KILL    0x2u /* suid, sgid and security.capability go with it */

@@ -903,6 +903,30 @@ static void pages_are_kept_only_when_no_other_mount_wrote(void **state)
     world_fini(&w);
 }
 
+static void a_file_may_be_mapped_while_it_is_open_for_both(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_file *read_only, *both;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 18);
+    hf_fs_release(a->file);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+    read_only = o.req.file;
+    assert_false(hf_fs_file_mappable(read_only));
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
+    both = o.req.file;
+    assert_true(hf_fs_file_mappable(read_only));
+    hf_fs_release(both);
+    assert_false(hf_fs_file_mappable(read_only));
+    a->file = read_only;
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_sync_of_everything_waits_for_all_of_it(void **state)
 {
     struct world w;
@@ -998,6 +1022,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),
         cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
+        cmocka_unit_test(a_file_may_be_mapped_while_it_is_open_for_both),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
         cmocka_unit_test(a_sync_that_leaves_something_says_so),
         cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
