@@ -117,7 +117,7 @@ struct fsx_shared {
     struct torture_shared torture;
     struct fsx_model files[FSX_FILES];
     uint64_t skipped, bytes_read, bytes_written;
-    uint64_t handovers, writes;
+    uint64_t handovers;
 };
 
 struct fsx {
@@ -130,7 +130,7 @@ struct fsx {
     int log_fd;
 
     /* of one process */
-    unsigned process;
+    bool flaw_due; /* FSX_PLANT_HANDOVER */
     int fds[FSX_MOUNTS][FSX_FILES], direct_fds[FSX_MOUNTS][FSX_FILES];
     uint8_t *maps[FSX_MOUNTS][FSX_FILES]; /* held ones, of max_bytes */
     uint8_t *buf;                         /* aligned; max_bytes and a page */
@@ -154,11 +154,30 @@ void fsx_model_history(struct fsx *fsx, unsigned file, uint64_t off);
 struct fsx_op fsx_draw(const struct fsx *fsx, uint64_t index);
 unsigned fsx_owner(const struct fsx *fsx, uint64_t index);
 
+/* fsx_file.c: what fails is reported */
+
+bool fsx_is_planted(const struct fsx *fsx, enum fsx_plant plant);
+struct fsx_model *fsx_model_of(struct fsx *fsx, unsigned file);
+void fsx_fails(struct fsx *fsx, const struct fsx_op *op, const char *what, int error);
+void fsx_differs(struct fsx *fsx, const struct fsx_op *op, const char *what, int64_t have,
+                 int64_t want);
+/** In one static buffer. */
+const char *fsx_path(const struct fsx *fsx, unsigned mount, unsigned file);
+/** Opened when it is not yet; -1. */
+int fsx_fd(struct fsx *fsx, const struct fsx_op *op, unsigned mount, unsigned file, bool direct);
+bool fsx_reopen(struct fsx *fsx, const struct fsx_op *op, unsigned mount, unsigned file);
+void fsx_close_all(struct fsx *fsx);
+bool fsx_sync(struct fsx *fsx, const struct fsx_op *op, unsigned mount, unsigned file,
+              bool data_only);
+/** The operation's mount may use the file: what was done through the other is handed over. */
+bool fsx_arrive(struct fsx *fsx, const struct fsx_op *op, unsigned file);
+/** fsx->buf from or to a shared mapping. */
+bool fsx_map_copy(struct fsx *fsx, const struct fsx_op *op, uint64_t len, bool write);
+
 /* fsx_do.c */
 
 /** Do it and check. What does not hold is reported. */
 void fsx_do(struct fsx *fsx, const struct fsx_op *op);
-void fsx_close_all(struct fsx *fsx);
 /** Read all of both files through all mounts. */
 void fsx_verify_all(struct fsx *fsx);
 

@@ -17,7 +17,7 @@ static void step(void *ctx, unsigned process, uint64_t index)
     struct fsx *fsx = ctx;
     char text[256];
 
-    fsx->process = process;
+    (void)process;
     if (fsx->drawn) {
         fsx->ops[index] = fsx_draw(fsx, index);
     }

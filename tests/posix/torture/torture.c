@@ -181,7 +181,6 @@ static void show_progress(const struct torture_play *play, uint64_t since)
     double seconds = (double)(now - since) / 1e9;
 
     shown = shown < since ? since : shown;
-
     if (play->quiet || now - shown < (isatty(STDERR_FILENO) ? 1 : 10) * NS_PER_S) {
         return;
     }
