@@ -67,6 +67,8 @@ static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
         req->attr = reply->attr;
         hf_fs_inode_overlay(inode, &req->attr);
     }
+    req->keep_cache =
+        inode && inode->cache_version && inode->cache_version == reply->attr.data_version;
     return 0;
 }
 
@@ -87,7 +89,7 @@ static int set_go(struct hf_fs_req *req)
     };
 
     if (req->inode && (set->mask & (HF_SET_MTIME | HF_SET_SIZE))) {
-        /* what is dirty was written before: its commit leaves the time alone */
+        /* what could not be flushed was written before: its commit leaves the time alone */
         req->inode->dirty_mtime_ns = 0;
     }
     req->after = set_done;
@@ -101,6 +103,16 @@ static void set_clean(struct hf_fs_req *req)
     if (err != HF_FS_PENDING) {
         hf_fs_finish(req, err);
     }
+}
+
+/*
+ * Is what is dirty committed first? A new mode must not lose its bits to what was written before.
+ * And a commit that came later would have to leave a new time alone: other mounts that had seen
+ * that time would not notice that the contents are new.
+ */
+static bool set_flushes(const struct hf_inode *inode, uint32_t mask)
+{
+    return (mask & (HF_SET_SIZE | HF_SET_MTIME)) || (inode->kill && (mask & HF_SET_MODE));
 }
 
 int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *set,
@@ -122,17 +134,14 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
         }
         hf_flush_note(fs, inode);
         hf_fs_budget_trim(fs);
-        if (!HF_BUG(truncate_overtakes) && hf_flush_wait(inode, req, set_clean)) {
-            return HF_FS_PENDING;
-        }
-    } else if (inode->kill && (set->mask & HF_SET_MODE)) {
-        /* the new mode must not lose its bits to what was written before */
+    }
+    if (set_flushes(inode, set->mask)) {
         int err = hf_flush_inode(fs, inode, true);
 
-        if (err) {
+        if (err && (set->mask & HF_SET_MODE)) {
             return hf_fs_return(req, err);
         }
-        if (hf_flush_wait(inode, req, set_clean)) {
+        if (!HF_BUG(truncate_overtakes) && hf_flush_wait(inode, req, set_clean)) {
             return HF_FS_PENDING;
         }
     }

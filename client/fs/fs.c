@@ -234,6 +234,7 @@ static struct hf_fs_file *file_new(struct hf_fs *fs, struct hf_ino ino, uint32_t
     file->open_flags = open_flags;
     file->err_seen = file->inode->err_seq;
     file->inode->opens++;
+    file->inode->mappable += (open_flags & O_ACCMODE) == O_RDWR;
     fs->open_count++;
     LIST_INSERT_HEAD(&fs->files, file, in_fs);
     return file;
@@ -242,6 +243,11 @@ static struct hf_fs_file *file_new(struct hf_fs *fs, struct hf_ino ino, uint32_t
 struct hf_ino hf_fs_file_ino(const struct hf_fs_file *file)
 {
     return file->inode->ino;
+}
+
+bool hf_fs_file_mappable(const struct hf_fs_file *file)
+{
+    return file->inode->mappable > 0;
 }
 
 static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
@@ -368,6 +374,7 @@ void hf_fs_release(struct hf_fs_file *file)
     HF_ASSERT(inode->opens > 0);
     hf_lock_release(file);
     inode->opens--;
+    inode->mappable -= (file->open_flags & O_ACCMODE) == O_RDWR;
     fs->open_count--;
     LIST_REMOVE(file, in_fs);
     free(file);

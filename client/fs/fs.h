@@ -83,7 +83,7 @@ struct hf_fs_req { /* embedded by the caller, alive until done */
     /* results; borrowed ones live until done returns, or the next call with this request */
     struct hf_attr attr;
     struct hf_fs_file *file; /* open, create */
-    bool keep_cache;         /* open: the kernel's pages are those of the contents now */
+    bool keep_cache;         /* open, setattr: the kernel's pages are those of the contents now */
     uint64_t count;          /* lseek: position; copy: bytes */
     const void *data;        /* readlink, xattr, readdir (hf_dirent_decode()) */
     size_t data_len;
@@ -157,6 +157,8 @@ int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct 
 /** The file is closed for good. Never waits. */
 void hf_fs_release(struct hf_fs_file *file);
 struct hf_ino hf_fs_file_ino(const struct hf_fs_file *file);
+/** May somebody have it mapped and write to it, so that the kernel has bytes that were not sent? */
+bool hf_fs_file_mappable(const struct hf_fs_file *file);
 
 #define HF_FS_WRITE_THROUGH 0x1u /* durable and committed before the answer */
 #define HF_FS_WRITE_KILL    0x2u /* suid, sgid and security.capability go with it */

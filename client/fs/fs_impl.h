@@ -92,6 +92,7 @@ struct hf_inode {
     struct hf_inode *hash_next;
     uint32_t refs; /* files, flush parts, requests, dirty list */
     uint32_t opens;
+    uint32_t mappable;             /* of opens: O_RDWR */
     uint64_t open_number;          /* highest that the leader granted; 0: made by this mount */
     bool orphan;                   /* its last name is gone */
     bool listed;                   /* in fs->dirty_inodes (a reference) */

@@ -52,6 +52,7 @@ struct hf_fuse {
     struct hf_looked looked;
     struct hf_fuse_call *free_calls;
     uint32_t call_count; /* unanswered */
+    uint32_t writebacks; /* of them: the kernel writes pages back first */
     uint64_t requests;
     struct hf_fs_req sync_req;
     struct hf_job umount_job;

@@ -85,6 +85,10 @@ static void flush_all(struct hf_fuse *fuse)
 {
     int err;
 
+    if (fuse->writebacks > 0) { /* they use the connection */
+        hf_timer_arm(&fuse->end_timer, FLUSH_RETRY_NS);
+        return;
+    }
     fuse->sync_req.done = flushed;
     fuse->sync_req.ctx = fuse;
     err = hf_fs_sync(fuse->fs, (struct hf_ino){0}, true, &fuse->sync_req);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include <fuse_lowlevel.h>
 
@@ -22,7 +23,8 @@
 #include "common/base/bytes.h"
 #include "common/base/err.h"
 
-#define DOT_COOKIES 2u /* offsets of "." and ".." come before those of the entries */
+#define SEEK_WRITEBACK_BYTES (UINT64_C(1) << 20)
+#define DOT_COOKIES          2u /* offsets of "." and ".." come before those of the entries */
 
 struct hf_fuse_call {
     struct hf_fs_req req;
@@ -36,6 +38,11 @@ struct hf_fuse_call {
     struct hf_ino changes; /* an inode that the request changes, or 0 */
     uint64_t looked_seq;   /* a LOOKUP: looked.seq when it began */
     struct fuse_file_info fi;
+
+    int whence; /* lseek */
+    bool asked; /* ... before, with seek_at as the answer (UINT64_MAX: none) */
+    uint64_t seek_at;
+    struct hf_job job;
 };
 
 static struct hf_ino ino_of(fuse_ino_t ino)
@@ -51,6 +58,8 @@ static struct hf_fs_file *file_of(const struct fuse_file_info *fi)
 /* Calls */
 
 static void reply_open(struct hf_fuse_call *call);
+static void reply_lseek(struct hf_fuse_call *call);
+static void seek_told(struct hf_fuse_call *call, int err);
 
 static void call_end(struct hf_fuse_call *call, int err)
 {
@@ -83,7 +92,9 @@ static void call_changes(struct hf_fuse_call *call, fuse_ino_t ino)
 
 static void call_done(struct hf_fs_req *req, int err)
 {
-    call_end(req->ctx, err);
+    struct hf_fuse_call *call = req->ctx;
+
+    (call->reply == reply_lseek ? seek_told : call_end)(call, err);
 }
 
 /* NULL: no memory; answered. */
@@ -216,6 +227,19 @@ static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_att
 static void reply_attr(struct hf_fuse_call *call)
 {
     send_attr(call->fuse, call->freq, &call->req.attr);
+}
+
+/*
+ * The kernel takes the time of this answer for that of its pages. When they may be older, it gets
+ * one that is a nanosecond off: the next look differs, and the pages go. Nobody sees it (validity
+ * 0).
+ */
+static void reply_set(struct hf_fuse_call *call)
+{
+    struct stat st = stat_of(&call->req.attr);
+
+    st.st_mtim.tv_nsec ^= call->req.keep_cache ? 0 : 1;
+    (void)fuse_reply_attr(call->freq, &st, 0);
 }
 
 static void reply_open(struct hf_fuse_call *call)
@@ -589,7 +613,7 @@ static void set_times(struct hf_fs_set *set, const struct stat *st, int to_set, 
 static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_set,
                        struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_attr);
+    struct hf_fuse_call *call = call_new(freq, reply_set);
     struct hf_fs_set set = {
         .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size};
 
@@ -759,14 +783,73 @@ static void op_fallocate(fuse_req_t freq, fuse_ino_t ino, int mode, off_t off, o
     }
 }
 
+/*
+ * The kernel asks where holes are without writing back what is dirty in shared mappings. When
+ * somebody may have one, the pages of the hole that would be told are written back, and all is
+ * asked again.
+ */
+static void seek_ask(struct hf_fuse_call *call)
+{
+    int err = hf_fs_lseek(file_of(&call->fi), call->off, call->whence, &call->req);
+
+    if (err != HF_FS_PENDING) {
+        seek_told(call, err);
+    }
+}
+
+static void writeback_run(struct hf_job *job)
+{
+    struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
+    uint64_t from = call->whence == SEEK_DATA ? call->off : call->seek_at;
+    uint64_t len = call->whence == SEEK_HOLE    ? SEEK_WRITEBACK_BYTES
+                   : call->seek_at < UINT64_MAX ? call->seek_at - from
+                                                : 0; /* all that follows */
+
+    (void)fuse_lowlevel_notify_inval_inode(call->fuse->se, call->ino.v, (off_t)from, (off_t)len);
+}
+
+static void writeback_done(struct hf_job *job)
+{
+    struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
+
+    call->fuse->writebacks--;
+    seek_ask(call);
+}
+
+static void seek_told(struct hf_fuse_call *call, int err)
+{
+    uint64_t at = err ? UINT64_MAX : call->req.count;
+    bool data = call->whence == SEEK_DATA, known;
+
+    if (err == HF_FS_PENDING) {
+        return;
+    }
+    known = data ? call->asked || at == call->off : err || (call->asked && at == call->seek_at);
+    if ((err && err != -ENXIO) || known || call->fuse->state != HF_MOUNT_SERVING ||
+        !hf_fs_file_mappable(file_of(&call->fi))) {
+        call_end(call, err);
+        return;
+    }
+    call->asked = true;
+    call->seek_at = at;
+    call->job.run = writeback_run;
+    call->job.done = writeback_done;
+    call->fuse->writebacks++;
+    hf_env_submit(call->fuse->env, HF_POOL_DISK, &call->job);
+}
+
 static void op_lseek(fuse_req_t freq, fuse_ino_t ino, off_t off, int whence,
                      struct fuse_file_info *fi)
 {
     struct hf_fuse_call *call = call_new(freq, reply_lseek);
 
-    (void)ino;
     if (call) {
-        call_end(call, hf_fs_lseek(file_of(fi), (uint64_t)off, whence, &call->req));
+        call->ino = ino_of(ino);
+        call->fi = *fi;
+        call->off = (uint64_t)off;
+        call->whence = whence;
+        call->asked = false;
+        seek_ask(call);
     }
 }
 

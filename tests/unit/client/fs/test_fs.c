@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client/fs/fs.h"
+#include "client/fs/fs_impl.h"
 #include "common/log/log.h"
 #include "tests/lib/fake_cluster.h"
 
@@ -954,6 +954,79 @@ static uint64_t dirty_bytes(const struct world *w)
     return stats.dirty_bytes + stats.flush_bytes;
 }
 
+/* Other mounts tell new contents by a new time: none may come after the time that they saw. */
+static void a_truncation_or_a_time_commits_what_is_dirty(void **state)
+{
+    static const struct hf_fs_set sets[] = {{.mask = HF_SET_SIZE, .size = 80000},
+                                            {.mask = HF_SET_MTIME, .mtime_ns = 12345678900u}};
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 16);
+    for (size_t i = 0; i < HF_ARRAY_LEN(sets); i++) {
+        assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+        assert_int_not_equal(dirty_bytes(&w), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &sets[i], &o.req)), 0);
+        assert_int_equal(dirty_bytes(&w), 0);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void pages_are_kept_only_when_no_other_mount_wrote(void **state)
+{
+    const struct hf_fs_set mode = {.mask = HF_SET_MODE, .mode = 0600};
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_inode *inode;
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 17);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 0, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+    hf_fs_release(o.req.file);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &mode, &o.req)), 0);
+    assert_true(o.req.keep_cache);
+    inode = hf_fs_inode_find(w.fs, a->ino);
+    inode->cache_version--; /* as it is when another mount has written since */
+    assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &mode, &o.req)), 0);
+    assert_false(o.req.keep_cache);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_file_may_be_mapped_while_it_is_open_for_both(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_file *read_only, *both;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 18);
+    hf_fs_release(a->file);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+    read_only = o.req.file;
+    assert_false(hf_fs_file_mappable(read_only));
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
+    both = o.req.file;
+    assert_true(hf_fs_file_mappable(read_only));
+    hf_fs_release(both);
+    assert_false(hf_fs_file_mappable(read_only));
+    a->file = read_only;
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_sync_of_everything_waits_for_all_of_it(void **state)
 {
     struct world w;
@@ -1074,6 +1147,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
+        cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),
+        cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
+        cmocka_unit_test(a_file_may_be_mapped_while_it_is_open_for_both),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
         cmocka_unit_test(a_sync_that_leaves_something_says_so),
         cmocka_unit_test(a_lock_taken_through_a_file_ends_with_it),
