@@ -366,29 +366,34 @@ int hf_meta_op_lock_release(struct hf_meta *meta, const struct hf_meta_op *op,
     return lock_apply(meta, op->ino, space_of(op->flags), &lock, reply);
 }
 
-void hf_meta_rd_getlk(struct hf_meta *meta, const struct hf_meta_read *rd,
-                      struct hf_meta_reply *reply)
+int hf_lock_in_the_way(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf_lock *ret)
 {
     struct hf_lock lock = {.session = rd->session, .owner = rd->lock_owner};
     struct hf_lockvec vec = {0};
-    const struct hf_lock *other;
+    const struct hf_lock *other = NULL;
     struct hf_inode inode;
+    int err = lock_of(rd->lock_type, rd->flags, rd->offset, rd->length, &lock);
 
-    reply->err = lock_of(rd->lock_type, rd->flags, rd->offset, rd->length, &lock);
-    if (!reply->err) {
-        reply->err = hf_inode_look(meta, rd->ino, &inode);
-    }
-    if (!reply->err) {
-        reply->err = locks_load(meta, rd->ino, space_of(rd->flags), &vec);
-    }
-    if (!reply->err) {
-        other = lock.type == F_UNLCK ? NULL : hf_lockvec_conflict(&vec, &lock);
-        reply->lock_type = F_UNLCK;
-        if (other) {
-            lock_report(other, reply);
-        }
+    err = err ? err : hf_inode_look(meta, rd->ino, &inode);
+    err = err ? err : locks_load(meta, rd->ino, space_of(rd->flags), &vec);
+    if (!err && lock.type != F_UNLCK && (other = hf_lockvec_conflict(&vec, &lock)) != NULL) {
+        *ret = *other;
     }
     hf_lockvec_fini(&vec);
+    return err ? err : other != NULL;
+}
+
+void hf_meta_rd_getlk(struct hf_meta *meta, const struct hf_meta_read *rd,
+                      struct hf_meta_reply *reply)
+{
+    struct hf_lock other;
+    int found = hf_lock_in_the_way(meta, rd, &other);
+
+    reply->err = found < 0 ? found : 0;
+    reply->lock_type = F_UNLCK;
+    if (found > 0) {
+        lock_report(&other, reply);
+    }
 }
 
 /* Endings */

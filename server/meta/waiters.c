@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/meta/waiters.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
 #include "server/meta/leader_impl.h"
+#include "server/meta/lock.h"
+
+#define RING_MAX 64u /* owners; a longer one is not found */
 
 struct hf_waiter {
-    struct hf_hmap_node node;      /* by inode */
+    struct hf_hmap_node node; /* by inode */
+    struct hf_hmap_node by_owner;
     struct hf_waiter *prev, *next; /* by deadline */
     struct hf_waiter *chosen;      /* among those to be looked at now */
     struct hf_meta_read rd;        /* without its pointers */
@@ -46,6 +51,7 @@ static void answer(struct hf_leader *leader, struct hf_waiter *waiter,
     }
     waiters->count--;
     hf_hmap_del(&waiters->by_ino, &waiter->node);
+    hf_hmap_del(&waiters->by_owner, &waiter->by_owner);
     free(waiter);
     done(ctx, reply);
 }
@@ -71,12 +77,60 @@ static void expire(void *ctx)
     }
 }
 
+static uint64_t owner_hash(struct hf_session_id session, uint64_t owner)
+{
+    return hf_hash_u64(session.v ^ hf_hash_u64(owner));
+}
+
+static const struct hf_waiter *waiter_of(struct hf_leader *leader, const struct hf_lock *lock)
+{
+    struct hf_hmap_node *node =
+        hf_hmap_first(&leader->waiters.by_owner, owner_hash(lock->session, lock->owner));
+
+    for (; node; node = hf_hmap_same(node)) {
+        const struct hf_waiter *w = hf_container_of(node, struct hf_waiter, by_owner);
+
+        if (w->rd.session.v == lock->session.v && w->rd.lock_owner == lock->owner &&
+            !(w->rd.flags & HF_LOCK_FLOCK)) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+/* Each waits for one at a time: the first in its way. */
+static bool closes_a_ring(struct hf_leader *leader, const struct hf_meta_read *rd)
+{
+    const struct hf_meta_read *next = rd;
+
+    for (uint32_t i = 0; i < RING_MAX && !(rd->flags & HF_LOCK_FLOCK); i++) {
+        struct hf_lock other;
+        const struct hf_waiter *waiter;
+
+        if (hf_lock_in_the_way(leader->meta, next, &other) <= 0) {
+            return false;
+        }
+        if (other.session.v == rd->session.v && other.owner == rd->lock_owner) {
+            return true;
+        }
+        waiter = waiter_of(leader, &other);
+        if (!waiter) {
+            return false;
+        }
+        next = &waiter->rd;
+    }
+    return false;
+}
+
 int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
                    void *ctx)
 {
     struct hf_waiters *waiters = &leader->waiters;
     struct hf_waiter *waiter;
 
+    if (closes_a_ring(leader, rd)) {
+        return -EDEADLK;
+    }
     if (waiters->count >= HF_WAITERS_MAX) {
         return -ENOLCK;
     }
@@ -101,6 +155,7 @@ int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_l
     waiters->tail = waiter;
     waiters->count++;
     hf_hmap_add(&waiters->by_ino, &waiter->node, hf_hash_u64(rd->ino.v));
+    hf_hmap_add(&waiters->by_owner, &waiter->by_owner, owner_hash(rd->session, rd->lock_owner));
     if (waiters->head == waiter) {
         hf_timer_arm(&waiters->timer, HF_WAITERS_TIME_NS);
     }
@@ -168,7 +223,9 @@ void hf_waiters_fail(struct hf_leader *leader, int err)
 int hf_waiters_init(struct hf_leader *leader)
 {
     hf_timer_init(&leader->waiters.timer, leader->env, expire, leader);
-    return hf_hmap_init(&leader->waiters.by_ino);
+    return hf_hmap_init(&leader->waiters.by_ino) || hf_hmap_init(&leader->waiters.by_owner)
+               ? -ENOMEM
+               : 0;
 }
 
 void hf_waiters_fini(struct hf_leader *leader)
@@ -183,4 +240,5 @@ void hf_waiters_fini(struct hf_leader *leader)
         free(waiter);
     }
     hf_hmap_fini(&waiters->by_ino);
+    hf_hmap_fini(&waiters->by_owner);
 }

@@ -6,6 +6,10 @@
  * and may wait again), after 20 s, or when its session ends. All wait equally long, so the list is
  * in order of their ends.
  *
+ * Who would close a ring of owners of which each waits for the next is told -EDEADLK at once, as
+ * fcntl(2) has it: of flock(2) nobody expects that. (An open file description's own locks look like
+ * those of a process here, and are told as well.)
+ *
  * Threads: loop thread only.
  */
 #ifndef HF_META_WAITERS_H
@@ -22,7 +26,7 @@ struct hf_leader;
 struct hf_waiter;
 
 struct hf_waiters {
-    struct hf_hmap by_ino;
+    struct hf_hmap by_ino, by_owner;
     struct hf_waiter *head, *tail;
     uint32_t count;
     struct hf_timer timer;
@@ -31,7 +35,8 @@ struct hf_waiters {
 /** Errors: -ENOMEM. */
 int hf_waiters_init(struct hf_leader *leader);
 void hf_waiters_fini(struct hf_leader *leader);
-/** LOCK_WAIT that is not free now; done runs later. Errors (nothing kept): -ENOMEM, -ENOLCK. */
+/** LOCK_WAIT that is not free now; done runs later. Errors (nothing kept): -EDEADLK, -ENOMEM,
+ *  -ENOLCK. */
 int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
                    void *ctx);
 /** A lock on @ino changed. */

@@ -638,6 +638,49 @@ static void a_lock_waiter_gives_up_after_its_time(void **state)
     assert_int_equal(waited.reply.err, -EAGAIN);
 }
 
+/* Three owners, each with the file that the one before wants: the last to wait is told. */
+static void who_closes_a_ring_of_waiters_is_told(void **state)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    struct world *w = *state;
+    struct session s[3];
+    struct answer waited[3];
+    struct hf_meta_read rd[3];
+    struct hf_meta_op op;
+    struct hf_ino inos[3];
+
+    for (uint32_t i = 0; i < 3; i++) {
+        s[i] = open_session(w, (uint8_t)(i + 1));
+        inos[i] = create(w, &s[i], names[i]);
+        op = lock_of(&s[i], inos[i], F_WRLCK);
+        assert_int_equal(run_op(w, &op).err, 0);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        rd[i] = wait_of(&s[i], inos[(i + 1) % 3]);
+        rd[i].lock_owner = 7;
+    }
+    start_read(w, &rd[0], &waited[0]);
+    start_read(w, &rd[1], &waited[1]);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_false(waited[0].done || waited[1].done);
+    assert_int_equal(run_read(w, &rd[2]).err, -EDEADLK);
+    rd[2].lock_owner = 9; /* another one of the same mount holds nothing */
+    start_read(w, &rd[2], &waited[2]);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_false(waited[0].done || waited[1].done || waited[2].done);
+    op = lock_of(&s[2], inos[2], F_UNLCK);
+    assert_int_equal(run_op(w, &op).err, 0);
+    wait_for(w, &waited[1]);
+    assert_int_equal(waited[1].reply.err, 0);
+    assert_false(waited[0].done);
+    for (uint32_t i = 0; i < 2; i++) {
+        op = lock_of(&s[i], inos[i], F_UNLCK);
+        assert_int_equal(run_op(w, &op).err, 0);
+    }
+    wait_for(w, &waited[0]);
+    wait_for(w, &waited[2]);
+}
+
 static void waiters_of_an_ended_session_are_answered(void **state)
 {
     struct world *w = *state;
@@ -692,6 +735,7 @@ int main(void)
         T(a_lock_waiter_is_told_when_the_lock_is_free),
         T(a_lock_waiter_is_told_when_the_holder_dies),
         T(a_lock_waiter_gives_up_after_its_time),
+        T(who_closes_a_ring_of_waiters_is_told),
         T(waiters_of_an_ended_session_are_answered),
     };
 
