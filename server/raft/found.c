@@ -111,10 +111,11 @@ static bool must_wait(struct hf_raft_driver *d)
             return true;
         }
         if (found->state != HF_RAFT_STORE_NEW) {
-            (void)snprintf(d->waiting_for, sizeof(d->waiting_for),
-                           "the metadata: node %u was part of a cluster whose metadata nobody has; put "
-                           "a metadata directory back",
-                           node);
+            (void)snprintf(
+                d->waiting_for, sizeof(d->waiting_for),
+                "the metadata: node %u was part of a cluster whose metadata nobody has; put "
+                "a metadata directory back",
+                node);
             return true;
         }
         if (!same_members(d, found)) {
@@ -150,8 +151,9 @@ static void decide(struct hf_raft_driver *d)
         }
     }
     if (d->options.must_join) {
-        (void)snprintf(d->waiting_for, sizeof(d->waiting_for),
-                       "a metadata node that has the metadata of the cluster this node was part of");
+        (void)snprintf(
+            d->waiting_for, sizeof(d->waiting_for),
+            "a metadata node that has the metadata of the cluster this node was part of");
     } else if (!must_wait(d)) {
         if (d->members[0].v == d->options.self.v) {
             found_cluster(d, founders, d->options.member_count);

@@ -28,6 +28,8 @@ def suite(*args, timeout=600, user=None):
 def ext4(tmp_path):
     image, top = f"{tmp_path}/image", f"{tmp_path}/ext4"
     os.mkdir(top)
+    for p in (top, tmp_path, *tmp_path.parents):  # users have to get there
+        os.chmod(p, os.stat(p).st_mode | 0o011)
     with open(image, "wb") as f:
         f.truncate(2 << 30)
     harness.run(["mkfs.ext4", "-q", "-F", image])
@@ -43,7 +45,7 @@ def test_claims_hold_on_ext4(ext4):
 
 
 @pytest.mark.limit(600)
-@pytest.mark.parametrize("metadata", [1, 3])
+@pytest.mark.parametrize("metadata", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_claims_hold_on_two_mounts(make_cluster, metadata):
     c = make_cluster(metadata=metadata)
     c.up()
@@ -101,3 +103,43 @@ def test_claims_hold_while_nodes_die(make_cluster):
         while killer.kills < 4 and not killer.error:
             assert suite(a, b, timeout=1200) >= 2500
     assert killer.error is None
+
+
+def torture(tool, *args, timeout=600):
+    p = subprocess.run([harness.program(tool), *args, "--quiet"], capture_output=True, text=True, timeout=timeout,
+                       check=False)
+    assert p.returncode == 0, f"{' '.join(args)}\n{p.stdout[-6000:]}\n{p.stderr[-2000:]}"
+
+
+def seed():
+    """Another each time; the command is in the failure's text."""
+    return str(int.from_bytes(os.urandom(4), "little"))
+
+
+@pytest.mark.limit(300)
+def test_one_file_under_random_operations_is_as_its_model(make_cluster):
+    c = make_cluster()
+    c.up()
+    a, b = c.mount("a"), c.mount("b")
+    torture("holdfast-fsx", a, "--ops", "15000", "--seed", seed())
+    torture("holdfast-fsx", a, "--ops", "10000", "--seed", seed(), "--dir2", b, "--processes", "3")
+
+
+@pytest.mark.limit(300)
+def test_names_under_random_operations_are_as_their_models(make_cluster):
+    c = make_cluster()
+    c.up()
+    torture("holdfast-fsstress", c.mount("a"), "--ops", "8000", "--seed", seed(), "--dir2", c.mount("b"))
+
+
+@pytest.mark.slow
+@PLAIN
+@pytest.mark.limit(3600)
+def test_torture_while_nodes_die(make_cluster):
+    c = make_cluster()
+    c.up()
+    a, b = c.mount("a"), c.mount("b")
+    with Killer(c, 30) as killer:
+        torture("holdfast-fsx", a, "--ops", "300000", "--seed", seed(), "--dir2", b, "--processes", "3", timeout=1700)
+        torture("holdfast-fsstress", a, "--ops", "100000", "--seed", seed(), "--dir2", b, timeout=1700)
+    assert killer.error is None and killer.kills > 3
