@@ -81,7 +81,7 @@ static void how_much_is_left(void)
     NEED(ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0);
     OK(ioctl(fd, FIONREAD, &n), "FIONREAD of an empty file");
     EQUAL(n, 0, "FIONREAD says nothing is left");
-    FAILS(ioctl(fd, FIONREAD, px_no_address()), EFAULT, "FIONREAD to no address");
+    FAILS(ioctl(fd, FIONREAD, px_nowhere()), EFAULT, "FIONREAD to no address");
     NEED(close(fd) == 0 && mkfifo("p", 0644) == 0);
     fd = open("p", O_RDWR);
     NEED(fd >= 0 && write(fd, "abc", 3) == 3);
@@ -99,7 +99,7 @@ static void block_size(void)
         OK(ioctl(fd, FIGETBSZ, &n), "FIGETBSZ of a %s", name);
         CLAIM(n >= 512 && n <= 1 << 20 && (n & (n - 1)) == 0, "FIGETBSZ of a %s: a power of two",
               name);
-        FAILS(ioctl(fd, FIGETBSZ, px_no_address()), EFAULT, "FIGETBSZ of a %s to no address", name);
+        FAILS(ioctl(fd, FIGETBSZ, px_nowhere()), EFAULT, "FIGETBSZ of a %s to no address", name);
         close_of(fd);
     }
 }

@@ -248,7 +248,7 @@ static void errors(void)
     CLAIM(set(rw, F_SETLK, F_WRLCK, INT64_MAX, 2) == -1 && (errno == EOVERFLOW || errno == EINVAL),
           "a range past the last offset");
     OK(set(rw, F_SETLK, F_WRLCK, INT64_MAX, 1), "the last byte there is");
-    FAILS(fcntl(rw, F_SETLK, px_no_address()), EFAULT, "no address");
+    FAILS(fcntl(rw, F_SETLK, px_nowhere()), EFAULT, "no address");
     l = (struct flock){.l_type = F_WRLCK, .l_pid = 1};
     FAILS(fcntl(rw, F_OFD_SETLK, &l), EINVAL, "an OFD lock with a process number");
     l = (struct flock){.l_type = F_UNLCK};

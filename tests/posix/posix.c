@@ -376,16 +376,11 @@ const char *px_other(const char *path)
     return other;
 }
 
-void *px_no_address(void)
+void *px_nowhere(void)
 {
     static void *volatile nowhere = (void *)1;
 
     return nowhere;
-}
-
-bool px_is_later(struct timespec a, struct timespec b)
-{
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
 }
 
 void px_tick(void)
@@ -420,11 +415,6 @@ int px_wait(pid_t pid)
                                                                            : -1;
 }
 
-void *px_nowhere(void)
-{
-    return (void *)(uintptr_t)1;
-}
-
 int px_child(int (*fn)(void *arg), void *arg)
 {
     return px_wait(px_start(fn, arg));
@@ -440,6 +430,11 @@ const char *px_errno_name(int error)
 bool px_later(struct timespec a, struct timespec b)
 {
     return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
+bool px_same(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 /* Claims that many calls share */

@@ -169,22 +169,20 @@ int px_count(const char *dir);
 const char *px_long_name(char byte, size_t len);
 /** The same directory through the second mount, in one of a few buffers used in turn. */
 const char *px_other(const char *path);
-/** Where nothing can be read or written; the compiler does not know. */
-void *px_no_address(void);
-bool px_is_later(struct timespec a, struct timespec b);
+/** An address of nothing: EFAULT. The compiler does not know. */
+void *px_nowhere(void);
 /** Time passes so far that time stamps differ. */
 void px_tick(void);
 /** fn(arg) in a child; its exit status (0 .. 255), or -1. Claims made there count. */
 int px_child(int (*fn)(void *arg), void *arg);
-/** An address of nothing: EFAULT. */
-void *px_nowhere(void);
 /** fn(arg) in a child that is not waited for; px_wait() gives what px_child() does. */
 pid_t px_start(int (*fn)(void *arg), void *arg);
 int px_wait(pid_t pid);
 /** "EPERM" ... */
 const char *px_errno_name(int error);
-/** Is @a later than @b? */
+/** Is @a later than @b? Are they the same? */
 bool px_later(struct timespec a, struct timespec b);
+bool px_same(struct timespec a, struct timespec b);
 
 /* Claims that many calls share; @name is the call's, @call makes it on @path. */
 

@@ -130,7 +130,7 @@ static void position(void)
     EQUAL(lseek(other, 0, SEEK_CUR), 0, "not that of another open");
     EQUAL(px_child(read_seven, &fd), 0, "a child reads");
     EQUAL(lseek(fd, 0, SEEK_CUR), 22, "and moves the position of its parent");
-    EQUAL(read(fd, px_no_address(), 10), -1, "a read that fails");
+    EQUAL(read(fd, px_nowhere(), 10), -1, "a read that fails");
     EQUAL(lseek(fd, 0, SEEK_CUR), 22, "leaves the position");
     NEED(lseek(fd, 1000, SEEK_SET) == 1000);
     EQUAL(read(fd, bytes, 10), 0, "from a position past the end nothing is read");
@@ -263,7 +263,7 @@ static void bad_arguments(void)
     static char bytes[IOV_MAX + 1];
     volatile int less = -1;
     struct iovec huge = {bytes, (size_t)SSIZE_MAX + 1};
-    struct iovec half[2] = {{bytes, 4}, {px_no_address(), 4}};
+    struct iovec half[2] = {{bytes, 4}, {px_nowhere(), 4}};
     int fd = open_filled("f", 4096, 7, O_RDONLY);
     ssize_t n;
 
@@ -273,9 +273,9 @@ static void bad_arguments(void)
     FAILS(pread(fd, bytes, 1, -1), EINVAL, "pread at -1");
     FAILS(pread(fd, bytes, 1, INT64_MIN), EINVAL, "pread at the least offset");
     FAILS(preadv(fd, many, 1, -1), EINVAL, "preadv at -1");
-    FAILS(read(fd, px_no_address(), 16), EFAULT, "read to no address");
-    FAILS(pread(fd, px_no_address(), 16, 0), EFAULT, "pread to no address");
-    FAILS(readv(fd, px_no_address(), 1), EFAULT, "readv with vectors at no address");
+    FAILS(read(fd, px_nowhere(), 16), EFAULT, "read to no address");
+    FAILS(pread(fd, px_nowhere(), 16, 0), EFAULT, "pread to no address");
+    FAILS(readv(fd, px_nowhere(), 1), EFAULT, "readv with vectors at no address");
     FAILS(readv(fd, many, less), EINVAL, "readv with -1 vectors");
     FAILS(readv(fd, many, IOV_MAX + 1), EINVAL, "readv with one vector too many");
     FAILS(readv(fd, &huge, 1), EINVAL, "readv of more than SSIZE_MAX");

@@ -7,8 +7,6 @@
 
 #define TARGET_MAX 4095
 
-static char *volatile no_address; /* volatile: the compiler must not know */
-
 static int make_link(const char *path)
 {
     return symlink("target", path);
@@ -48,7 +46,7 @@ static void lengths(void)
     }
     FAILS(symlink(px_long_name('t', TARGET_MAX + 1), "l"), ENAMETOOLONG, "a target of 4,096 bytes");
     FAILS(symlink("", "l"), ENOENT, "an empty target");
-    FAILS(symlink(no_address, "l"), EFAULT, "a target that is no address");
+    FAILS(symlink(px_nowhere(), "l"), EFAULT, "a target that is no address");
     CLAIM(!px_exists("l"), "of which none was made");
 }
 
@@ -121,7 +119,7 @@ static void reads(void)
     CLAIM(memcmp(text, "tar#", 4) == 0, "readlink writes no more than there is room for");
     EQUAL(readlink("l", text, 6), 6, "readlink into a buffer that just suffices");
     FAILS(readlink("l", text, 0), EINVAL, "readlink into no buffer");
-    FAILS(readlink("l", no_address, 6), EFAULT, "readlink into no address");
+    FAILS(readlink("l", px_nowhere(), 6), EFAULT, "readlink into no address");
     FAILS(readlink("l/", text, 6), ENOENT, "readlink of a link to nowhere and a slash");
     FAILS(readlink("none", text, 6), ENOENT, "readlink of what is not there");
     px_bad_paths("readlink", read_link);

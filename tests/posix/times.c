@@ -8,16 +8,6 @@
 
 #include "tests/posix/posix.h"
 
-static bool same(struct timespec a, struct timespec b)
-{
-    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static bool later(struct timespec a, struct timespec b)
-{
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-}
-
 /* Which call moves what */
 
 #define F "d/f"
@@ -328,13 +318,15 @@ static void try_move(const struct move *move)
         }
         after = px_stat(path);
         if (which[0] != '?') {
-            CLAIM(a ? later(after.st_atim, before[i].st_atim)
-                    : same(after.st_atim, before[i].st_atim),
+            CLAIM(a ? px_later(after.st_atim, before[i].st_atim)
+                    : px_same(after.st_atim, before[i].st_atim),
                   "%s: atime of %s %s", move->text, path, a ? "moves on" : "stays");
         }
-        CLAIM(m ? later(after.st_mtim, before[i].st_mtim) : same(after.st_mtim, before[i].st_mtim),
+        CLAIM(m ? px_later(after.st_mtim, before[i].st_mtim)
+                : px_same(after.st_mtim, before[i].st_mtim),
               "%s: mtime of %s %s", move->text, path, m ? "moves on" : "stays");
-        CLAIM(c ? later(after.st_ctim, before[i].st_ctim) : same(after.st_ctim, before[i].st_ctim),
+        CLAIM(c ? px_later(after.st_ctim, before[i].st_ctim)
+                : px_same(after.st_ctim, before[i].st_ctim),
               "%s: ctime of %s %s", move->text, path, c ? "moves on" : "stays");
     }
     remove_tree();
@@ -373,10 +365,11 @@ static void of_new(void)
         (void)clock_gettime(CLOCK_REALTIME, &after);
         st = px_stat("d/x");
         parent = px_stat("d");
-        CLAIM(!later(before, st.st_mtim) && !later(st.st_mtim, after), "%s: mtime is now", name);
-        CLAIM(same(st.st_mtim, st.st_ctim), "%s: ctime is mtime", name);
-        CLAIM(same(st.st_mtim, st.st_atim), "%s: atime is mtime", name);
-        CLAIM(!later(st.st_mtim, parent.st_mtim), "%s: the directory's mtime is no older", name);
+        CLAIM(!px_later(before, st.st_mtim) && !px_later(st.st_mtim, after), "%s: mtime is now",
+              name);
+        CLAIM(px_same(st.st_mtim, st.st_ctim), "%s: ctime is mtime", name);
+        CLAIM(px_same(st.st_mtim, st.st_atim), "%s: atime is mtime", name);
+        CLAIM(!px_later(st.st_mtim, parent.st_mtim), "%s: the directory's mtime is no older", name);
         NEED(remove("d/x") == 0 && rmdir("d") == 0);
     }
 }
@@ -390,22 +383,22 @@ static void of_unflushed(void)
     NEED(fd >= 0 && fstat(fd, &st) == 0);
     px_tick();
     NEED(write(fd, "abc", 3) == 3 && fstat(fd, &first) == 0);
-    CLAIM(later(first.st_mtim, st.st_mtim), "fstat after a write sees its mtime");
+    CLAIM(px_later(first.st_mtim, st.st_mtim), "fstat after a write sees its mtime");
     other = px_stat("f");
-    CLAIM(same(first.st_mtim, other.st_mtim), "stat by name sees the same");
+    CLAIM(px_same(first.st_mtim, other.st_mtim), "stat by name sees the same");
     px_tick();
     NEED(fsync(fd) == 0 && fstat(fd, &st) == 0);
-    CLAIM(same(st.st_mtim, first.st_mtim), "fsync does not move mtime");
+    CLAIM(px_same(st.st_mtim, first.st_mtim), "fsync does not move mtime");
     if (!px_otherwise("ctime-of-commit")) {
-        CLAIM(same(st.st_ctim, first.st_ctim), "fsync does not move ctime");
+        CLAIM(px_same(st.st_ctim, first.st_ctim), "fsync does not move ctime");
     }
     NEED(write(fd, "def", 3) == 3 && fstat(fd, &first) == 0);
-    CLAIM(later(first.st_mtim, st.st_mtim), "the next write moves mtime");
+    CLAIM(px_later(first.st_mtim, st.st_mtim), "the next write moves mtime");
     px_tick();
     NEED(close(fd) == 0);
-    CLAIM(same(px_stat("f").st_mtim, first.st_mtim), "close does not move mtime");
+    CLAIM(px_same(px_stat("f").st_mtim, first.st_mtim), "close does not move mtime");
     if (!px_otherwise("ctime-of-commit")) {
-        CLAIM(same(px_stat("f").st_ctim, first.st_ctim), "close does not move ctime");
+        CLAIM(px_same(px_stat("f").st_ctim, first.st_ctim), "close does not move ctime");
     }
 }
 
@@ -419,22 +412,22 @@ static void seen_elsewhere(void)
     px_tick();
     NEED(write(fd, "abc", 3) == 3 && fsync(fd) == 0 && fstat(fd, &here) == 0);
     there = px_stat(px_other("f"));
-    CLAIM(same(here.st_mtim, there.st_mtim), "mtime of what is written and synced here");
-    CLAIM(same(here.st_ctim, there.st_ctim), "its ctime");
+    CLAIM(px_same(here.st_mtim, there.st_mtim), "mtime of what is written and synced here");
+    CLAIM(px_same(here.st_ctim, there.st_ctim), "its ctime");
     px_tick();
     NEED(px_write_file(px_other("f"), "other", 5) == 0);
     there = px_stat(px_other("f"));
-    CLAIM(later(there.st_mtim, here.st_mtim), "mtime moves on when it is written there");
+    CLAIM(px_later(there.st_mtim, here.st_mtim), "mtime moves on when it is written there");
     NEED(fstat(fd, &here) == 0);
-    CLAIM(same(here.st_mtim, there.st_mtim), "which is seen through a descriptor here");
+    CLAIM(px_same(here.st_mtim, there.st_mtim), "which is seen through a descriptor here");
     here = px_stat("d");
     px_tick();
     NEED(px_make(PX_FIFO, px_other("d/x"), 0644) == 0);
     there = px_stat("d");
-    CLAIM(later(there.st_mtim, here.st_mtim), "a directory's mtime when a name is made there");
+    CLAIM(px_later(there.st_mtim, here.st_mtim), "a directory's mtime when a name is made there");
     px_tick();
     NEED(unlink("d/x") == 0);
-    CLAIM(later(px_stat(px_other("d")).st_mtim, there.st_mtim),
+    CLAIM(px_later(px_stat(px_other("d")).st_mtim, there.st_mtim),
           "a directory's mtime there when a name is removed here");
     NEED(close(fd) == 0);
 }

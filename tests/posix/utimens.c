@@ -8,16 +8,6 @@
 
 #define NOFOLLOW AT_SYMLINK_NOFOLLOW
 
-static bool same(struct timespec a, struct timespec b)
-{
-    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static bool later(struct timespec a, struct timespec b)
-{
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-}
-
 static int set(const char *path, struct timespec atime, struct timespec mtime)
 {
     const struct timespec both[2] = {atime, mtime};
@@ -63,10 +53,10 @@ static void values(void)
             const struct timespec t = at(rows[r].sec, rows[r].nsec), other = at(77, 88);
 
             NEED(set("x", t, other) == 0);
-            CLAIM(same(px_stat("x").st_atim, t), "%s: atime is %s", name, rows[r].text);
-            CLAIM(same(px_stat("x").st_mtim, other), "%s: mtime beside %s", name, rows[r].text);
+            CLAIM(px_same(px_stat("x").st_atim, t), "%s: atime is %s", name, rows[r].text);
+            CLAIM(px_same(px_stat("x").st_mtim, other), "%s: mtime beside %s", name, rows[r].text);
             NEED(set("x", other, t) == 0);
-            CLAIM(same(px_stat("x").st_mtim, t), "%s: mtime is %s", name, rows[r].text);
+            CLAIM(px_same(px_stat("x").st_mtim, t), "%s: mtime is %s", name, rows[r].text);
         }
         NEED(remove("x") == 0);
     }
@@ -82,7 +72,7 @@ static bool is_about(struct timespec t, struct timespec before)
     struct timespec after;
 
     (void)clock_gettime(CLOCK_REALTIME, &after);
-    return !later(before, t) && !later(t, after);
+    return !px_later(before, t) && !px_later(t, after);
 }
 
 static void now_and_omit(void)
@@ -98,13 +88,13 @@ static void now_and_omit(void)
         px_tick();
         OK(set("x", now, omit), "%s: NOW and OMIT", name);
         CLAIM(is_about(px_stat("x").st_atim, before), "%s: NOW: atime is now", name);
-        CLAIM(same(px_stat("x").st_mtim, u), "%s: OMIT: mtime stays", name);
+        CLAIM(px_same(px_stat("x").st_mtim, u), "%s: OMIT: mtime stays", name);
         OK(set("x", omit, now), "%s: OMIT and NOW", name);
         CLAIM(is_about(px_stat("x").st_mtim, before), "%s: NOW: mtime is now", name);
         NEED(set("x", t, u) == 0);
         OK(set("x", omit, t), "%s: OMIT and a time", name);
         st = px_stat("x");
-        CLAIM(same(st.st_atim, t) && same(st.st_mtim, t), "%s: OMIT: atime stays", name);
+        CLAIM(px_same(st.st_atim, t) && px_same(st.st_mtim, t), "%s: OMIT: atime stays", name);
         OK(set("x", now, now), "%s: NOW and NOW", name);
         st = px_stat("x");
         CLAIM(is_about(st.st_atim, before) && is_about(st.st_mtim, before),
@@ -113,15 +103,15 @@ static void now_and_omit(void)
         OK(utimensat(AT_FDCWD, "x", NULL, NOFOLLOW), "%s: no times", name);
         st = px_stat("x");
         CLAIM(is_about(st.st_atim, before), "%s: no times: atime is now", name);
-        CLAIM(same(st.st_atim, st.st_mtim), "%s: no times: mtime is the same now", name);
+        CLAIM(px_same(st.st_atim, st.st_mtim), "%s: no times: mtime is the same now", name);
         was = st;
         px_tick();
         OK(set("x", omit, omit), "%s: OMIT and OMIT", name);
         st = px_stat("x");
-        CLAIM(same(st.st_ctim, was.st_ctim) && same(st.st_mtim, was.st_mtim),
+        CLAIM(px_same(st.st_ctim, was.st_ctim) && px_same(st.st_mtim, was.st_mtim),
               "%s: OMIT and OMIT change nothing, not even ctime", name);
         OK(set("x", t, omit), "%s: a time and OMIT", name);
-        CLAIM(later(px_stat("x").st_ctim, was.st_ctim), "%s: ctime moves on", name);
+        CLAIM(px_later(px_stat("x").st_ctim, was.st_ctim), "%s: ctime moves on", name);
         CLAIM(is_about(px_stat("x").st_ctim, before), "%s: ctime is now", name);
         NEED(remove("x") == 0);
     }
@@ -140,7 +130,7 @@ static void bad_values(void)
         FAILS(set("f", at(1, 1), at(1, bad[i])), EINVAL, "mtime with %ld ns", bad[i]);
     }
     st = px_stat("f");
-    CLAIM(same(st.st_ctim, was.st_ctim) && same(st.st_mtim, was.st_mtim),
+    CLAIM(px_same(st.st_ctim, was.st_ctim) && px_same(st.st_mtim, was.st_mtim),
           "what is refused changes nothing");
     OK(set("f", at(99, UTIME_OMIT), at(99, UTIME_OMIT)), "with OMIT the seconds do not matter");
 }
@@ -275,23 +265,23 @@ static void after_writing(void)
 
     NEED(fd >= 0 && write(fd, "abc", 3) == 3 && futimens(fd, t) == 0);
     NEED(fstat(fd, &st) == 0);
-    CLAIM(same(st.st_mtim, t[1]), "mtime set after a write is there");
+    CLAIM(px_same(st.st_mtim, t[1]), "mtime set after a write is there");
     px_tick();
     NEED(fsync(fd) == 0 && fstat(fd, &st) == 0);
-    CLAIM(same(st.st_mtim, t[1]), "and after fsync");
+    CLAIM(px_same(st.st_mtim, t[1]), "and after fsync");
     NEED(close(fd) == 0);
-    CLAIM(same(px_stat("f").st_mtim, t[1]), "and after close");
+    CLAIM(px_same(px_stat("f").st_mtim, t[1]), "and after close");
     fd = open("f", O_RDWR);
     NEED(fd >= 0 && write(fd, "defg", 4) == 4 && set("f", t[0], t[1]) == 0 && close(fd) == 0);
-    CLAIM(same(px_stat("f").st_mtim, t[1]), "set by name between write and close it is there");
+    CLAIM(px_same(px_stat("f").st_mtim, t[1]), "set by name between write and close it is there");
     NEED(truncate("f", 2) == 0 && set("f", t[0], t[1]) == 0);
-    CLAIM(same(px_stat("f").st_mtim, t[1]), "set after truncate it is there");
+    CLAIM(px_same(px_stat("f").st_mtim, t[1]), "set after truncate it is there");
     fd = open("f", O_RDWR);
     NEED(fd >= 0 && set("f", t[0], t[1]) == 0 && write(fd, "x", 1) == 1);
     NEED(fstat(fd, &st) == 0);
-    CLAIM(later(st.st_mtim, t[1]), "a write after it moves mtime");
+    CLAIM(px_later(st.st_mtim, t[1]), "a write after it moves mtime");
     NEED(close(fd) == 0);
-    CLAIM(later(px_stat("f").st_mtim, t[1]), "and so it is after close");
+    CLAIM(px_later(px_stat("f").st_mtim, t[1]), "and so it is after close");
 }
 
 static void seen_elsewhere(void)
@@ -303,13 +293,14 @@ static void seen_elsewhere(void)
     NEED(fd >= 0 && px_exists(px_other("f")));
     NEED(futimens(fd, t) == 0);
     st = px_stat(px_other("f"));
-    CLAIM(same(st.st_mtim, t[1]) && same(st.st_atim, t[0]), "times set here are seen there");
+    CLAIM(px_same(st.st_mtim, t[1]) && px_same(st.st_atim, t[0]), "times set here are seen there");
     NEED(set(px_other("f"), t[1], t[0]) == 0 && fstat(fd, &st) == 0);
-    CLAIM(same(st.st_mtim, t[0]) && same(st.st_atim, t[1]), "times set there are seen here");
+    CLAIM(px_same(st.st_mtim, t[0]) && px_same(st.st_atim, t[1]), "times set there are seen here");
     NEED(write(fd, "abc", 3) == 3 && fsync(fd) == 0);
     NEED(set(px_other("f"), t[0], t[1]) == 0);
     NEED(close(fd) == 0);
-    CLAIM(same(px_stat("f").st_mtim, t[1]), "a time set there stays when the file is closed here");
+    CLAIM(px_same(px_stat("f").st_mtim, t[1]),
+          "a time set there stays when the file is closed here");
 }
 
 const struct px_group px_utimens[] = {
