@@ -224,7 +224,7 @@ static void text_busy(void)
 {
     size_t len;
     char *program = px_read_file("/bin/sleep", &len);
-    int status, ready[2];
+    int status = 0, ready[2];
     char byte;
     pid_t pid;
 
