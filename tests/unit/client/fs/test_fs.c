@@ -939,7 +939,8 @@ static void write_all(struct world *w, uint32_t round)
     struct once o;
 
     for (uint32_t i = 0; i < FILES; i++) {
-        uint32_t len = i == round % FILES ? sizeof(data) : 1000u << (i + round) % FILES * 2;
+        uint32_t len =
+            i == round % FILES ? (uint32_t)sizeof(data) : 1000u << (i + round) % FILES * 2;
 
         assert_int_equal(WAIT(w, &o, hf_fs_write(w->actors[i].file, 0, data, len, NULL, 0, &o.req)),
                          0);
