@@ -98,16 +98,14 @@ bool px_equal(const char *file, int line, long long have, long long want, const 
     return have == want;
 }
 
-void px_need(const char *file, int line, bool holds, const char *what)
+void px_not_ready(const char *file, int line, const char *what)
 {
     int error = errno;
 
-    if (!holds) {
-        px_become_root();
-        count(false);
-        say(file, line, what, px_errno_name(error));
-        _exit(PX_NOT_READY);
-    }
+    px_become_root();
+    count(false);
+    say(file, line, what, px_errno_name(error));
+    _exit(PX_NOT_READY);
 }
 
 static bool left_out(const char *why, const char *key, uint64_t *count_left_out)

@@ -102,7 +102,7 @@ PX_FILES(X)
 #define GIVES(call, error, ...)                                                                    \
     ((error) != 0 ? px_fails(__FILE__, __LINE__, (long)(call), error, __VA_ARGS__)                 \
                   : px_ok(__FILE__, __LINE__, (long)(call), __VA_ARGS__) != -1)
-#define NEED(holds) px_need(__FILE__, __LINE__, (holds), #holds)
+#define NEED(holds) ((holds) ? (void)0 : px_not_ready(__FILE__, __LINE__, #holds))
 
 /** Returns @holds. @error: errno to be said, -1: none. */
 bool px_claim(const char *file, int line, bool holds, int error, const char *format, ...)
@@ -115,8 +115,8 @@ bool px_fails(const char *file, int line, long ret, int error, const char *forma
     __attribute__((format(printf, 5, 6)));
 bool px_equal(const char *file, int line, long long have, long long want, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-/** False ends the group. */
-void px_need(const char *file, int line, bool holds, const char *what);
+/** Ends the group. */
+void px_not_ready(const char *file, int line, const char *what) __attribute__((noreturn));
 
 /**
  * The kernel makes it impossible on this file system; docs/posix.md says why, under @key. True:
