@@ -53,7 +53,7 @@ def test_clients_wait_while_only_they_are_cut_off_from_the_metadata(make_cluster
     net = make_cluster(kind=NetCluster)
     net.up()
     load = Workload(net, net.mount("a"))
-    net.cut(CLIENT, 1)
+    net.cut(CLIENT, net.leader())
     time.sleep(1)
     load.stands(4)
     net.heal()
