@@ -334,6 +334,17 @@ static int count_up(struct cli_cluster *cluster)
     return up;
 }
 
+static int node_ended(const struct dev *dev, uint32_t node)
+{
+    char log[PATH_BYTES];
+    int status;
+
+    (void)snprintf(log, sizeof(log), "%s/n%u.log", dev->dir, node);
+    status = cli_fail("node %u ended; the end of %s:", node, log);
+    show_log_tail(log);
+    return status;
+}
+
 static int wait_up(struct dev *dev)
 {
     struct cli_cluster cluster;
@@ -351,7 +362,7 @@ static int wait_up(struct dev *dev)
             for (uint32_t n = 1; n <= want; n++) {
                 if (!node_pid(dev, cluster.config->nodes[n - 1].id.v)) {
                     cli_cluster_close(&cluster);
-                    return cli_fail("a node ended; look at %s/n%u.log", dev->dir, n);
+                    return node_ended(dev, n);
                 }
             }
             sleep_ms(100);
