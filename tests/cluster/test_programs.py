@@ -116,11 +116,10 @@ def test_copies_share_and_holes_stay(shared, work):
 def test_editors_and_pipes(work):
     sh("seq 1000 > f; chmod 640 f; chown 1234:4321 f; sed -i s/^5/five/ f; test $(grep -c five f) = 111", work)
     assert (os.stat(f"{work}/f").st_mode & 0o777, os.stat(f"{work}/f").st_uid) == (0o640, 1234)
-    if shutil.which("vim"):
-        sh("vim -es -u NONE -c '%s/five/5/' -c wq f; seq 1000 | cmp - f", work)
+    sh("vi -es -u NONE -c '%s/five/5/' -c wq f; seq 1000 | cmp - f", work)
     sh("mkfifo p; (seq 100000 > p) & sha256sum < p > sums; wait; seq 100000 | sha256sum | cmp - sums", work)
     sh("split -b 1000 f part.; cat part.* | cmp - f; sort -R f | sort -n -o f; seq 1000 | cmp - f", work)
-    sh("patch --version > /dev/null 2>&1 || exit 0; cp f g; sed -i 3d g; diff -u f g > d || true; patch -s f d; cmp f g", work)
+    sh("cp f g; sed -i 3d g; ! diff -u f g > d; patch -s f d; cmp f g", work)
     sh("install -D -m 755 f x/y/z; mv x moved; rm -r moved; test ! -e moved", work)
 
 
