@@ -18,6 +18,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "client/fuse/convert.h"
 #include "client/fuse/fuse_impl.h"
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
@@ -138,64 +139,13 @@ void hf_fuse_calls_free(struct hf_fuse *fuse)
     }
 }
 
-/* Conversions */
-
-/* Times are two's complement: before 1970 too, for 292 years either way. */
-static struct timespec time_of(uint64_t ns)
-{
-    int64_t sec = (int64_t)ns / (int64_t)HF_NS_PER_SEC;
-    int64_t rest = (int64_t)ns % (int64_t)HF_NS_PER_SEC;
-
-    if (rest < 0) {
-        sec--;
-        rest += (int64_t)HF_NS_PER_SEC;
-    }
-    return (struct timespec){.tv_sec = sec, .tv_nsec = rest};
-}
-
-static uint64_t ns_of(const struct timespec *t)
-{
-    int64_t ns;
-
-    if (__builtin_mul_overflow((int64_t)t->tv_sec, (int64_t)HF_NS_PER_SEC, &ns) ||
-        __builtin_add_overflow(ns, (int64_t)t->tv_nsec, &ns)) {
-        ns = t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
-    }
-    return (uint64_t)ns;
-}
-
-/* No file takes more than its size: the tail of one that was cut goes in the background. */
-static uint64_t bytes_of(const struct hf_attr *a)
-{
-    return S_ISREG(a->mode) && a->bytes > a->size ? a->size : a->bytes;
-}
-
-/* Device numbers as the kernel's 32-bit encoding has them, which st_rdev of libfuse is. */
-static struct stat stat_of(const struct hf_attr *a)
-{
-    return (struct stat){
-        .st_ino = a->ino.v,
-        .st_mode = a->mode,
-        .st_nlink = a->nlink,
-        .st_uid = a->uid,
-        .st_gid = a->gid,
-        .st_rdev = a->rdev,
-        .st_size = (off_t)a->size,
-        .st_blksize = HF_BLOCK_BYTES,
-        .st_blocks = (blkcnt_t)((bytes_of(a) + 511) / 512),
-        .st_atim = time_of(a->atime_ns),
-        .st_mtim = time_of(a->mtime_ns),
-        .st_ctim = time_of(a->ctime_ns),
-    };
-}
+/* Replies */
 
 static struct fuse_entry_param entry_of(const struct hf_attr *a)
 {
     return (struct fuse_entry_param){
-        .ino = a->ino.v, .generation = a->generation, .attr = stat_of(a)};
+        .ino = a->ino.v, .generation = a->generation, .attr = hf_convert_stat(a)};
 }
-
-/* Replies */
 
 static void reply_ok(struct hf_fuse_call *call)
 {
@@ -218,9 +168,9 @@ static void reply_looked_up(struct hf_fuse_call *call)
 
 static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_attr *attr)
 {
-    struct stat st = stat_of(attr);
+    struct stat st = hf_convert_stat(attr);
 
-    fuse->raw.btime = time_of(attr->btime_ns); /* for which libfuse has no place */
+    fuse->raw.btime = hf_convert_time(attr->btime_ns); /* for which libfuse has no place */
     (void)fuse_reply_attr(freq, &st, 0);
 }
 
@@ -236,7 +186,7 @@ static void reply_attr(struct hf_fuse_call *call)
  */
 static void reply_set(struct hf_fuse_call *call)
 {
-    struct stat st = stat_of(&call->req.attr);
+    struct stat st = hf_convert_stat(&call->req.attr);
 
     st.st_mtim.tv_nsec ^= call->req.keep_cache ? 0 : 1;
     (void)fuse_reply_attr(call->freq, &st, 0);
@@ -602,11 +552,11 @@ static void set_times(struct hf_fs_set *set, const struct stat *st, int to_set, 
 {
     if (to_set & FUSE_SET_ATTR_ATIME) {
         set->mask |= HF_SET_ATIME;
-        set->atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : ns_of(&st->st_atim);
+        set->atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : hf_convert_ns(&st->st_atim);
     }
     if (to_set & FUSE_SET_ATTR_MTIME) {
         set->mask |= HF_SET_MTIME;
-        set->mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? now_ns : ns_of(&st->st_mtim);
+        set->mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? now_ns : hf_convert_ns(&st->st_mtim);
     }
 }
 

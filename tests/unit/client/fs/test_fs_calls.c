@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_fs_calls.c - names, attributes, openings, syncs and locks: call by call. */
+#include "tests/unit/client/fs/fs_world.h"
+
+static void an_unlinked_files_dirty_data_is_not_written(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+    static uint8_t data[200000];
+    struct hf_fs_stats stats;
+
+    (void)state;
+    world_init(&w, 13);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(
+        WAIT(&w, &o, hf_fs_unlink(w.fs, (struct hf_ino){HF_INO_ROOT}, a->name, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 0, &o.req)), 0);
+    hf_fs_release(a->file);
+    hf_fs_stats(w.fs, &stats);
+    assert_int_equal(stats.dirty_bytes, 0);
+    assert_int_equal(w.c->object_count, 0);
+    for (int i = 1; i < FILES; i++) {
+        hf_fs_release(w.actors[i].file);
+    }
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void attributes_have_names_of_known_namespaces(void **state)
+{
+    static const struct {
+        const char *name;
+        int err;
+    } rows[] = {
+        {"user.a", 0},
+        {"trusted.a", 0},
+        {"security.a", 0},
+        {"user.", -EINVAL},
+        {"trusted.", -EINVAL},
+        {"user", -EOPNOTSUPP},
+        {"a", -EOPNOTSUPP},
+        {"system.posix_acl_foo", -EOPNOTSUPP},
+        {"system.posix_acl_access", -EINVAL}, /* known, and this is none */
+        {"", -ERANGE},
+    };
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 17);
+    for (size_t i = 0; i < HF_ARRAY_LEN(rows); i++) {
+        assert_int_equal(
+            WAIT(&w, &o, hf_fs_setxattr(w.fs, w.actors[0].ino, rows[i].name, "x", 1, 0, &o.req)),
+            rows[i].err);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+/* Requests are used again: what an earlier call left in one is no number of this opening. A release
+ * under a higher number than the leader knows would take away a later opening of the file. */
+static void a_creation_opens_under_number_zero(void **state)
+{
+    uint64_t opens[2 * (FILES + 1)] = {0};
+    struct world w;
+    struct once o;
+    uint32_t count;
+    bool found = false;
+
+    (void)state;
+    world_init(&w, 15);
+    once(&o)->req.target = 1000; /* as a sync of everything leaves it */
+    assert_int_equal(wait_for(&w, &o,
+                              hf_fs_create(w.fs, (struct hf_ino){HF_INO_ROOT}, "new",
+                                           S_IFREG | 0644, O_RDWR, &o.req)),
+                     0);
+    count = hf_fs_open_inodes(w.fs, opens, HF_ARRAY_LEN(opens));
+    for (uint32_t i = 0; i < count; i += 2) {
+        if (opens[i] == hf_fs_file_ino(o.req.file).v) {
+            assert_int_equal(opens[i + 1], 0);
+            found = true;
+        }
+    }
+    assert_true(found);
+    hf_fs_release(o.req.file);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+/* A directory that is worked in, a FIFO that is open, an O_PATH descriptor. */
+static void what_is_held_without_a_name_keeps_its_attributes(void **state)
+{
+    static const uint32_t modes[] = {S_IFDIR | 0755, S_IFIFO | 0644, S_IFREG | 0640};
+    const struct hf_ino root = {HF_INO_ROOT};
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 21);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        struct hf_fs_set set = {.mask = HF_SET_MODE, .mode = 0700};
+        struct hf_ino ino;
+        int err;
+
+        assert_int_equal(WAIT(&w, &o, hf_fs_mknod(w.fs, root, "x", modes[i], 0, NULL, &o.req)), 0);
+        ino = o.req.attr.ino;
+        err = S_ISDIR(modes[i]) ? WAIT(&w, &o, hf_fs_rmdir(w.fs, root, "x", &o.req))
+                                : WAIT(&w, &o, hf_fs_unlink(w.fs, root, "x", &o.req));
+        assert_int_equal(err, 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), 0);
+        assert_int_equal(o.req.attr.ino.v, ino.v);
+        assert_int_equal(o.req.attr.mode, modes[i]);
+        assert_int_equal(o.req.attr.nlink, 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, ino, &set, &o.req)), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), 0);
+        assert_int_equal(o.req.attr.mode, (modes[i] & S_IFMT) | 0700);
+        if (i > 0) { /* the first is held to the end */
+            hf_fs_forget(w.fs, ino);
+            assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), -ENOENT);
+        }
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_rename_waits_for_the_data_of_what_moves(void **state)
+{
+    struct world w;
+    struct once o;
+    static uint8_t data[200000];
+    struct hf_fs_stats stats;
+
+    (void)state;
+    world_init(&w, 14);
+    assert_int_equal(hf_fs_write(w.actors[0].file, 0, data, sizeof(data), NULL, 0, &once(&o)->req),
+                     0);
+    assert_int_equal(WAIT(&w, &o,
+                          hf_fs_rename(w.fs, (struct hf_ino){HF_INO_ROOT}, "file0",
+                                       (struct hf_ino){HF_INO_ROOT}, "file1", 0, &o.req)),
+                     0);
+    hf_fs_stats(w.fs, &stats);
+    assert_int_equal(stats.dirty_bytes + stats.flush_bytes, 0);
+    assert_int_equal(w.c->object_count, 1);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_time_that_was_set_is_not_undone_by_the_flush(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_set set = {.mask = HF_SET_MTIME, .mtime_ns = 12345678900u};
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 15);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &set, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 0, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, a->ino, &o.req)), 0);
+    assert_int_equal(o.req.attr.mtime_ns, set.mtime_ns);
+    assert_int_equal(o.req.attr.size, sizeof(data));
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void write_all(struct world *w, uint32_t round)
+{
+    static uint8_t data[3u << 20];
+    struct once o;
+
+    for (uint32_t i = 0; i < FILES; i++) {
+        uint32_t len =
+            i == round % FILES ? (uint32_t)sizeof(data) : 1000u << (i + round) % FILES * 2;
+
+        assert_int_equal(WAIT(w, &o, hf_fs_write(w->actors[i].file, 0, data, len, NULL, 0, &o.req)),
+                         0);
+    }
+}
+
+static uint64_t dirty_bytes(const struct world *w)
+{
+    struct hf_fs_stats stats;
+
+    hf_fs_stats(w->fs, &stats);
+    return stats.dirty_bytes + stats.flush_bytes;
+}
+
+/* Other mounts tell new contents by a new time: none may come after the time that they saw. */
+static void a_truncation_or_a_time_commits_what_is_dirty(void **state)
+{
+    static const struct hf_fs_set sets[] = {{.mask = HF_SET_SIZE, .size = 80000},
+                                            {.mask = HF_SET_MTIME, .mtime_ns = 12345678900u}};
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 16);
+    for (size_t i = 0; i < HF_ARRAY_LEN(sets); i++) {
+        assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+        assert_int_not_equal(dirty_bytes(&w), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &sets[i], &o.req)), 0);
+        assert_int_equal(dirty_bytes(&w), 0);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void pages_are_kept_only_when_no_other_mount_wrote(void **state)
+{
+    const struct hf_fs_set mode = {.mask = HF_SET_MODE, .mode = 0600};
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_inode *inode;
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 17);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 0, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+    hf_fs_release(o.req.file);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &mode, &o.req)), 0);
+    assert_true(o.req.keep_cache);
+    inode = hf_fs_inode_find(w.fs, a->ino);
+    inode->cache_version--; /* as it is when another mount has written since */
+    assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &mode, &o.req)), 0);
+    assert_false(o.req.keep_cache);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_file_may_be_mapped_while_it_is_open_for_both(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_file *read_only, *both;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 18);
+    hf_fs_release(a->file);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+    read_only = o.req.file;
+    assert_false(hf_fs_file_mappable(read_only));
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
+    both = o.req.file;
+    assert_true(hf_fs_file_mappable(read_only));
+    hf_fs_release(both);
+    assert_false(hf_fs_file_mappable(read_only));
+    a->file = read_only;
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_sync_of_everything_waits_for_all_of_it(void **state)
+{
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 19);
+    for (uint32_t round = 0; round < 40; round++) {
+        write_all(&w, round);
+        assert_int_equal(WAIT(&w, &o, hf_fs_sync(w.fs, (struct hf_ino){0}, true, &o.req)), 0);
+        assert_int_equal(dirty_bytes(&w), 0);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+/* Whatever fails meanwhile: success means that nothing is left. */
+static void a_sync_that_leaves_something_says_so(void **state)
+{
+    struct world w;
+    struct once o;
+    uint32_t failed = 0;
+
+    (void)state;
+    world_init(&w, 20);
+    w.c->put_fail_one_in = 6;
+    w.c->put_err = -EAGAIN;
+    for (uint32_t round = 0; round < 60; round++) {
+        int err;
+
+        write_all(&w, round);
+        err = WAIT(&w, &o, hf_fs_sync(w.fs, (struct hf_ino){0}, true, &o.req));
+        assert_true(err == 0 || err == -EIO);
+        assert_true(err || dirty_bytes(&w) == 0);
+        failed += err != 0;
+    }
+    assert_true(failed > 0 && failed < 60);
+    w.c->put_fail_one_in = 0;
+    assert_int_equal(WAIT(&w, &o, hf_fs_sync(w.fs, (struct hf_ino){0}, true, &o.req)), 0);
+    assert_int_equal(dirty_bytes(&w), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_waiting_lock_is_granted_later_or_interrupted(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 16);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
+    assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_false(p.done);
+    hf_fs_interrupt(&p.req);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_true(p.done && p.err == -EINTR);
+    assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0); /* drops it */
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_true(p.done && p.err == 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_lock_taken_through_a_file_ends_with_it(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    struct hf_fs_file *second;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 21);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
+    second = o.req.file;
+    mine.through = second; /* an open file description's lock: no flush names its owner */
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(second, 7, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
+    hf_fs_release(second);
+    other.through = a->file;
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
+        cmocka_unit_test(attributes_have_names_of_known_namespaces),
+        cmocka_unit_test(a_creation_opens_under_number_zero),
+        cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
+        cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
+        cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
+        cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),
+        cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
+        cmocka_unit_test(a_file_may_be_mapped_while_it_is_open_for_both),
+        cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
+        cmocka_unit_test(a_sync_that_leaves_something_says_so),
+        cmocka_unit_test(a_lock_taken_through_a_file_ends_with_it),
+        cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
+    };
+
+    hf_log_set_sink(quiet, NULL);
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
