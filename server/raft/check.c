@@ -66,7 +66,8 @@ static void check_leader(const struct hf_raft *r)
 
 void hf_raft_check_invariants(const struct hf_raft *r)
 {
-    HF_ASSERT(r->out == NULL && !r->dirty);
+    HF_ASSERT(r->out == NULL);
+    HF_ASSERT(!r->dirty || r->election_ns == 0); /* dirty when made, the first step persists it */
     HF_ASSERT(r->persisted_seq <= r->persist_seq);
     check_log(r);
     check_config(r);

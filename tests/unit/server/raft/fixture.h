@@ -100,6 +100,7 @@ static inline void fx_open(struct fx *fx)
 
     assert_int_equal(hf_raft_new(&fx->options, &fx->start, &fx->r, &drop), 0);
     assert_false(drop);
+    hf_raft_check_invariants(fx->r);
     assert_int_equal(fx_event(fx, &tick), 0);
 }
 

@@ -228,6 +228,21 @@ static void a_failed_persist_is_asked_again(void **state)
     assert_int_equal(fx_act(&fx, HF_RAFT_ACT_PERSIST, 0)->u.persist.vote.v, 2);
 }
 
+/* An append reaches the disk before the PERSIST of the term that it came in, then the power goes. */
+static void a_log_in_a_term_that_was_not_persisted_enters_it(void **state)
+{
+    const uint64_t terms[] = {1, 2};
+
+    (void)state;
+    fx_log(&fx, terms, 2);
+    fx.start.term = 1;
+    fx.start.vote = node(3); /* of term 1 */
+    fx_open(&fx);
+    assert_int_equal(hf_raft_term(fx.r), 2);
+    assert_int_equal(fx_act(&fx, HF_RAFT_ACT_PERSIST, 0)->u.persist.term, 2);
+    assert_int_equal(fx_act(&fx, HF_RAFT_ACT_PERSIST, 0)->u.persist.vote.v, 0);
+}
+
 static void a_node_that_abstains_neither_votes_nor_stands(void **state)
 {
     (void)state;
@@ -277,6 +292,7 @@ int main(void)
         T(a_transfer_passes_stickiness_and_stops_proposals),
         T(a_transfer_that_leads_nowhere_ends),
         T(a_failed_persist_is_asked_again),
+        T(a_log_in_a_term_that_was_not_persisted_enters_it),
         T(a_node_that_abstains_neither_votes_nor_stands),
         T(nonsense_of_peers_is_refused),
     };
