@@ -112,14 +112,22 @@ void run_start(struct io_run *run)
     fetch_round(run);
 }
 
-/* Replicas in the map's order, those that failed just now last. */
+/* It failed just now, here or as a metadata node. */
+static bool is_slow(const struct hf_io *io, struct hf_node_id node)
+{
+    const struct hf_map_node *n = hf_map_node(hf_session_map(io->options.session), node);
+
+    return io->nodes[node.v].slow_until_ns > hf_env_mono_ns(io->env) ||
+           (n && hf_session_silent(io->options.session, n->addr));
+}
+
+/* Replicas in the map's order, the slow ones last. */
 static void fetch_round(void *ctx)
 {
     struct io_run *run = ctx;
     struct hf_io *io = run->io;
     const struct hf_map *map = hf_session_map(io->options.session);
     struct hf_node_id all[2 * HF_REPLICAS_MAX];
-    uint64_t now = hf_env_mono_ns(io->env);
     uint32_t count = 0;
 
     run->reader = run->reader_count = 0;
@@ -129,7 +137,7 @@ static void fetch_round(void *ctx)
     }
     for (int slow = 0; slow < 2; slow++) {
         for (uint32_t i = 0; i < count; i++) {
-            if ((io->nodes[all[i].v].slow_until_ns > now) == (slow == 1)) {
+            if (is_slow(io, all[i]) == (slow == 1)) {
                 run->readers[run->reader_count++] = all[i];
             }
         }

@@ -19,7 +19,8 @@
 #define PROBE_TIMEOUT_NS  (3 * HF_NS_PER_SEC)
 #define RENEW_TIMEOUT_NS  (10 * HF_NS_PER_SEC) /* while the link is up: slow is not gone */
 #define PING_NS           (400 * HF_NS_PER_MS) /* a leader that vanished is missed after three */
-#define SILENT_NS         HF_NS_PER_SEC
+#define SILENT_NS         HF_NS_PER_SEC        /* until a leader is looked for there again */
+#define SILENT_STORE_NS   (5 * HF_NS_PER_SEC)  /* until the map says that the node is DOWN */
 #define CLOSE_WAIT_NS     (5 * HF_NS_PER_SEC)
 #define BACKOFF_MIN_NS    (50 * HF_NS_PER_MS)
 #define BACKOFF_MAX_NS    (500 * HF_NS_PER_MS)
@@ -204,13 +205,20 @@ static void retry_now(void *ctx)
 void session_peer_failed(struct hf_session *s, int err)
 {
     if (err == -ETIMEDOUT) {
-        s->peers[s->current].silent_until_ns = hf_env_mono_ns(s->env) + SILENT_NS;
+        s->peers[s->current].silent_ns = hf_env_mono_ns(s->env);
     }
+}
+
+static bool silent_since(const struct hf_session *s, uint32_t peer, uint64_t ago_ns)
+{
+    const uint64_t at = s->peers[peer].silent_ns;
+
+    return at && hf_env_mono_ns(s->env) - at < ago_ns;
 }
 
 static bool is_silent(const struct hf_session *s, uint32_t peer)
 {
-    return hf_env_mono_ns(s->env) < s->peers[peer].silent_until_ns;
+    return silent_since(s, peer, SILENT_NS);
 }
 
 /* One that may answer; the next one where none does. False: a round is over. */
@@ -277,6 +285,7 @@ void session_call_back(struct hf_session *s)
 static void link_up(struct hf_session *s)
 {
     s->link = LINK_UP;
+    s->peers[s->current].silent_ns = 0;
     s->backoff_ns = 0;
     for (uint32_t i = 0; i < s->peer_count; i++) {
         s->peers[i].tried = false;
@@ -854,6 +863,17 @@ struct hf_session_id hf_session_id(const struct hf_session *session)
 const struct hf_map *hf_session_map(const struct hf_session *session)
 {
     return &session->map;
+}
+
+bool hf_session_silent(const struct hf_session *session, const char *addr)
+{
+    for (uint32_t i = 0; i < session->peer_count; i++) {
+        if (silent_since(session, i, SILENT_STORE_NS) &&
+            strcmp(session->peers[i].addr, addr) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 const char *hf_session_leader(const struct hf_session *session)

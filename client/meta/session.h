@@ -76,6 +76,9 @@ struct hf_session_id hf_session_id(const struct hf_session *session);
 const struct hf_map *hf_session_map(const struct hf_session *session);
 /** Someone was told that the map is old: fetch it soon. */
 void hf_session_refresh_map(struct hf_session *session);
+/** The metadata node at @addr did not answer at all just now: what else lives there is asked last.
+ */
+bool hf_session_silent(const struct hf_session *session, const char *addr);
 /** Address of the leader in use, or "". */
 const char *hf_session_leader(const struct hf_session *session);
 

@@ -28,7 +28,7 @@ struct session_peer {
     struct hf_rpc_peer *rpc;
     int last_err;
     bool tried;
-    uint64_t silent_until_ns; /* it did not answer at all: the others first */
+    uint64_t silent_ns; /* when it last did not answer at all: the others first; 0: never */
 };
 
 enum call_kind { CALL_OP, CALL_READ, CALL_CLOSE };

@@ -2,6 +2,9 @@
 /*
  * Gets, and the cache.
  */
+#include <unistd.h>
+
+#include "tests/lib/silent.h"
 #include "tests/unit/client/io/world.h"
 
 static void a_corrupt_copy_is_reported_and_another_read(void **state)
@@ -115,6 +118,32 @@ static void a_node_may_move_to_another_address(void **state)
     (void)put_ok(w, 4096);
 }
 
+/* Store 1 and the first metadata node are one machine, which takes connections and says nothing.
+ */
+static void a_node_that_is_silent_as_a_metadata_node_is_read_last(void **state)
+{
+    struct world *w = *state;
+    char addr[SILENT_ADDR_BYTES];
+    int silent = silent_listen(addr);
+    struct hf_oid oid;
+
+    w->addrs[0] = addr;
+    world_start(w, 3, 3);
+    oid = put_ok(w, 1u << 20);
+    memcpy(w->leader.map.nodes[0].addr, addr, sizeof(addr));
+    w->leader.map.epoch.v++;
+    hf_session_refresh_map(w->session);
+    loop_for(w->env, 100 * HF_NS_PER_MS);
+    assert_int_equal(hf_session_map(w->session)->epoch.v, w->leader.map.epoch.v);
+    assert_false(hf_session_silent(w->session, w->leader.addr));
+    assert_true(hf_session_silent(w->session, addr));
+    for (uint32_t i = 0; i < 8; i++) {
+        assert_int_equal(get_run(w, &oid, i << 17, 1u << 17, true), 0);
+    }
+    assert_int_equal(stats(w).get_fallbacks, 0);
+    (void)close(silent);
+}
+
 /* --- the cache --- */
 
 static void cached_bytes_are_not_fetched_again(void **state)
@@ -225,6 +254,7 @@ int main(void)
         T(a_replica_that_lacks_it_is_passed_over),
         T(a_get_waits_for_replicas_to_come_back),
         T(a_node_may_move_to_another_address),
+        T(a_node_that_is_silent_as_a_metadata_node_is_read_last),
         T(cached_bytes_are_not_fetched_again),
         T(readers_of_one_chunk_share_one_fetch),
         T(chunks_in_many_pieces_are_joined),

@@ -65,7 +65,7 @@ struct world {
     struct hf_io *io;
     struct fake_store stores[NODES_MAX];
     uint32_t node_count;
-    const char *addrs[1];
+    const char *addrs[2]; /* one that a test may set, the leader's */
     bool opened;
     uint8_t *bytes; /* the file of truth */
 };
@@ -323,7 +323,7 @@ static inline void world_start(struct world *w, uint32_t nodes, uint32_t copies)
 {
     struct hf_session_options so = {
         .addrs = w->addrs,
-        .addr_count = 1,
+        .addr_count = w->addrs[0] ? 2 : 1,
         .cluster = w->leader.cluster,
         .pool = w->pool,
         .events = {.map_changed = map_changed, .ctx = w},
@@ -347,7 +347,7 @@ static inline void world_start(struct world *w, uint32_t nodes, uint32_t copies)
         memcpy(w->leader.map.nodes[i].addr, s->addr, sizeof(s->addr));
     }
     fake_leader_start(&w->leader);
-    w->addrs[0] = w->leader.addr;
+    w->addrs[so.addr_count - 1] = w->leader.addr;
     assert_int_equal(hf_session_new(w->env, &so, &w->session), 0);
     hf_session_open(w->session, open_done, w);
     assert_true(loop_until_flag(w->env, &w->opened));

@@ -5,14 +5,12 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <arpa/inet.h>
-#include <stdio.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "client/meta/session.h"
 #include "tests/lib/fake_leader.h"
 #include "tests/lib/loop.h"
+#include "tests/lib/silent.h"
 
 #define CALLS_MAX 2048u
 
@@ -359,17 +357,11 @@ static void a_silent_node_is_asked_last_even_when_named(void **state)
 {
     struct world *w = *state;
     struct fake_leader *follower = calloc(1, sizeof(*follower));
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(at);
-    int silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* connects, and says nothing */
+    char addr[SILENT_ADDR_BYTES];
+    int silent = silent_listen(addr);
     uint64_t from;
-    char addr[32];
 
     assert_non_null(follower);
-    assert_int_equal(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(listen(silent, 8), 0);
-    assert_int_equal(getsockname(silent, (struct sockaddr *)&at, &len), 0);
-    (void)snprintf(addr, sizeof(addr), "127.0.0.1:%u", ntohs(at.sin_port));
     fake_leader_init(follower, w->env, w->pool);
     fake_leader_start(follower);
     follower->hint = addr;
