@@ -647,6 +647,7 @@ bool hf_sim_step(struct hf_sim *sim)
         return true;
     }
     hf_sim_cancel(sim, event);
+    sim->stepped = &event->env->env;
     event->fn(event);
     if (sim->on_step) {
         sim->on_step(sim->on_step_ctx);
@@ -688,6 +689,11 @@ void hf_sim_on_step(struct hf_sim *sim, void (*fn)(void *ctx), void *ctx)
 {
     sim->on_step = fn;
     sim->on_step_ctx = ctx;
+}
+
+const struct hf_env *hf_sim_stepped(const struct hf_sim *sim)
+{
+    return sim->stepped;
 }
 
 uint64_t hf_sim_now_ns(const struct hf_sim *sim)

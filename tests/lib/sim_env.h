@@ -46,6 +46,8 @@ bool hf_sim_run_until(struct hf_sim *sim, bool (*pred)(void *ctx), void *ctx, ui
 void hf_sim_run_ns(struct hf_sim *sim, uint64_t ns);
 /** Called after every event: for _check_invariants(). NULL: none. */
 void hf_sim_on_step(struct hf_sim *sim, void (*fn)(void *ctx), void *ctx);
+/** Whose code the last event ran; to compare with, it may be gone. NULL: none ran. */
+const struct hf_env *hf_sim_stepped(const struct hf_sim *sim);
 uint64_t hf_sim_now_ns(const struct hf_sim *sim);
 /** Of everything that happened so far. */
 uint64_t hf_sim_digest(const struct hf_sim *sim);

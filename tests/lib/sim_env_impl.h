@@ -75,6 +75,7 @@ struct hf_sim {
     uint64_t next_seq;
     struct hf_sim_env *envs;
     uint32_t env_count;
+    struct hf_env *stepped;
     void (*on_step)(void *ctx);
     void *on_step_ctx;
 

@@ -521,7 +521,7 @@ static const char usage_text[] =
     "  --bug NAME       with that mistake planted (a build with -Dplanted_bugs=true)\n"
     "  --faults N       only the first N of the faults drawn\n"
     "  --until SECONDS  faults and work end then, not after 45 s\n"
-    "  --check-every N  events between looks at every module's invariants (default 2000)\n"
+    "  --check-every N  events between looks at every row of the stores (default 500)\n"
     "  --beyond         more is destroyed than can be survived: errors are right then, guesses "
     "not\n"
     "  --lmdb           real LMDB, in a directory below TMPDIR that goes again: slower, without "

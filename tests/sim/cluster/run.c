@@ -133,7 +133,7 @@ void sim_run(struct sim *s, const struct sim_options *options)
 {
     memset(s, 0, sizeof(*s));
     s->options = *options;
-    s->options.check_every = options->check_every ? options->check_every : 2000;
+    s->options.check_every = options->check_every ? options->check_every : 500;
     s->options.faults_until = options->faults_until ? options->faults_until : SIM_FAULTS_NS;
     s->rng.state = options->seed;
     hf_log_set_level(options->trace ? HF_LOG_INFO : HF_LOG_ERROR);

@@ -45,6 +45,7 @@ struct sim_node {
     bool damaged;         /* its store may have lost what was synced */
     uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
+    uint64_t raft_checked_ns;
 };
 
 enum sim_client_state {
@@ -117,7 +118,7 @@ struct sim_options {
     bool trace;           /* print what happens */
     const char *lmdb_dir; /* real LMDB on the real disk, below here; no faults of disks then */
     bool beyond;          /* faults that cannot be survived: stop or EIO, but never a guess (I11) */
-    uint32_t check_every; /* events between looks at every module's invariants; 0: 2,000 */
+    uint32_t check_every; /* events between looks at every row of the stores; 0: 500 */
     uint32_t fault_max;   /* of the faults drawn, only so many; UINT32_MAX: all */
     uint64_t faults_until; /* faults and work end here; 0: SIM_FAULTS_NS */
 };
