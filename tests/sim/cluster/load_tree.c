@@ -704,6 +704,7 @@ static bool find_contents(struct actor *a, struct tree *t)
             return false;
         }
         hf_fs_release(file);
+        node->must_report = false; /* whom it was to be told died */
     }
     return true;
 }
