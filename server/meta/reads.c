@@ -320,18 +320,20 @@ void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_
     hf_env_post(leader->env, &leader->read_task);
 }
 
+/* What they waited for may have failed because this node does not lead any more, and be committed
+ * by who does: the log is asked once more, and they park themselves again while there is a guard.
+ */
 void hf_leader_reads_unguard(struct hf_leader *leader)
 {
-    struct hf_lread_list list = leader->guarded;
     struct hf_lread *read;
 
-    if (!list.head) {
+    if (!leader->guarded.head) {
         return;
     }
-    leader->guarded = (struct hf_lread_list){0};
-    while ((read = list_pop(&list))) {
-        run(leader, read); /* parks itself again while the guard is there */
+    while ((read = list_pop(&leader->guarded))) {
+        list_push(&leader->reads, read);
     }
+    hf_env_post(leader->env, &leader->read_task);
 }
 
 void hf_leader_reads_fail(struct hf_leader *leader, int err)

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/table/snapshot.h"
+#include "server/meta/leader_impl.h"
 #include "server/meta/replica_impl.h"
 #include "server/node/meta_log.h"
 
@@ -619,6 +620,46 @@ static struct client *make_lag(struct world *w, struct rnode **ret)
     return c;
 }
 
+/* The leader hears nobody any more, the others hear it: the next leader commits the unlink, and
+ * does not know of the open. */
+static void an_open_that_waits_for_an_unlink_is_not_answered_once_deposed(void **state)
+{
+    struct world *w = world_new(53);
+    struct client *c = client_new(w, 'a'), *other = client_new(w, 'b');
+    const struct hf_meta_op unlink = {.op = HF_OP_UNLINK,
+                                      .session = c->id,
+                                      .stream = 2,
+                                      .parent = {HF_INO_ROOT},
+                                      .name = c->names[0],
+                                      .name_len = strlen(c->names[0])};
+    const struct hf_meta_read open = {
+        .op = HF_RD_OPEN, .session = other->id, .ino = c->ops[0].ino, .cookie = 1};
+    struct request unlinked = {0}, opened = {0};
+    struct rnode *n;
+
+    (void)state;
+    assert_int_equal(run_op(w, &c->ops[0]).err, 0);
+    n = wait_leader(w);
+    send_op(n, &unlink, simply_answered, &unlinked);
+    hf_replica_read(n->replica, &open, simply_answered, &opened);
+    while (!n->replica->leader->guarded.head) {
+        assert_false(unlinked.done || opened.done);
+        assert_true(hf_sim_step(w->c->sim));
+    }
+    for (uint32_t i = 0; i < REPLICAS; i++) {
+        w->c->cut[i][n->net->id.v - 1] = true;
+    }
+    pass(w, 4 * SEC);
+    assert_true(unlinked.done && opened.done);
+    assert_int_not_equal(unlinked.reply.err, 0);
+    assert_int_not_equal(opened.reply.err, 0);
+    assert_int_equal(lookup(w, c->names[0]), -ENOENT);
+    settle(w);
+    free(c);
+    free(other);
+    world_free(w);
+}
+
 static void a_replica_far_behind_gets_a_snapshot_while_others_serve(void **state)
 {
     struct world *w = world_new(50);
@@ -761,6 +802,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_across_leaders_has_each_effect_once),
+        cmocka_unit_test(an_open_that_waits_for_an_unlink_is_not_answered_once_deposed),
         cmocka_unit_test(a_replica_far_behind_gets_a_snapshot_while_others_serve),
         cmocka_unit_test(a_snapshot_that_cannot_be_put_in_place_fails_the_replica),
         cmocka_unit_test(a_replica_whose_row_changed_is_taken_out_and_filled_anew),
