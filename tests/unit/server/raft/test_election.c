@@ -228,7 +228,8 @@ static void a_failed_persist_is_asked_again(void **state)
     assert_int_equal(fx_act(&fx, HF_RAFT_ACT_PERSIST, 0)->u.persist.vote.v, 2);
 }
 
-/* An append reaches the disk before the PERSIST of the term that it came in, then the power goes. */
+/* An append reaches the disk before the PERSIST of the term that it came in, then the power goes.
+ */
 static void a_log_in_a_term_that_was_not_persisted_enters_it(void **state)
 {
     const uint64_t terms[] = {1, 2};
