@@ -202,7 +202,7 @@ void shared_append_program(struct actor *a, void *arg)
         if (load_is_lost(a, err)) {
             return;
         }
-        if (err && err != -ENOSPC && err != -EIO) { /* told: its fate is open */
+        if (err && err != -ENOSPC) {
             sim_fail(s, "I1", "client %u: append: %s", a->client->number, hf_err_name(err));
             return;
         }
@@ -468,7 +468,7 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
     if (!err && hf_sim_rng_below(&a->s->rng, 3) == 0) {
         return hold(a, name, ino, file);
     }
-    if (err == -ENOSPC || err == -EIO) { /* of the data, and told */
+    if (err == -ENOSPC) {
         err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
     }
     hf_fs_release(file);
