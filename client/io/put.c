@@ -37,8 +37,9 @@
 #define LOOK_NS        (500 * HF_NS_PER_MS) /* at frames that do not come back */
 #define OLD_NS         HF_NS_PER_SEC
 #define HUNG_NS        (3 * HF_NS_PER_SEC / 2) /* a frame out for so long: its member hangs */
-#define REFUSED_NS     (10 * HF_NS_PER_SEC)    /* a live member says -EIO for so long: give up */
-#define CONFLICTS_MAX  3u
+/* Members say -EIO for so long, and the leader neither takes them out nor can: give up. */
+#define REFUSED_NS    (10 * HF_NS_PER_SEC)
+#define CONFLICTS_MAX 3u
 
 enum member_state { MEMBER_SENDING, MEMBER_PAUSED, MEMBER_OK, MEMBER_GONE };
 
@@ -91,6 +92,7 @@ struct io_put {
     struct hf_buf *bounce[FRAMES_MAX]; /* frames of too many pieces, copied */
     uint32_t conflicts;
     bool moved;                   /* away from a member that hung; once */
+    uint64_t hopeless_ns;         /* since when the disks of too many members fail; 0: not */
     struct put_frame_list frames; /* in flight, of all attempts */
     struct hf_timer timer;
 };
@@ -447,6 +449,22 @@ static int attempt_start(struct io_put *p)
     return 0;
 }
 
+/* No group can take it. Errors: -EIO  nor will one: that machines come back does not help. */
+static int wait_for_group(struct io_put *p)
+{
+    uint64_t now = hf_env_mono_ns(p->io->env);
+
+    if (hf_map_may_take_puts(map_of(p))) {
+        p->hopeless_ns = 0;
+    } else if (p->hopeless_ns == 0) {
+        p->hopeless_ns = now;
+    } else if (now - p->hopeless_ns > REFUSED_NS) {
+        return -EIO;
+    }
+    hf_session_refresh_map(p->io->options.session);
+    return 0;
+}
+
 /* --- frames --- */
 
 static uint32_t frames_available(const struct io_put *p)
@@ -739,10 +757,14 @@ static void put_step(struct io_put *p)
         attempt_end(p);
     }
     if (!p->has_group && attempt_start(p) != 0) {
-        hf_session_refresh_map(p->io->options.session);
-        timer_set(p);
+        if (wait_for_group(p) != 0) {
+            put_over(p, -EIO);
+        } else {
+            timer_set(p);
+        }
         return;
     }
+    p->hopeless_ns = 0;
     frames_send(p);
     if (put_complete(p)) {
         put_over(p, 0);
@@ -839,8 +861,11 @@ static void member_unwell(struct io_put *p, struct put_member *m, int err, bool 
         attempt_end(p);
         return;
     }
-    m->refused_ns = !answered ? 0 : m->refused_ns ? m->refused_ns : now;
-    if (answered && now - m->refused_ns > REFUSED_NS) {
+    if (!answered || !hf_session_leader(p->io->options.session)[0]) {
+        m->refused_ns = 0; /* the map cannot say so yet, if it is the disk */
+    } else if (m->refused_ns == 0) {
+        m->refused_ns = now;
+    } else if (now - m->refused_ns > REFUSED_NS) {
         put_over(p, -EIO);
         return;
     }

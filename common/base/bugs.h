@@ -141,6 +141,7 @@
     X(meta, resend_answered,                                                                       \
       "an operation that is sent again while it is in flight is answered at once")                 \
     X(meta, release_of_reopened, "a release that comes late takes a later opening away")           \
+    X(meta, read_only_is_up, "a store whose disk fails writes counts as one that takes them")      \
     /* server/node */                                                                              \
     X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
     X(node, copy_error_lost, "a copy that could not be written counts as made")                    \

@@ -20,6 +20,8 @@ const char *hf_node_state_name(enum hf_node_state state)
         return "returning";
     case HF_NODE_REMOVED:
         return "removed";
+    case HF_NODE_READ_ONLY:
+        return "read-only";
     case HF_NODE_STATE_COUNT:
         break;
     }
@@ -121,7 +123,7 @@ uint64_t hf_map_group_writable(const struct hf_map *map, uint16_t group)
 }
 
 /* Place in the order of readers; REMOVED and unknown nodes are not asked at all. */
-enum reader_class { READ_UP, READ_RETURNING, READ_TARGET, READ_DOWN, READ_CLASS_COUNT, READ_NEVER };
+enum reader_class { READ_UP, READ_SECOND, READ_TARGET, READ_DOWN, READ_CLASS_COUNT, READ_NEVER };
 
 static enum reader_class reader_class(enum hf_node_state state, bool acting)
 {
@@ -129,7 +131,8 @@ static enum reader_class reader_class(enum hf_node_state state, bool acting)
     case HF_NODE_UP:
         return acting ? READ_UP : READ_TARGET;
     case HF_NODE_RETURNING:
-        return acting ? READ_RETURNING : READ_TARGET;
+    case HF_NODE_READ_ONLY:
+        return acting ? READ_SECOND : READ_TARGET;
     case HF_NODE_DOWN:
         return READ_DOWN;
     case HF_NODE_NONE:
@@ -200,6 +203,26 @@ int hf_map_pick_group(const struct hf_map *map, uint64_t salt, uint64_t avoid)
         }
     }
     return best;
+}
+
+bool hf_map_may_take_puts(const struct hf_map *map)
+{
+    uint64_t read_only = 0;
+    uint32_t min = map->min_copies ? map->min_copies : 1;
+
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        if (map->nodes[i].state == HF_NODE_READ_ONLY) {
+            read_only |= hf_node_bit(map->nodes[i].id);
+        }
+    }
+    for (uint32_t i = 0; i < map->group_count; i++) {
+        uint64_t acting = mask_of(map->groups[i].acting);
+
+        if ((uint32_t)__builtin_popcountll(acting & ~read_only) >= min) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static uint64_t mix(uint64_t x)

@@ -8,9 +8,10 @@
  *
  * Node states:
  *   NEW ──► UP ◄──► DOWN ──► RETURNING ──► UP      (RETURNING: alive and written to, but counts as
- *            └──────► REMOVED                       holding nothing until its inventory matched)
+ *            │ └──► READ_ONLY ──┘                    holding nothing until its inventory matched)
+ *            └────► REMOVED
  * NEW is UP with no store's uuid yet: it is placed on, and the first store that it shows is its
- * own.
+ * own. READ_ONLY: alive, but its disk fails writes; what it holds is read, nothing is put there.
  *
  * Pure. Threads: any, one at a time.
  */
@@ -29,10 +30,16 @@ enum hf_node_state {
     HF_NODE_DOWN,
     HF_NODE_RETURNING,
     HF_NODE_REMOVED,
+    HF_NODE_READ_ONLY,
     HF_NODE_STATE_COUNT,
 };
 
 const char *hf_node_state_name(enum hf_node_state state);
+/** Alive as far as is known: reads go there, and it is told of the map. */
+static inline bool hf_node_serves(enum hf_node_state state)
+{
+    return state == HF_NODE_UP || state == HF_NODE_RETURNING || state == HF_NODE_READ_ONLY;
+}
 
 struct hf_map_node {
     struct hf_node_id id;
@@ -82,14 +89,17 @@ uint64_t hf_map_group_members(const struct hf_map *map, uint16_t group);
 /** Members a put goes to: acting and target that are UP or RETURNING. */
 uint64_t hf_map_group_writable(const struct hf_map *map, uint16_t group);
 /**
- * Nodes to read from, best first: UP acting, then RETURNING acting, then the rest that is not
- * DOWN, then DOWN. @salt spreads readers. Returns the count.
+ * Nodes to read from, best first: UP acting, then READ_ONLY and RETURNING acting, then the rest
+ * that is not DOWN, then DOWN. @salt spreads readers. Returns the count.
  */
 uint32_t hf_map_group_readers(const struct hf_map *map, uint16_t group, uint64_t salt,
                               struct hf_node_id ret[2 * HF_REPLICAS_MAX]);
 /** A group that can take a put now: at least min_copies UP acting members; -1: none. Random start
  *  by @salt, preferring groups with every acting member UP and none in @avoid. */
 int hf_map_pick_group(const struct hf_map *map, uint64_t salt, uint64_t avoid);
+/** Will some group take puts when the nodes that are not UP have come back? Not where so many
+ *  members are READ_ONLY that min_copies others do not exist. */
+bool hf_map_may_take_puts(const struct hf_map *map);
 
 /**
  * Proposed members of @group over the nodes that are UP: up to map->copies nodes, of different

@@ -114,7 +114,7 @@ static uint64_t sources(struct hf_leader *leader, const struct hf_lnode *node,
 {
     const struct hf_map *map = hf_meta_map(leader->meta);
     uint64_t members = hf_map_group_members(map, oid->group) & ~hf_node_bit(node->id);
-    uint64_t up = 0, returning = 0;
+    uint64_t up = 0, second = 0;
 
     for (uint32_t i = 0; i < map->node_count; i++) {
         struct hf_node_id id = map->nodes[i].id;
@@ -124,11 +124,11 @@ static uint64_t sources(struct hf_leader *leader, const struct hf_lnode *node,
         }
         if (map->nodes[i].state == HF_NODE_UP) {
             up |= hf_node_bit(id);
-        } else if (map->nodes[i].state == HF_NODE_RETURNING) {
-            returning |= hf_node_bit(id); /* not matched yet; but the copy is verified anyway */
+        } else if (hf_node_serves(map->nodes[i].state)) {
+            second |= hf_node_bit(id); /* not matched, or its disk fails; the copy is verified */
         }
     }
-    return up ? up : returning;
+    return up ? up : second;
 }
 
 static void count_copied(struct hf_leader *leader, uint32_t len_bytes)

@@ -7,6 +7,7 @@
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
 #include "common/base/err.h"
+#include "common/base/store_state.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
 
@@ -65,7 +66,8 @@ static void propose_state(struct hf_leader *leader, struct hf_lnode *node, enum 
 {
     struct hf_meta_op op = {
         .op = HF_OP_NODE_STATE, .node = node->id, .node_state = state, .uuid = *uuid, .text = addr};
-    enum hf_log_level level = state == HF_NODE_DOWN ? HF_LOG_WARN : HF_LOG_INFO;
+    enum hf_log_level level =
+        state == HF_NODE_DOWN || state == HF_NODE_READ_ONLY ? HF_LOG_WARN : HF_LOG_INFO;
 
     if (node->proposing) {
         return;
@@ -74,6 +76,9 @@ static void propose_state(struct hf_leader *leader, struct hf_lnode *node, enum 
            state == HF_NODE_DOWN
                ? " what=\"not heard any more: what it holds has fewer copies until "
                  "it returns; check the machine and holdfastd on it\""
+           : state == HF_NODE_READ_ONLY
+               ? " what=\"its disk fails writes: nothing is stored there any more, what it holds "
+                 "can be read; replace the disk or mend it, start holdfastd on it again\""
                : "");
     node->proposing = true;
     hf_leader_propose(leader, &op, state_done, node);
@@ -266,22 +271,21 @@ static void take_state(struct hf_leader *leader, struct hf_lnode *node,
                        const struct hf_map_node *member, const struct hf_msg_heartbeat *beat)
 {
     bool moved = beat->addr[0] && strcmp(beat->addr, member->addr) != 0;
+    enum hf_node_state state = member->state;
 
-    switch (member->state) {
-    case HF_NODE_DOWN:
-    case HF_NODE_NONE:
-        propose_state(leader, node, HF_NODE_RETURNING, &beat->store, moved ? beat->addr : NULL);
-        break;
-    case HF_NODE_UP:
-    case HF_NODE_RETURNING:
-        if (moved || hf_uuid_is_zero(&member->uuid)) {
-            propose_state(leader, node, member->state, &beat->store, moved ? beat->addr : NULL);
-        }
+    if (state == HF_NODE_REMOVED) {
+        return;
+    }
+    if (beat->stats.state == HF_STORE_READ_ONLY && !HF_BUG(read_only_is_up)) {
+        state = HF_NODE_READ_ONLY;
+    } else if (state != HF_NODE_UP) {
+        state = HF_NODE_RETURNING; /* it was away, or its disk was */
+    }
+    if (state != member->state || moved || hf_uuid_is_zero(&member->uuid)) {
+        propose_state(leader, node, state, &beat->store, moved ? beat->addr : NULL);
+    }
+    if (state == member->state) {
         maybe_inventory(leader, node);
-        break;
-    case HF_NODE_REMOVED:
-    case HF_NODE_STATE_COUNT:
-        break;
     }
 }
 
@@ -335,8 +339,8 @@ static void tick(void *ctx)
 
         node->heard_ns += stall_ns;
         node->heard_ns = node->heard_ns > now_ns ? now_ns : node->heard_ns;
-        if ((member->state == HF_NODE_UP || member->state == HF_NODE_RETURNING) &&
-            now_ns - node->heard_ns > leader->node_timeout_ns && hf_leader_serving(leader)) {
+        if (hf_node_serves(member->state) && now_ns - node->heard_ns > leader->node_timeout_ns &&
+            hf_leader_serving(leader)) {
             propose_state(leader, node, HF_NODE_DOWN, &member->uuid, NULL);
         } else {
             maybe_inventory(leader, node);

@@ -3,7 +3,9 @@
  * nodes.h - the stores as the leader hears them: heartbeats, node states, who is alive.
  *
  *   first heartbeat ──► UP ──unheard──► DOWN ──heard──► RETURNING ──inventory matched──► UP
+ *                       └──"my disk fails writes"──► READ_ONLY ──it was started again──┘
  *
+ * A READ_ONLY node is no part of what is written, as if it were DOWN; what it holds can be read.
  * A node is its id and its store's uuid: the first store that claims an id becomes it, another one
  * is refused and counts as not heard.
  *

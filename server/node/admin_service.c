@@ -198,12 +198,14 @@ static json_t *warnings_json(struct hf_node *node)
                            infos[i].id.v, s->quarantined);
             admin_warn(list, what, "they are replaced by themselves; check the disk if it goes on");
         }
-        if (infos[i].heard && s->state != 0) {
+        if (infos[i].heard && s->state != HF_STORE_OK) {
             (void)snprintf(what, sizeof(what), "the store of node %u is %s", infos[i].id.v,
                            s->state < 3 ? state_names[s->state] : "unknown");
             admin_warn(list, what,
-                       s->state == 1 ? "remove files or add space; deletes still work"
-                                     : "its disk fails writes: replace it");
+                       s->state == HF_STORE_FULL
+                           ? "remove files or add space; deletes still work"
+                           : "its disk fails writes: mend or replace it, start holdfastd on it "
+                             "again; meanwhile data is kept by the other nodes");
         }
     }
     admin_meta_warnings(node, list);

@@ -175,8 +175,7 @@ static void map_changed(void *ctx, const struct hf_map *map)
     for (uint32_t i = 0; i < map->node_count; i++) {
         const struct hf_map_node *n = &map->nodes[i];
 
-        if (n->id.v != node->self->id.v &&
-            (n->state == HF_NODE_UP || n->state == HF_NODE_RETURNING)) {
+        if (n->id.v != node->self->id.v && hf_node_serves(n->state)) {
             run_start(node, run_new(map_told, NULL, NULL), n->id, HF_M_NODE_MAP, msg, len,
                       MAP_TIMEOUT_NS, 0);
         }

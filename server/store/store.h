@@ -25,6 +25,7 @@
 #include "common/base/buf.h"
 #include "common/base/ids.h"
 #include "common/base/limits.h"
+#include "common/base/store_state.h"
 #include "common/env/env.h"
 
 struct hf_store;
@@ -34,12 +35,6 @@ struct hf_store_identity {
     struct hf_uuid cluster;
     struct hf_uuid store; /* made when the directory is */
     struct hf_node_id node;
-};
-
-enum hf_store_state {
-    HF_STORE_OK,
-    HF_STORE_FULL,      /* free space below the reserve: puts fail with -ENOSPC, deletes work */
-    HF_STORE_READ_ONLY, /* writes failed repeatedly: puts fail with -EIO */
 };
 
 struct hf_store_options {

@@ -241,6 +241,41 @@ def test_disk_on_which_no_sync_succeeds_any_more(three, rng, who):
 
 @PLAIN
 @pytest.mark.limit(300)
+def test_store_whose_disk_fails_writes_is_left_out_until_it_is_started_again(three, rng):
+    """Three nodes, three copies: there is no group without it, and two members are enough."""
+    def state():
+        return three.node_status(node)["state"]
+
+    load = Workload(three, three.mount("a"))
+    node = others(three, three.leader())[0]
+    load.go_on(50, GO_ON)
+    three.disks[node].fail("write", path="/store/", count=1 << 30)
+    at = time.monotonic()
+    load.go_on(100, GO_ON)
+    for i in range(10):
+        with open(f"{three.mounts['a']}/synced-{i}", "wb") as f:
+            f.write(bytes([i]) * (1 << 20))
+            f.flush()
+            os.fsync(f.fileno())
+    measured("a store's disk fails writes, until 10 MiB and 100 operations are synced",
+             (time.monotonic() - at) * 1000)
+    assert state() == "read-only"
+    warnings = three.status()["warnings"]
+    assert any(f"node {node} is read-only" in w["what"] for w in warnings), warnings
+    three.disks[node].clear()
+    load.go_on(100, GO_ON)
+    assert state() == "read-only"  # it stays so, though its disk seems to be well again
+    three.terminate(node)
+    three.start(node)
+    whole(three, load)
+    assert state() == "up"
+    for i in range(10):
+        with open(f"{three.mounts['fresh']}/synced-{i}", "rb") as f:
+            assert f.read() == bytes([i]) * (1 << 20)
+
+
+@PLAIN
+@pytest.mark.limit(300)
 @pytest.mark.parametrize("who", ["follower", pytest.param("leader", marks=SLOW)])
 def test_disk_that_syncs_slowly_holds_nobody_up_for_long(three, rng, who):
     load = Workload(three, three.mount("a"))

@@ -201,6 +201,48 @@ static void a_member_that_hangs_is_left_where_possible(void **state)
     }
 }
 
+static void node_three_read_only(void *ctx)
+{
+    fake_leader_set_node(&((struct world *)ctx)->leader, 3, HF_NODE_READ_ONLY);
+}
+
+static void a_member_whose_disk_fails_is_left_out_once_the_map_says_so(void **state)
+{
+    struct world *w = *state;
+    struct put put = {0};
+    struct hf_timer timer;
+
+    world_start(w, 3, 3);
+    w->stores[2].put_err = -EIO;
+    put_start(w, &put, 0, 3u << 20);
+    loop_for(w->env, 300 * HF_NS_PER_MS);
+    assert_false(put.done);
+    hf_timer_init(&timer, w->env, node_three_read_only, w);
+    hf_timer_arm(&timer, 100 * HF_NS_PER_MS);
+    put_wait(w, &put);
+    hf_timer_fini(&timer);
+    assert_int_equal(put.err, 0);
+    assert_int_equal(put.p.holders, 3);
+    assert_int_equal(put.p.epoch.v, 11);
+    assert_int_equal(get_run(w, &put.p.oid, 0, 3u << 20, false), 0);
+}
+
+static void the_disks_of_too_many_members_fail_and_a_put_says_so(void **state)
+{
+    struct world *w = *state;
+    struct put put = {0};
+    uint64_t start = hf_env_mono_ns(w->env);
+
+    world_start(w, 3, 3);
+    w->stores[1].put_err = w->stores[2].put_err = -EIO;
+    fake_leader_set_node(&w->leader, 2, HF_NODE_READ_ONLY);
+    fake_leader_set_node(&w->leader, 3, HF_NODE_READ_ONLY);
+    put_start(w, &put, 0, 100000);
+    put_wait(w, &put);
+    assert_int_equal(put.err, -EIO);
+    assert_true(hf_env_mono_ns(w->env) - start > 9 * HF_NS_PER_SEC);
+}
+
 static void two_dead_members_of_three_make_a_put_wait(void **state)
 {
     struct world *w = *state;
@@ -569,6 +611,8 @@ int main(void)
         T(a_member_that_hangs_is_dropped_with_the_map),
         T(a_member_that_hangs_is_left_where_possible),
         T(two_dead_members_of_three_make_a_put_wait),
+        T(a_member_whose_disk_fails_is_left_out_once_the_map_says_so),
+        T(the_disks_of_too_many_members_fail_and_a_put_says_so),
         T(targets_are_written_too),
         T(a_full_member_is_avoided_and_a_full_cluster_says_so),
         T(a_busy_store_is_asked_again),

@@ -184,6 +184,13 @@ static void readers_come_up_first_and_down_last(void **state)
         assert_int_equal(ids[5].v, 1);
     }
     assert_int_equal(hf_map_group_readers(&map, GROUPS, 0, ids), 0);
+    map.nodes[3].state = HF_NODE_READ_ONLY; /* after those that are UP, and nothing is put there */
+    assert_int_equal(hf_map_group_readers(&map, 3, 0, ids), 6);
+    assert_int_equal(ids[0].v, 3);
+    assert_int_equal(ids[1].v, 2);
+    assert_int_equal(ids[2].v, 4);
+    assert_int_equal(hf_map_group_writable(&map, 3), 0x56);
+    map.nodes[3].state = HF_NODE_UP;
     assert_int_equal(hf_map_group_members(&map, 3), 0x7f);
     assert_int_equal(hf_map_group_writable(&map, 3), 0x5e);
     assert_int_equal(hf_map_group_members(&map, GROUPS), 0);
@@ -211,6 +218,26 @@ static void pick_group_prefers_whole_groups_without_the_avoided(void **state)
         map.nodes[i].state = i == 1 ? HF_NODE_UP : HF_NODE_DOWN;
     }
     assert_int_equal(hf_map_pick_group(&map, 0, 0), -1);
+}
+
+static void groups_may_take_puts_again_unless_too_many_members_are_read_only(void **state)
+{
+    (void)state;
+    map_make(6, 3, 0);
+    map.group_count = 2;
+    group_set(0, (const uint16_t[]){1, 2, 3, 0}, NULL);
+    group_set(1, (const uint16_t[]){4, 5, 6, 0}, NULL);
+    map.min_copies = 2;
+    for (uint32_t i = 0; i < 6; i++) {
+        map.nodes[i].state = HF_NODE_DOWN;
+    }
+    assert_true(hf_map_may_take_puts(&map));
+    map.nodes[0].state = map.nodes[1].state = map.nodes[3].state = HF_NODE_READ_ONLY;
+    assert_true(hf_map_may_take_puts(&map)); /* group 1: two others */
+    map.nodes[4].state = HF_NODE_READ_ONLY;
+    assert_false(hf_map_may_take_puts(&map));
+    map.min_copies = 1;
+    assert_true(hf_map_may_take_puts(&map));
 }
 
 static void dup_is_independent(void **state)
@@ -245,6 +272,7 @@ int main(void)
         cmocka_unit_test(share_follows_weight),
         cmocka_unit_test(readers_come_up_first_and_down_last),
         cmocka_unit_test(pick_group_prefers_whole_groups_without_the_avoided),
+        cmocka_unit_test(groups_may_take_puts_again_unless_too_many_members_are_read_only),
         cmocka_unit_test(dup_is_independent),
     };
 

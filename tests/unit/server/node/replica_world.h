@@ -20,6 +20,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/err.h"
+#include "common/base/store_state.h"
 #include "common/log/log.h"
 #include "common/table/snapshot.h"
 #include "server/node/meta_log.h"
@@ -42,6 +43,7 @@ struct stored {
 
 struct node { /* a store, as the leader sees it */
     bool alive;
+    enum hf_store_state state;
     struct hf_uuid uuid;
     struct stored objects[STORED_MAX];
     uint32_t count;
@@ -308,7 +310,8 @@ static inline void beat(void *ctx)
         struct node *node = &w->nodes[i];
         struct hf_msg_heartbeat msg = {.node = {(uint16_t)(i + 1)},
                                        .store = node->uuid,
-                                       .stats = {.capacity_bytes = 2 * FREE_BYTES,
+                                       .stats = {.state = node->state,
+                                                 .capacity_bytes = 2 * FREE_BYTES,
                                                  .free_bytes = node->free_bytes,
                                                  .puts = node->puts},
                                        .bad = node->bad,

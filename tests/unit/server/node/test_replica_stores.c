@@ -31,6 +31,41 @@ static void a_silent_node_goes_down_and_comes_back_through_an_inventory(void **s
     assert_non_null(stored(&w->nodes[2], &during));
 }
 
+static void a_store_whose_disk_fails_is_read_only_until_it_is_started_again(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    const struct hf_map *map;
+    struct hf_oid during;
+
+    w->nodes[2].state = HF_STORE_READ_ONLY;
+    hf_sim_run_ns(w->sim, SEC);
+    map = hf_replica_map(w->replica);
+    assert_int_equal(state_of(w, 3), HF_NODE_READ_ONLY);
+    assert_int_equal(w->nodes[2].told, HF_NODE_READ_ONLY);
+    for (uint32_t g = 0; g < map->group_count; g++) {
+        assert_int_equal(hf_map_group_writable(map, (uint16_t)g) & 4, 0);
+        assert_int_equal(map->groups[g].epoch.v, map->epoch.v);
+    }
+    during = write_object(w, &s, create(w, &s, "b"), 3);
+    hf_sim_run_ns(w->sim, 5 * SEC);
+    assert_int_equal(usage(w).degraded, 1);
+    assert_int_equal(w->nodes[2].copies, 0); /* it is not asked to make any */
+    w->nodes[2].alive = false;
+    hf_sim_run_ns(w->sim, 5 * SEC);
+    assert_int_equal(state_of(w, 3), HF_NODE_DOWN);
+    w->nodes[2].alive = true; /* it was only cut off: its disk is as it was */
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(state_of(w, 3), HF_NODE_READ_ONLY);
+    w->nodes[2].state = HF_STORE_OK;
+    w->nodes[2].lists = 0;
+    hf_sim_run_ns(w->sim, 5 * SEC);
+    assert_int_equal(state_of(w, 3), HF_NODE_UP);
+    assert_true(w->nodes[2].lists > 0); /* it came through an inventory */
+    assert_int_equal(usage(w).degraded, 0);
+    assert_non_null(stored(&w->nodes[2], &during));
+}
+
 static bool third_is_not_down(void *ctx)
 {
     return state_of(ctx, 3) != HF_NODE_DOWN;
@@ -638,6 +673,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_silent_node_goes_down_and_comes_back_through_an_inventory),
+        T(a_store_whose_disk_fails_is_read_only_until_it_is_started_again),
         T(a_node_given_up_before_it_was_heard_comes_through_an_inventory),
         T(a_foreign_store_is_refused_and_its_node_goes_down),
         T(a_store_that_restarted_is_inventoried),
