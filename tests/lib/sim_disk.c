@@ -85,6 +85,8 @@ static bool concerns(enum hf_sim_fault fault, enum call_kind call, bool can_be_s
     case HF_SIM_FAULT_LOST:
     case HF_SIM_FAULT_ASTRAY:
         return call == CALL_WRITE;
+    case HF_SIM_FAULT_DEAD:
+        return call != CALL_READ && call != CALL_OTHER;
     case HF_SIM_FAULT_POWER_CUT:
     case HF_SIM_FAULT_CRASH:
         return true;
@@ -113,7 +115,9 @@ static enum hf_sim_fault strike(struct hf_sim_disk *disk, enum call_kind kind, b
         if (n >= fault->n && concerns(what, kind, can_be_short) &&
             (!fault->part || strstr(path, fault->part))) {
             disk->struck++;
-            remove_fault(disk, i);
+            if (what != HF_SIM_FAULT_DEAD) {
+                remove_fault(disk, i);
+            }
             return what;
         }
     }
@@ -158,6 +162,7 @@ static int enter(struct hf_sim_disk *disk, enum call_kind kind, bool can_be_shor
     case HF_SIM_FAULT_WRITE_EIO:
     case HF_SIM_FAULT_SYNC_EIO:
     case HF_SIM_FAULT_READ_EIO:
+    case HF_SIM_FAULT_DEAD:
         return -EIO;
     case HF_SIM_FAULT_NOSPC:
         return -ENOSPC;
@@ -889,7 +894,11 @@ bool hf_sim_disk_is_off(const struct hf_sim_disk *disk)
 void hf_sim_disk_restart(struct hf_sim_disk *disk)
 {
     hf_sim_disk_drop_handles(disk);
-    hf_sim_disk_clear_faults(disk);
+    for (unsigned i = disk->fault_count; i > 0; i--) {
+        if (disk->faults[i - 1].kind != HF_SIM_FAULT_DEAD) {
+            remove_fault(disk, i - 1);
+        }
+    }
     disk->off = false;
 }
 

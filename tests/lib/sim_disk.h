@@ -35,8 +35,8 @@ struct hf_disk *hf_sim_disk_base(struct hf_sim_disk *disk);
 void hf_sim_disk_power_cut(struct hf_sim_disk *disk, enum hf_sim_cut mode);
 bool hf_sim_disk_is_off(const struct hf_sim_disk *disk);
 /**
- * Power is back; also forgets armed faults. Handles from before answer -EIO; they may, but need
- * not, be closed.
+ * Power is back; also forgets armed faults, but not that the disk is DEAD. Handles from before
+ * answer -EIO; they may, but need not, be closed.
  */
 void hf_sim_disk_restart(struct hf_sim_disk *disk);
 /** The process died, the machine did not: locks and handles are gone, unsynced bytes are not. */
@@ -54,6 +54,7 @@ enum hf_sim_fault {
     HF_SIM_FAULT_SHORT,     /* preadv, pwritev of more than one byte (direct: one block) */
     HF_SIM_FAULT_LOST,      /* pwritev: it succeeds, and writes nothing */
     HF_SIM_FAULT_ASTRAY,    /* pwritev: it succeeds, and writes elsewhere in the file */
+    HF_SIM_FAULT_DEAD,      /* what changes anything, that call and all after it */
     HF_SIM_FAULT_POWER_CUT, /* any; that call itself may or may not have happened */
     HF_SIM_FAULT_CRASH,     /* any; like POWER_CUT, but what is unsynced stays so */
     HF_SIM_FAULT_COUNT,
@@ -61,7 +62,8 @@ enum hf_sim_fault {
 
 /** Calls so far: the number of the next one. Close and size are not counted. */
 uint64_t hf_sim_disk_calls(const struct hf_sim_disk *disk);
-/** The first call numbered @n or later that @kind concerns fails, once. At most 16 armed. */
+/** The first call numbered @n or later that @kind concerns fails, once (DEAD: for good). At most 16
+ *  armed. */
 void hf_sim_disk_fail_at(struct hf_sim_disk *disk, uint64_t n, enum hf_sim_fault kind);
 /** Only calls on paths that contain @part. */
 void hf_sim_disk_fail_path(struct hf_sim_disk *disk, uint64_t n, enum hf_sim_fault kind,

@@ -49,6 +49,7 @@ static const struct {
     [FAULT_FLIPS] = {"flips", HITS_ANY, LASTS},
     [FAULT_SLOW_DISK] = {"slow-disk", HITS_NODE, LASTS},
     [FAULT_DISK_EIO] = {"disk-eio", HITS_VICTIM},
+    [FAULT_DISK_DEAD] = {"disk-dead", HITS_VICTIM},
     [FAULT_DISK_LIES] = {"disk-lies", HITS_VICTIM},
     [FAULT_DISK_FULL] = {"disk-full", HITS_VICTIM, LASTS},
     [FAULT_ROT] = {"rot", HITS_VICTIM},
@@ -439,6 +440,10 @@ static void begin(struct sim *s, struct fault *f)
         break;
     case FAULT_DISK_EIO:
         disk_error(s, f);
+        break;
+    case FAULT_DISK_DEAD:
+        hf_sim_disk_fail_path(hf_sim_disk(env), 0, HF_SIM_FAULT_DEAD,
+                              f->chance & 1 ? "/data/store" : NULL);
         break;
     case FAULT_DISK_LIES:
         s->nodes[f->a].damaged = true;

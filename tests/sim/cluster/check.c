@@ -27,6 +27,7 @@
 #include "server/node/node_impl.h"
 #include "server/raft/driver_impl.h"
 #include "server/raft/raft_impl.h"
+#include "server/store/store_impl.h"
 #include "tests/sim/cluster/actor.h"
 
 #define COLLECT_NS       (90 * SIM_S)
@@ -258,6 +259,19 @@ static void check_raft(struct sim_node *n)
     }
 }
 
+/* It looks at every object: when one came, went or turned bad, or a segment did. */
+static void check_store(struct sim_node *n)
+{
+    const struct hf_store *store = n->node->store;
+    const uint64_t seen[] = {store->applied_seq, store->stats.quarantined, store->segment_count,
+                             store->stats.live_bytes};
+
+    if (memcmp(seen, n->store_checked, sizeof(seen)) != 0) {
+        memcpy(n->store_checked, seen, sizeof(seen));
+        hf_store_check_invariants(n->node->store);
+    }
+}
+
 /* Of the machine whose code the event ran: nobody else's state can have changed. */
 static void check_modules(struct sim *s)
 {
@@ -266,6 +280,7 @@ static void check_modules(struct sim *s)
     for (uint32_t i = 0; i < s->node_count; i++) {
         if (s->nodes[i].node && s->nodes[i].env == stepped) {
             check_raft(&s->nodes[i]);
+            check_store(&s->nodes[i]);
         }
     }
     for (uint32_t i = 0; i < s->client_count; i++) {
@@ -275,7 +290,6 @@ static void check_modules(struct sim *s)
     }
 }
 
-/* They look at every object. */
 static void check_every_row(struct sim *s)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {

@@ -191,6 +191,12 @@ static void say_replay(const struct sim_options *o)
     if (o->fault_max != UINT32_MAX) {
         printf(" --faults %u", o->fault_max);
     }
+    if (o->nodes) {
+        printf(" --nodes %u", o->nodes);
+    }
+    if (o->clients) {
+        printf(" --clients %u", o->clients);
+    }
     if (o->beyond) {
         printf(" --beyond");
     }
@@ -521,7 +527,9 @@ static const char usage_text[] =
     "  --bug NAME       with that mistake planted (a build with -Dplanted_bugs=true)\n"
     "  --faults N       only the first N of the faults drawn\n"
     "  --until SECONDS  faults and work end then, not after 45 s\n"
-    "  --check-every N  events between looks at every row of the stores (default 500)\n"
+    "  --nodes N, --clients N  so many; not as drawn, 1 to 5 and 2 to 4\n"
+    "  --check-every N  events between looks at every row of all stores (default 500); one that\n"
+    "                   changed is looked at anyway\n"
     "  --beyond         more is destroyed than can be survived: errors are right then, guesses "
     "not\n"
     "  --lmdb           real LMDB, in a directory below TMPDIR that goes again: slower, without "
@@ -547,6 +555,7 @@ int main(int argc, char **argv)
         {"until", required_argument, NULL, 'u'},   {"check-every", required_argument, NULL, 'e'},
         {"trace", no_argument, NULL, 't'},         {"no-shrink", no_argument, NULL, 'n'},
         {"beyond", no_argument, NULL, 'y'},        {"lmdb", no_argument, NULL, 'm'},
+        {"nodes", required_argument, NULL, 'N'},   {"clients", required_argument, NULL, 'C'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     struct sim_options o = {.fault_max = UINT32_MAX};
@@ -592,6 +601,18 @@ int main(int argc, char **argv)
                 return misused(options[index].name, optarg);
             }
             o.check_every = (uint32_t)number;
+            break;
+        case 'N':
+            if (parse_number(optarg, SIM_NODES_MAX, &number) || number == 0) {
+                return misused(options[index].name, optarg);
+            }
+            o.nodes = (uint32_t)number;
+            break;
+        case 'C':
+            if (parse_number(optarg, SIM_CLIENTS_MAX, &number) || number == 0) {
+                return misused(options[index].name, optarg);
+            }
+            o.clients = (uint32_t)number;
             break;
         case 't':
             o.trace = true;

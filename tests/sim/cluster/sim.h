@@ -45,7 +45,7 @@ struct sim_node {
     bool damaged;         /* its store may have lost what was synced */
     uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
-    uint64_t raft_checked_ns;
+    uint64_t raft_checked_ns, store_checked[4]; /* state in which they were last checked */
 };
 
 enum sim_client_state {
@@ -95,6 +95,7 @@ enum sim_fault {
     FAULT_FLIPS, /* bits change on the way */
     FAULT_SLOW_DISK,
     FAULT_DISK_EIO,  /* a call on the victim's disk fails */
+    FAULT_DISK_DEAD, /* nothing can be written to the victim's store, or disk, until healed */
     FAULT_DISK_LIES, /* a write of the victim's is lost, or goes astray */
     FAULT_DISK_FULL,
     FAULT_ROT, /* bytes of the victim's store change */
@@ -119,8 +120,9 @@ struct sim_options {
     const char *lmdb_dir; /* real LMDB on the real disk, below here; no faults of disks then */
     bool beyond;          /* faults that cannot be survived: stop or EIO, but never a guess (I11) */
     uint32_t check_every; /* events between looks at every row of the stores; 0: 500 */
-    uint32_t fault_max;   /* of the faults drawn, only so many; UINT32_MAX: all */
-    uint64_t faults_until; /* faults and work end here; 0: SIM_FAULTS_NS */
+    uint32_t nodes, clients; /* 0: drawn */
+    uint32_t fault_max;      /* of the faults drawn, only so many; UINT32_MAX: all */
+    uint64_t faults_until;   /* faults and work end here; 0: SIM_FAULTS_NS */
 };
 
 struct sim_counts {

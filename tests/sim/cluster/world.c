@@ -467,6 +467,8 @@ void sim_world_new(struct sim *s)
     s->world = hf_sim_new(hf_sim_rng_next(&s->rng));
     s->node_count = draw < 5 ? 1 : draw < 10 ? 2 : draw < 75 ? 3 : draw < 85 ? 4 : 5;
     s->client_count = (uint32_t)hf_sim_rng_between(&s->rng, 2, SIM_CLIENTS_MAX);
+    s->node_count = s->options.nodes ? s->options.nodes : s->node_count;
+    s->client_count = s->options.clients ? s->options.clients : s->client_count;
     for (uint32_t i = 0; i < s->node_count; i++) {
         struct sim_node *n = &s->nodes[i];
         char host[32];
