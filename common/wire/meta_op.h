@@ -29,15 +29,18 @@ enum hf_op {
     HF_OP_SESSION_EVICT = 3, /* (L) session: locks and holds go, later commits are refused */
     HF_OP_INO_RANGE = 4,     /* (S) count -> first_ino, ino_count */
     /* names; (S) all. attr: the file's; attr2: the parent's */
-    HF_OP_CREATE = 8,  /* parent, name, ino (client), mode with type, umask, uid, gid, rdev, target
-                          (symlink), flags HF_CREATE_OPEN. mkdir, mknod and symlink too.
-                          Default ACLs and sgid inheritance apply. -> attr, attr2.
-                          -EEXIST -> attr of what is there */
-    HF_OP_LINK = 9,    /* ino, parent, name -> attr, attr2 */
-    HF_OP_UNLINK = 10, /* parent, name, holders -> attr (as it is left), attr2 */
-    HF_OP_RMDIR = 11,  /* parent, name -> attr2 */
-    HF_OP_RENAME = 12, /* parent, name, parent2, name2, flags RENAME_*, holders (of what is
-                          replaced) -> attr (moved), attr2 (replaced or exchanged; ino 0: none) */
+    HF_OP_CREATE = 8,   /* parent, name, ino (client), mode with type, umask, uid, gid, rdev, target
+                           (symlink), flags HF_CREATE_OPEN. mkdir, mknod and symlink too.
+                           Default ACLs and sgid inheritance apply. -> attr, attr2.
+                           -EEXIST -> attr of what is there */
+    HF_OP_LINK = 9,     /* ino, parent, name -> attr, attr2 */
+    HF_OP_UNLINK = 10,  /* parent, name, holders -> attr (as it is left), attr2 */
+    HF_OP_RMDIR = 11,   /* parent, name -> attr2 */
+    HF_OP_RENAME = 12,  /* parent, name, parent2, name2, flags RENAME_*, holders (of what is
+                           replaced) -> attr (moved), attr2 (replaced or exchanged; ino 0: none) */
+    HF_OP_TMPFILE = 13, /* parent, ino (client), mode (a regular file), umask, uid, gid, flags
+                           HF_TMPFILE_LINKABLE: LINK may give it a name. A file without a name,
+                           which the session holds open; as if created in the parent. -> attr */
     /* inodes; (S) all. -> attr */
     HF_OP_SETATTR = 16,     /* ino, mask, mode, uid, gid, size, atime, mtime, ctime */
     HF_OP_SETXATTR = 17,    /* ino, name, bulk value, flags XATTR_CREATE | XATTR_REPLACE, mask
@@ -76,10 +79,11 @@ enum hf_op {
                              target */
 };
 
-#define HF_CREATE_OPEN     0x1u
-#define HF_PUNCH_EXTEND    0x1u
-#define HF_ALLOC_KEEP_SIZE 0x1u
-#define HF_LOCK_FLOCK      0x1u
+#define HF_CREATE_OPEN      0x1u
+#define HF_TMPFILE_LINKABLE 0x1u
+#define HF_PUNCH_EXTEND     0x1u
+#define HF_ALLOC_KEEP_SIZE  0x1u
+#define HF_LOCK_FLOCK       0x1u
 
 /* hf_meta_op.mask */
 #define HF_SET_MODE     0x001u

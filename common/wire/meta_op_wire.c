@@ -25,6 +25,7 @@ static bool op_known(uint32_t op)
     case HF_OP_UNLINK:
     case HF_OP_RMDIR:
     case HF_OP_RENAME:
+    case HF_OP_TMPFILE:
     case HF_OP_SETATTR:
     case HF_OP_SETXATTR:
     case HF_OP_REMOVEXATTR:

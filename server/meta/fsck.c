@@ -489,7 +489,8 @@ static int check_inode(struct fsck *f, const struct seen_inode *seen)
         return -EBADMSG;
     }
     if ((seen->holders != 0) != (inode->state == HF_INODE_ORPHAN) ||
-        seen->queued != (inode->state == HF_INODE_PURGING || tail) || (seen->stale && !tail)) {
+        seen->queued != (inode->state == HF_INODE_PURGING || tail) || (seen->stale && !tail) ||
+        ((inode->flags & HF_INODE_LINKABLE) && inode->state != HF_INODE_ORPHAN)) {
         return wrong(f, "inode %" PRIu64 ": holders or purge queue do not match its state", ino);
     }
     if (inode->attr.bytes != seen->bytes) {

@@ -153,6 +153,32 @@ int hf_meta_op_create(struct hf_meta *meta, const struct hf_meta_op *op,
     return 0;
 }
 
+/* Of a directory it takes what a name in it would give it; the directory does not change. */
+int hf_meta_op_tmpfile(struct hf_meta *meta, const struct hf_meta_op *op,
+                       struct hf_meta_reply *reply)
+{
+    struct hf_inode *parent, *inode;
+    int err = hf_inode_get_dir(meta, op->parent, &parent);
+
+    if (!err && !S_ISREG(op->mode)) {
+        err = -EINVAL;
+    }
+    if (!err) {
+        err = create_inode(meta, op, parent, &inode);
+    }
+    if (err) {
+        return err;
+    }
+    inode->attr.nlink = 0;
+    err = hf_orphan_drop(meta, inode, &op->session.v, 1);
+    if (err) {
+        return err;
+    }
+    inode->flags |= op->flags & HF_TMPFILE_LINKABLE ? HF_INODE_LINKABLE : 0;
+    reply->attr = inode->attr;
+    return 0;
+}
+
 /* Link */
 
 int hf_meta_op_link(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_meta_reply *reply)
@@ -173,7 +199,7 @@ int hf_meta_op_link(struct hf_meta *meta, const struct hf_meta_op *op, struct hf
     if (S_ISDIR(inode->attr.mode)) {
         return -EPERM;
     }
-    if (inode->state != HF_INODE_LIVE) {
+    if (inode->state != HF_INODE_LIVE && !(inode->flags & HF_INODE_LINKABLE)) {
         return -ENOENT;
     }
     if (inode->attr.nlink >= HF_LINK_MAX) {
@@ -185,6 +211,9 @@ int hf_meta_op_link(struct hf_meta *meta, const struct hf_meta_op *op, struct hf
     }
     err =
         hf_dir_insert(meta, op->parent, op->name, op->name_len, op->ino, inode->attr.mode & S_IFMT);
+    if (!err && inode->state != HF_INODE_LIVE) {
+        err = hf_orphan_adopt(meta, inode);
+    }
     if (err) {
         return err;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * names.h - operations on names: create, link, unlink, rmdir, rename.
+ * names.h - operations on names: create (with one or without), link, unlink, rmdir, rename.
  *
  * A directory's link count is 2 and one per directory in it; its size is the count of its entries.
  */
@@ -11,6 +11,8 @@
 
 int hf_meta_op_create(struct hf_meta *meta, const struct hf_meta_op *op,
                       struct hf_meta_reply *reply);
+int hf_meta_op_tmpfile(struct hf_meta *meta, const struct hf_meta_op *op,
+                       struct hf_meta_reply *reply);
 int hf_meta_op_link(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_meta_reply *reply);
 int hf_meta_op_unlink(struct hf_meta *meta, const struct hf_meta_op *op,
                       struct hf_meta_reply *reply);

@@ -25,7 +25,7 @@
 
 static bool is_stream_op(enum hf_op op)
 {
-    return op == HF_OP_INO_RANGE || (op >= HF_OP_CREATE && op <= HF_OP_RENAME) ||
+    return op == HF_OP_INO_RANGE || (op >= HF_OP_CREATE && op <= HF_OP_TMPFILE) ||
            (op >= HF_OP_SETATTR && op <= HF_OP_RELOCATE) || op == HF_OP_LOCK ||
            op == HF_OP_LOCK_RELEASE || op == HF_OP_ORPHAN_RELEASE;
 }
@@ -528,8 +528,9 @@ static void after_create(struct hf_leader *leader, const struct hf_meta_op *op,
                          const struct hf_meta_reply *reply)
 {
     struct hf_lsession *session = hf_sessions_find(leader, op->session);
+    bool open = op->op == HF_OP_TMPFILE || (op->flags & HF_CREATE_OPEN);
 
-    if (!reply->err && (op->flags & HF_CREATE_OPEN) && S_ISREG(reply->attr.mode) && session) {
+    if (!reply->err && open && S_ISREG(reply->attr.mode) && session) {
         /* Past the bound of one session: unlinked while open the file goes stale. */
         (void)hf_opens_add(&leader->opens, &session->opens, reply->attr.ino, 0);
     }
@@ -547,6 +548,7 @@ static void after_apply(struct hf_leader *leader, const struct hf_meta_op *op, s
         after_session(leader, op, reply);
         break;
     case HF_OP_CREATE:
+    case HF_OP_TMPFILE:
         after_create(leader, op, reply);
         break;
     case HF_OP_UNLINK:

@@ -77,6 +77,7 @@ static int purge_start(struct hf_meta *meta, struct hf_inode *inode)
     int err = 0;
 
     inode->state = HF_INODE_PURGING;
+    inode->flags &= ~HF_INODE_LINKABLE;
     hf_inode_dirty(inode);
     if (!S_ISREG(inode->attr.mode)) {
         return purge_finish(meta, inode);
@@ -102,6 +103,20 @@ static int hold(struct hf_meta *meta, struct hf_ino ino, struct hf_session_id se
     if (!err) {
         hf_key_u64_u64(&key, HF_ROW_SESSION_ORPHAN, session.v, ino.v);
         err = hf_txn_put_mark(meta, &key);
+    }
+    return err;
+}
+
+static int unhold(struct hf_meta *meta, struct hf_ino ino, struct hf_session_id session)
+{
+    struct hf_key key;
+    int err;
+
+    hf_key_u64_u64(&key, HF_ROW_ORPHAN, ino.v, session.v);
+    err = hf_txn_del(meta, &key);
+    if (!err) {
+        hf_key_u64_u64(&key, HF_ROW_SESSION_ORPHAN, session.v, ino.v);
+        err = hf_txn_del(meta, &key);
     }
     return err;
 }
@@ -133,6 +148,35 @@ int hf_orphan_drop(struct hf_meta *meta, struct hf_inode *inode, const uint64_t 
     return 0;
 }
 
+int hf_orphan_adopt(struct hf_meta *meta, struct hf_inode *inode)
+{
+    struct hf_table_cursor cursor;
+    struct hf_session_id session;
+    struct hf_key key;
+    int err;
+
+    HF_ASSERT(inode->state == HF_INODE_ORPHAN && (inode->flags & HF_INODE_LINKABLE));
+    hf_key_u64(&key, HF_ROW_ORPHAN, inode->attr.ino.v);
+    while ((err = hf_txn_seek(meta, &key, key.len, &cursor)) == 0) {
+        if (cursor.key_len != 17) {
+            return hf_txn_fail(meta, -EBADMSG);
+        }
+        session.v = hf_get_be64((const uint8_t *)cursor.key + 9);
+        err = unhold(meta, inode->attr.ino, session);
+        if (err) {
+            return err;
+        }
+    }
+    if (err != -ENOENT) {
+        return err;
+    }
+    inode->state = HF_INODE_LIVE;
+    inode->flags &= ~HF_INODE_LINKABLE;
+    hf_inode_dirty(inode);
+    meta->c.usage.orphans--;
+    return 0;
+}
+
 int hf_orphan_release(struct hf_meta *meta, struct hf_ino ino, struct hf_session_id session)
 {
     struct hf_table_cursor cursor;
@@ -146,11 +190,7 @@ int hf_orphan_release(struct hf_meta *meta, struct hf_ino ino, struct hf_session
     if (err || !there) {
         return err;
     }
-    err = hf_txn_del(meta, &key);
-    if (!err) {
-        hf_key_u64_u64(&key, HF_ROW_SESSION_ORPHAN, session.v, ino.v);
-        err = hf_txn_del(meta, &key);
-    }
+    err = unhold(meta, ino, session);
     if (err) {
         return err;
     }

@@ -93,13 +93,14 @@ int hf_row_group_decode(const void *bytes, size_t len, struct hf_map_group *ret)
 
 enum hf_inode_state {
     HF_INODE_LIVE,    /* has a name */
-    HF_INODE_ORPHAN,  /* has none; some session holds it open */
+    HF_INODE_ORPHAN,  /* has none, or none yet; some session holds it open */
     HF_INODE_PURGING, /* is being given up; as good as gone */
 };
 
 #define HF_INODE_ACL         0x1u /* has an access ACL */
 #define HF_INODE_DEFAULT_ACL 0x2u
 #define HF_INODE_STALE_TAIL  0x4u /* see trunc_epoch */
+#define HF_INODE_LINKABLE    0x8u /* an orphan from birth: LINK may give it a name */
 
 struct hf_inode {
     struct hf_attr attr;  /* bytes: what its extents cover; size of a directory: its entries */

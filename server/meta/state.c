@@ -172,6 +172,7 @@ static const struct op_kind op_kinds[] = {
     [HF_OP_UNLINK] = {hf_meta_op_unlink, IN_STREAM},
     [HF_OP_RMDIR] = {hf_meta_op_rmdir, IN_STREAM},
     [HF_OP_RENAME] = {hf_meta_op_rename, IN_STREAM},
+    [HF_OP_TMPFILE] = {hf_meta_op_tmpfile, IN_STREAM},
     [HF_OP_SETATTR] = {hf_meta_op_setattr, IN_STREAM},
     [HF_OP_SETXATTR] = {hf_meta_op_setxattr, IN_STREAM},
     [HF_OP_REMOVEXATTR] = {hf_meta_op_removexattr, IN_STREAM},

@@ -272,6 +272,27 @@ static inline uint64_t fx_mkdir(struct fx *fx, struct fx_session *s, uint64_t pa
     return ino;
 }
 
+/* A file without a name. */
+static inline int fx_tmpfile(struct fx *fx, struct fx_session *s, uint64_t parent, uint32_t flags,
+                             uint64_t *ret_ino)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_TMPFILE,
+        .parent = {parent},
+        .ino = {s->next_ino},
+        .mode = S_IFREG | 0666,
+        .umask = 022,
+        .uid = 1000,
+        .gid = 1000,
+        .flags = flags,
+    };
+    int err = fx_do(fx, s, &op);
+
+    s->next_ino += !err;
+    *ret_ino = op.ino.v;
+    return err;
+}
+
 /* UNLINK or RMDIR, held open by @holder unless 0. */
 static inline int fx_remove(struct fx *fx, struct fx_session *s, enum hf_op kind, uint64_t parent,
                             const char *name, uint64_t holder)

@@ -132,6 +132,9 @@ static void default_acls_are_inherited(void **state)
     assert_int_equal(fx_attr(&fx, file).mode, S_IFREG | 0660);
     assert_acl(file, ACL_ACCESS, want, 5);
     assert_int_equal(get(file, ACL_DEFAULT), -ENODATA);
+    assert_int_equal(fx_tmpfile(&fx, &s, dir, 0, &file), 0);
+    assert_int_equal(fx_attr(&fx, file).mode, S_IFREG | 0660);
+    assert_acl(file, ACL_ACCESS, want, 5);
     sub = fx_mkdir(&fx, &s, dir, "s");
     assert_int_equal(fx_attr(&fx, sub).mode, S_IFDIR | 0761);
     assert_acl(sub, ACL_DEFAULT, named, 5);

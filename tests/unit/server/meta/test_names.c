@@ -105,6 +105,8 @@ static void a_setgid_directory_gives_its_group(void **state)
     assert_int_equal(fx_attr(&fx, sub).gid, 50);
     assert_int_equal(fx_attr(&fx, sub).mode, S_IFDIR | 02755);
     assert_int_equal(fx_attr(&fx, fx_mkfile(&fx, &s, dir, "f")).gid, 50);
+    assert_int_equal(fx_tmpfile(&fx, &s, dir, 0, &sub), 0);
+    assert_int_equal(fx_attr(&fx, sub).gid, 50);
     assert_int_equal(fx_attr(&fx, dir).nlink, 3);
 }
 
@@ -364,6 +366,85 @@ static void an_open_file_outlives_its_name(void **state)
     assert_int_equal(fx_do(&fx, &other, &op), 0);
 }
 
+static void a_file_without_a_name_may_get_one(void **state)
+{
+    uint64_t dir = fx_mkdir(&fx, &s, ROOT, "d"), ino, found;
+    uint64_t version = fx_attr(&fx, dir).version;
+    struct hf_meta_op op = {.op = HF_OP_ORPHAN_RELEASE};
+
+    (void)state;
+    assert_int_equal(fx_tmpfile(&fx, &s, dir, HF_TMPFILE_LINKABLE, &ino), 0);
+    assert_int_equal(fx.reply.attr.ino.v, ino);
+    assert_int_equal(fx.reply.attr.nlink, 0);
+    assert_int_equal(fx.reply.attr.mode, S_IFREG | 0644);
+    assert_int_equal(fx_attr(&fx, dir).version, version);
+    assert_int_equal(fx_usage(&fx).orphans, 1);
+    fx_fsck(&fx);
+    assert_int_equal(fx_write(&fx, &s, ino, 0, 5000), 0);
+    assert_int_equal(fx_link(&fx, &s, ino, dir, "a"), 0);
+    assert_int_equal(fx.reply.attr.nlink, 1);
+    assert_int_equal(fx_usage(&fx).orphans, 0);
+    fx_fsck(&fx);
+    op.ino.v = ino;
+    assert_int_equal(fx_do(&fx, &s, &op), 0); /* it was held until it had a name */
+    assert_int_equal(fx_lookup(&fx, dir, "a", &found), 0);
+    assert_int_equal(found, ino);
+    assert_int_equal(fx_attr(&fx, ino).size, 5000);
+    assert_int_equal(fx_link(&fx, &s, ino, ROOT, "b"), 0);
+    assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, dir, "a", 0), 0);
+    assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, ROOT, "b", s.id.v), 0);
+    assert_int_equal(fx_link(&fx, &s, ino, ROOT, "c"), -ENOENT); /* once */
+    assert_int_equal(fx_do(&fx, &s, &op), 0);
+    assert_int_equal(fx_usage(&fx).inodes, 2);
+    assert_int_equal(fx_usage(&fx).dead, 1);
+}
+
+static void a_file_without_a_name_goes_with_who_made_it(void **state)
+{
+    struct hf_meta_op close = {.op = HF_OP_SESSION_CLOSE}, release = {.op = HF_OP_ORPHAN_RELEASE};
+    uint64_t ino, closed;
+    struct fx_session other;
+    struct hf_attr attr;
+
+    (void)state;
+    fx_session_open(&fx, &other, 10);
+    assert_int_equal(fx_tmpfile(&fx, &other, ROOT, HF_TMPFILE_LINKABLE, &closed), 0);
+    assert_int_equal(fx_tmpfile(&fx, &other, ROOT, HF_TMPFILE_LINKABLE, &ino), 0);
+    assert_int_equal(fx_write(&fx, &other, ino, 0, 5000), 0);
+    release.ino.v = closed;
+    assert_int_equal(fx_do(&fx, &other, &release), 0);
+    assert_int_equal(fx_link(&fx, &other, closed, ROOT, "x"), -ENOENT);
+    assert_int_equal(fx_usage(&fx).orphans, 1);
+    close.session = other.id;
+    assert_int_equal(fx_apply(&fx, &close), 0);
+    assert_int_equal(fx_usage(&fx).orphans, 0);
+    assert_int_equal(fx_usage(&fx).inodes, 1);
+    assert_int_equal(fx_usage(&fx).dead, 1);
+    assert_int_equal(fx_getattr(&fx, ino, &attr), -ENOENT);
+    assert_int_equal(fx_link(&fx, &s, ino, ROOT, "x"), -ENOENT);
+}
+
+static void a_file_without_a_name_is_refused_what_it_may_not_have(void **state)
+{
+    uint64_t file = fx_mkfile(&fx, &s, ROOT, "f"), ino;
+    struct hf_meta_op op = {.op = HF_OP_TMPFILE, .parent = {ROOT}, .mode = S_IFIFO | 0600};
+
+    (void)state;
+    assert_int_equal(fx_tmpfile(&fx, &s, ROOT, 0, &ino), 0); /* O_EXCL */
+    assert_int_equal(fx_link(&fx, &s, ino, ROOT, "x"), -ENOENT);
+    assert_int_equal(fx_lookup(&fx, ROOT, "x", NULL), -ENOENT);
+    s.next_ino--; /* used */
+    assert_int_equal(fx_tmpfile(&fx, &s, ROOT, 0, &ino), -EINVAL);
+    s.next_ino++;
+    op.ino.v = s.next_ino;
+    assert_int_equal(fx_do(&fx, &s, &op), -EINVAL);
+    assert_int_equal(fx_tmpfile(&fx, &s, file, 0, &ino), -ENOTDIR);
+    assert_int_equal(fx_tmpfile(&fx, &s, 999999, 0, &ino), -ENOENT);
+    assert_int_equal(fx_tmpfile(&fx, &s, ROOT, HF_TMPFILE_LINKABLE, &ino), 0);
+    assert_int_equal(fx_link(&fx, &s, ino, ROOT, "f"), -EEXIST);
+    assert_int_equal(fx_usage(&fx).orphans, 2); /* and holders, says fsck */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +468,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(names_with_one_hash_live_side_by_side, setup, teardown),
         cmocka_unit_test_setup_teardown(a_path_can_be_told, setup, teardown),
         cmocka_unit_test_setup_teardown(an_open_file_outlives_its_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_without_a_name_may_get_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_without_a_name_goes_with_who_made_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_file_without_a_name_is_refused_what_it_may_not_have,
+                                        setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@ struct node {
     int parent;     /* of a directory */
     uint64_t size;
     uint32_t holders; /* mask of sessions, once unlinked */
+    bool linkable;    /* never had a name, may get one */
     uint8_t xattr;    /* value of user.x; 0: none */
     uint8_t cells[CELLS];
 };
@@ -300,6 +301,33 @@ static void op_create(struct fx_session *session)
     }
 }
 
+static void op_tmpfile(struct fx_session *session)
+{
+    int dir = pick_dir(), n, want = nodes[dir].nlink == 0 ? -ENOENT : 0;
+    struct hf_meta_op op = {
+        .op = HF_OP_TMPFILE,
+        .parent = {nodes[dir].ino},
+        .ino = {session->next_ino},
+        .mode = S_IFREG | 0777,
+        .umask = (uint32_t)rnd(0777),
+        .flags = rnd(4) ? HF_TMPFILE_LINKABLE : 0,
+    };
+
+    n = want ? -1 : node_new();
+    if (!want && n < 0) {
+        return;
+    }
+    assert_int_equal(run(session, &op), want);
+    if (!want) {
+        session->next_ino++;
+        nodes[n].ino = op.ino.v;
+        nodes[n].type = S_IFREG;
+        nodes[n].perm = 0777 & ~op.umask;
+        nodes[n].holders = 1u << (session - s);
+        nodes[n].linkable = op.flags != 0;
+    }
+}
+
 static void op_link(struct fx_session *session)
 {
     int dir = pick_dir(), name = (int)rnd(NAMES), n = pick_file(), want = 0;
@@ -314,7 +342,7 @@ static void op_link(struct fx_session *session)
         return;
     }
     op.ino.v = nodes[n].ino;
-    if (nodes[dir].nlink == 0 || nodes[n].nlink == 0) {
+    if (nodes[dir].nlink == 0 || (nodes[n].nlink == 0 && !nodes[n].linkable)) {
         want = -ENOENT;
     } else if (entries[dir][name]) {
         want = -EEXIST;
@@ -323,6 +351,8 @@ static void op_link(struct fx_session *session)
     if (!want) {
         entries[dir][name] = n + 1;
         nodes[n].nlink++;
+        nodes[n].holders = 0;
+        nodes[n].linkable = false;
     }
 }
 
@@ -865,9 +895,9 @@ static void finish(void)
 static void random_operations_match_a_plain_tree(void **state)
 {
     static void (*const ops[])(struct fx_session * session) = {
-        op_create, op_create,  op_create, op_link,   op_remove,  op_remove, op_rename,   op_rename,
-        op_write,  op_write,   op_write,  op_write,  op_punch,   op_clone,  op_truncate, op_xattr,
-        op_lock,   op_release, op_leader, op_leader, op_session, resend,
+        op_create,  op_create, op_create,  op_link,   op_remove, op_remove,  op_rename, op_rename,
+        op_tmpfile, op_write,  op_write,   op_write,  op_write,  op_punch,   op_clone,  op_truncate,
+        op_xattr,   op_lock,   op_release, op_leader, op_leader, op_session, resend,
     };
     const char *only = getenv("HF_SEED");
 

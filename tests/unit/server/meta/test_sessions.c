@@ -179,6 +179,12 @@ static void every_operation_sent_again_gets_its_own_answer(void **state)
         {.op = HF_OP_ORPHAN_RELEASE, .ino = {g}},
         {.op = HF_OP_UNLINK, .parent = {ROOT}, NAME("h")},
         {.op = HF_OP_RMDIR, .parent = {ROOT}, NAME("f")},
+        {.op = HF_OP_TMPFILE,
+         .parent = {ROOT},
+         .ino = {s.next_ino + 1},
+         .mode = S_IFREG,
+         .flags = 1},
+        {.op = HF_OP_LINK, .ino = {s.next_ino + 1}, .parent = {ROOT}, NAME("z")},
     };
 #undef NAME
     struct hf_meta_reply replies[HF_ARRAY_LEN(ops)];

@@ -654,6 +654,22 @@ static inline struct hf_ino create(struct world *w, struct session *s, const cha
     return op.ino;
 }
 
+static inline struct hf_ino make_unnamed(struct world *w, struct session *s)
+{
+    struct hf_meta_op op = {.op = HF_OP_TMPFILE,
+                            .session = s->id,
+                            .stream = ++s->stream,
+                            .parent = {HF_INO_ROOT},
+                            .ino = {s->next_ino++},
+                            .mode = S_IFREG | 0644,
+                            .flags = HF_TMPFILE_LINKABLE};
+    struct hf_meta_reply reply = run_op(w, &op);
+
+    assert_int_equal(reply.err, 0);
+    assert_int_equal(reply.attr.nlink, 0);
+    return op.ino;
+}
+
 static inline struct hf_meta_op unlink_of(struct session *s, const char *name)
 {
     return (struct hf_meta_op){.op = HF_OP_UNLINK,

@@ -369,6 +369,62 @@ static void a_release_during_an_unlink_leaves_no_orphan(void **state)
     assert_int_equal(getattr(w, ino), -ENOENT);
 }
 
+static int link_as(struct world *w, struct session *s, struct hf_ino ino, const char *name)
+{
+    struct hf_meta_op op = {.op = HF_OP_LINK,
+                            .session = s->id,
+                            .stream = ++s->stream,
+                            .ino = ino,
+                            .parent = {HF_INO_ROOT},
+                            .name = name,
+                            .name_len = strlen(name)};
+
+    return run_op(w, &op).err;
+}
+
+static void a_file_without_a_name_is_there_while_it_is_held(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino named = make_unnamed(w, &s), unnamed = make_unnamed(w, &s);
+
+    hf_sim_run_ns(w->sim, 20 * SEC); /* past a sweep */
+    assert_int_equal(getattr(w, unnamed), 0);
+    assert_int_equal(inode_read(w, &t, HF_RD_OPEN, unnamed), -ESTALE); /* nobody else's */
+    assert_int_equal(inode_read(w, &s, HF_RD_OPEN, unnamed), 0);
+    assert_int_equal(link_as(w, &s, named, "a"), 0);
+    assert_int_equal(inode_read(w, &t, HF_RD_OPEN, named), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, named), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, unnamed), 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, named), 0);
+    assert_int_equal(getattr(w, unnamed), -ENOENT);
+    assert_int_equal(usage(w).orphans, 0);
+}
+
+static void after_a_restart_a_file_without_a_name_is_there_if_it_is_claimed(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino kept = make_unnamed(w, &s), dropped = make_unnamed(w, &s);
+    struct hf_ino named = make_unnamed(w, &s);
+
+    assert_int_equal(link_as(w, &s, named, "a"), 0);
+    crash(w);
+    boot(w);
+    (void)renew(w, &t, NULL, 0, 0);
+    assert_int_equal(usage(w).orphans, 2);
+    assert_int_equal(unlink_name(w, &t, "a"), 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, named), 0); /* whoever made it may have it open */
+    assert_int_equal(renew(w, &s, (uint64_t[]){kept.v, 0, named.v, 0}, 4, 0).err, 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, named), 0);
+    assert_int_equal(getattr(w, dropped), -ENOENT);
+    assert_int_equal(link_as(w, &s, kept, "b"), 0);
+    assert_int_equal(lookup(w, "b"), 0);
+}
+
 static void after_a_restart_an_unclaimed_file_is_kept(void **state)
 {
     struct world *w = *state;
@@ -722,6 +778,8 @@ int main(void)
         T(rename_over_an_open_file_keeps_it_for_its_holder),
         T(an_open_during_an_unlink_is_answered_after_it),
         T(a_release_during_an_unlink_leaves_no_orphan),
+        T(a_file_without_a_name_is_there_while_it_is_held),
+        T(after_a_restart_a_file_without_a_name_is_there_if_it_is_claimed),
         T(after_a_restart_an_unclaimed_file_is_kept),
         T(a_release_does_not_reach_past_a_later_opening),
         T(an_opening_behind_the_claims_does_not_hold_what_they_let_go),
