@@ -282,10 +282,13 @@ int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct 
 
 static int created(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
-    if (reply->err == -EEXIST && !(req->flags & O_EXCL)) {
-        return -ESTALE;
+    bool there = reply->err == -EEXIST && !(req->flags & O_EXCL);
+    int err = there ? -ESTALE : opened(req, reply);
+
+    if (req->inode || !HF_BUG(made_not_claimed)) {
+        hf_fs_inode_closed(req->fs, req->inode); /* it was held since it was asked for */
     }
-    return opened(req, reply);
+    return err;
 }
 
 static int create_go(struct hf_fs_req *req);
@@ -302,15 +305,13 @@ static void create_ino(void *ctx, int err)
     }
 }
 
-/* Make what the request describes; waits for an inode number when there is none. */
-static int create_go(struct hf_fs_req *req)
+static struct hf_meta_op create_op(const struct hf_fs_req *req)
 {
-    struct hf_fs *fs = req->fs;
     struct hf_meta_op op = {
         .op = HF_OP_CREATE,
         .parent = req->ino,
         .name = req->mem,
-        .name_len = strlen(req->mem),
+        .name_len = req->mem ? strlen(req->mem) : 0,
         .mode = req->mode,
         .umask = req->umask,
         .uid = req->uid,
@@ -320,15 +321,42 @@ static int create_go(struct hf_fs_req *req)
         .target_len = req->mem2 ? strlen(req->mem2) : 0,
         .flags = req->state,
     };
+
+    if (!op.name) {
+        op.op = HF_OP_TMPFILE;
+        op.flags = req->flags & O_EXCL ? 0 : HF_TMPFILE_LINKABLE;
+    }
+    return op;
+}
+
+/*
+ * Make what the request describes; waits for an inode number when there is none. What will be open
+ * is held from here on: when the answer is lost with the leader, the next one hears of it before it
+ * is asked again, and does not take it for closed.
+ */
+static int create_go(struct hf_fs_req *req)
+{
+    struct hf_fs *fs = req->fs;
+    struct hf_meta_op op = create_op(req);
     int err = hf_session_next_ino(fs->session, &op.ino);
 
     if (err == -EAGAIN) {
         hf_session_wait_ino(fs->session, create_ino, req);
         return HF_FS_PENDING;
     }
+    if (!err && req->state == HF_CREATE_OPEN && !HF_BUG(made_not_claimed)) {
+        struct hf_inode *inode = hf_fs_inode_get(fs, op.ino);
+
+        if (!inode) {
+            return -ENOMEM;
+        }
+        inode->opens++;
+        hf_fs_hold(req, inode);
+    }
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 
+/* @name NULL: none. */
 static int create(struct hf_fs *fs, struct hf_ino parent, const char *name, const char *target,
                   struct hf_fs_req *req)
 {
@@ -338,9 +366,9 @@ static int create(struct hf_fs *fs, struct hf_ino parent, const char *name, cons
         return fs->lost;
     }
     req->ino = parent;
-    req->mem = strdup(name);
+    req->mem = name ? strdup(name) : NULL;
     req->mem2 = target ? strdup(target) : NULL;
-    err = req->mem && (!target || req->mem2) ? create_go(req) : -ENOMEM;
+    err = (!name || req->mem) && (!target || req->mem2) ? create_go(req) : -ENOMEM;
     return hf_fs_return(req, err);
 }
 
@@ -356,6 +384,12 @@ int hf_fs_create(struct hf_fs *fs, struct hf_ino parent, const char *name, uint3
     return create(fs, parent, name, NULL, req);
 }
 
+int hf_fs_tmpfile(struct hf_fs *fs, struct hf_ino parent, uint32_t mode, uint32_t open_flags,
+                  struct hf_fs_req *req)
+{
+    return hf_fs_create(fs, parent, NULL, mode, open_flags, req);
+}
+
 int hf_fs_mknod(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32_t mode,
                 uint64_t rdev, const char *target, struct hf_fs_req *req)
 {
@@ -366,29 +400,34 @@ int hf_fs_mknod(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32
     return create(fs, parent, name, target, req);
 }
 
+void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode)
+{
+    HF_ASSERT(inode->opens > 0);
+    if (--inode->opens > 0) {
+        return;
+    }
+    if (fs->released_count == HF_ARRAY_LEN(fs->released)) {
+        release_send(fs);
+    }
+    fs->released[fs->released_count++] = inode->ino.v;
+    fs->released[fs->released_count++] = inode->open_number;
+    if (fs->released_count == 2) {
+        hf_timer_arm(&fs->release_timer, RELEASE_DELAY_NS);
+    }
+    hf_fs_inode_last_close(fs, inode);
+}
+
 void hf_fs_release(struct hf_fs_file *file)
 {
     struct hf_fs *fs = file->fs;
     struct hf_inode *inode = file->inode;
 
-    HF_ASSERT(inode->opens > 0);
     hf_lock_release(file);
-    inode->opens--;
     inode->mappable -= (file->open_flags & O_ACCMODE) == O_RDWR;
     fs->open_count--;
     LIST_REMOVE(file, in_fs);
     free(file);
-    if (inode->opens == 0) {
-        if (fs->released_count == HF_ARRAY_LEN(fs->released)) {
-            release_send(fs);
-        }
-        fs->released[fs->released_count++] = inode->ino.v;
-        fs->released[fs->released_count++] = inode->open_number;
-        if (fs->released_count == 2) {
-            hf_timer_arm(&fs->release_timer, RELEASE_DELAY_NS);
-        }
-        hf_fs_inode_last_close(fs, inode);
-    }
+    hf_fs_inode_closed(fs, inode);
     hf_fs_inode_unref(fs, inode);
 }
 

@@ -125,6 +125,9 @@ int hf_fs_mknod(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32
 /** Create and open. -ESTALE: there is something by now (and no O_EXCL): look up again. */
 int hf_fs_create(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32_t mode,
                  uint32_t open_flags, struct hf_fs_req *req);
+/** Create without a name, and open; O_EXCL in @open_flags: hf_fs_link() cannot give it one. */
+int hf_fs_tmpfile(struct hf_fs *fs, struct hf_ino parent, uint32_t mode, uint32_t open_flags,
+                  struct hf_fs_req *req);
 int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const char *name,
                struct hf_fs_req *req);
 int hf_fs_unlink(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_fs_req *req);

@@ -90,8 +90,8 @@ struct hf_lock_owner {
 struct hf_inode {
     struct hf_ino ino;
     struct hf_inode *hash_next;
-    uint32_t refs; /* files, flush parts, requests, dirty list */
-    uint32_t opens;
+    uint32_t refs;                 /* files, flush parts, requests, dirty list */
+    uint32_t opens;                /* files, and requests that make it or give it a name */
     uint32_t mappable;             /* of opens: O_RDWR */
     uint64_t open_number;          /* highest that the leader granted; 0: made by this mount */
     bool orphan;                   /* its last name is gone */
@@ -205,6 +205,8 @@ int hf_fs_return(struct hf_fs_req *req, int err);
 void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req);
 /** Hold an inode (reference) and remember its errors so far. */
 void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode);
+/** One of inode->opens is over; the leader is told of the last. The caller has a reference. */
+void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode);
 /** Fire and forget. */
 void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op);
 void hf_req_ring_add(struct hf_fs_req **ring, struct hf_fs_req *req);

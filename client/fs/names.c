@@ -52,15 +52,91 @@ int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t
     return hf_fs_look(fs, &rd, req);
 }
 
+/*
+ * Link and rename: what gets a name has its data committed first, so that a crash of this client
+ * leaves under that name the old contents or the new ones, never an empty file.
+ */
+
+static bool is_clean(const struct hf_inode *inode)
+{
+    return hf_dirty_empty(&inode->dirty) && TAILQ_EMPTY(&inode->parts);
+}
+
+/* 0: the data of req->inode is committed; HF_FS_PENDING: @then runs when it is, or has failed. */
+static int commit_first(struct hf_fs_req *req, void (*then)(struct hf_fs_req *req))
+{
+    int err = hf_flush_inode(req->fs, req->inode, true);
+
+    return err ? err : hf_flush_wait(req->inode, req, then) ? HF_FS_PENDING : 0;
+}
+
+/* What has no name yet was held open since it was to get one. */
+static int link_end(struct hf_fs_req *req, int err)
+{
+    if (req->state) {
+        req->inode->orphan = err != 0;
+        hf_fs_inode_closed(req->fs, req->inode);
+    }
+    return err;
+}
+
+static int linked(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    return link_end(req, reply->err);
+}
+
+static int link_go(struct hf_fs_req *req)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_LINK,
+        .ino = req->ino,
+        .parent = req->ino2,
+        .name = req->mem,
+        .name_len = strlen(req->mem),
+    };
+
+    req->after = linked;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static void link_clean(struct hf_fs_req *req)
+{
+    if (req->inode->err_seq != req->err_seq) {
+        hf_fs_finish(req, link_end(req, req->inode->err));
+    } else {
+        (void)link_go(req);
+    }
+}
+
 int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const char *name,
                struct hf_fs_req *req)
 {
-    struct hf_meta_op op = {
-        .op = HF_OP_LINK, .ino = ino, .parent = parent, .name = name, .name_len = strlen(name)};
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
     int err = name_check(name);
 
     hf_fs_begin(fs, req);
-    return err ? err : hf_fs_mutate(fs, &op, req);
+    if (err) {
+        return err;
+    }
+    req->ino = ino;
+    req->ino2 = parent;
+    req->mem = strdup(name);
+    if (!req->mem) {
+        return -ENOMEM;
+    }
+    if (!inode) {
+        return link_go(req);
+    }
+    hf_fs_hold(req, hf_fs_inode_get(fs, ino));
+    if (inode->orphan && inode->opens > 0) {
+        req->state = 1;
+        inode->opens++; /* closed before the name is there it would be given up */
+    }
+    err = is_clean(inode) || HF_BUG(link_passes_data) ? 0 : commit_first(req, link_clean);
+    if (err) {
+        return err == HF_FS_PENDING ? err : hf_fs_return(req, link_end(req, err));
+    }
+    return link_go(req);
 }
 
 /* A name of it is gone; @attr is how it was left. */
@@ -115,8 +191,7 @@ int hf_fs_rmdir(struct hf_fs *fs, struct hf_ino parent, const char *name, struct
     return err ? err : hf_fs_mutate(fs, &op, req);
 }
 
-/* Rename: what moves over another file has its data committed first, so that a crash of this
- * client leaves the old contents or the new ones, never an empty file. */
+/* Rename */
 
 static int renamed(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
@@ -162,19 +237,12 @@ static int rename_source(struct hf_fs_req *req, const struct hf_meta_reply *repl
         return reply->err;
     }
     inode = hf_fs_inode_find(fs, reply->attr.ino);
-    if (!inode || HF_BUG(rename_passes_data) ||
-        (hf_dirty_empty(&inode->dirty) && TAILQ_EMPTY(&inode->parts))) {
+    if (!inode || HF_BUG(rename_passes_data) || is_clean(inode)) {
         return rename_go(req);
     }
     hf_fs_hold(req, hf_fs_inode_ref(inode));
-    err = hf_flush_inode(fs, inode, true);
-    if (err) {
-        return err; /* the name would show the file without its data after a crash */
-    }
-    if (hf_flush_wait(inode, req, rename_clean)) {
-        return HF_FS_PENDING;
-    }
-    return rename_go(req);
+    err = commit_first(req, rename_clean);
+    return err ? err : rename_go(req);
 }
 
 int hf_fs_rename(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_ino parent2,

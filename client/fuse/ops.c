@@ -652,13 +652,17 @@ static void op_create(fuse_req_t freq, fuse_ino_t parent, const char *name, mode
                       struct fuse_file_info *fi)
 {
     struct hf_fuse_call *call = call_new(freq, reply_create);
+    uint32_t flags = (uint32_t)fi->flags;
 
-    if (call) {
-        call->fi = *fi;
-        call_end(call,
-                 hf_fs_create(call->fuse->fs, ino_of(parent), name,
-                              S_IFREG | (mode & ~(mode_t)S_IFMT), (uint32_t)fi->flags, &call->req));
+    if (!call) {
+        return;
     }
+    mode = S_IFREG | (mode & ~(mode_t)S_IFMT);
+    call->fi = *fi;
+    call_end(call,
+             call->fuse->raw.tmpfile
+                 ? hf_fs_tmpfile(call->fuse->fs, ino_of(parent), mode, flags, &call->req)
+                 : hf_fs_create(call->fuse->fs, ino_of(parent), name, mode, flags, &call->req));
 }
 
 static void op_read(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,

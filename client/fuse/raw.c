@@ -10,8 +10,9 @@
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #endif
 
-/* FUSE_STATX, of protocol 7.39: newer than the oldest headers that this is built with. */
+/* FUSE_TMPFILE and FUSE_STATX: newer than the oldest headers that this is built with. */
 
+#define OPCODE_TMPFILE 51u
 #define OPCODE_STATX   52u
 #define STATX_IN_BYTES 24u                 /* struct fuse_getattr_in, then flags and mask */
 #define STATX_MARK     (UINT64_C(1) << 63) /* in the number of a request that was a STATX */
@@ -105,6 +106,7 @@ size_t hf_raw_request(struct hf_raw *raw, void *data, size_t len)
     struct fuse_in_header in;
 
     raw->kill = false;
+    raw->tmpfile = false;
     if (len < sizeof(in)) {
         return len;
     }
@@ -128,6 +130,10 @@ size_t hf_raw_request(struct hf_raw *raw, void *data, size_t len)
     } else if (in.opcode == FUSE_SETXATTR && raw->setxattr_ext &&
                len >= sizeof(struct fuse_setxattr_in)) {
         return setxattr_request(raw, in, data, len_bytes);
+    } else if (in.opcode == OPCODE_TMPFILE) {
+        raw->tmpfile = true;
+        in.opcode = FUSE_CREATE;
+        memcpy(data, &in, sizeof(in));
     } else if (in.opcode == OPCODE_STATX && len >= STATX_IN_BYTES) {
         return statx_request(in, data, len_bytes);
     } else if (in.opcode == FUSE_INIT && len >= 16) {

@@ -7,6 +7,8 @@
  * cannot ask for it, so the INIT reply is changed on its way out, and the flags that then come with
  * WRITE, SETATTR, OPEN and CREATE are read from the request before libfuse parses it.
  *
+ * FUSE_TMPFILE (7.37) is laid out as CREATE: it becomes one, whose name means nothing.
+ *
  * Likewise FUSE_SETXATTR_EXT: the kernel then says when an ACL takes S_ISGID away. The field that
  * says so is cut out of the request, which libfuse does not know that long.
  */
@@ -26,6 +28,7 @@ struct hf_raw {
     bool killpriv; /* negotiated */
     bool setxattr_ext;
     bool kill;              /* the request being processed: privileges go */
+    bool tmpfile;           /* ... is no CREATE, but a TMPFILE */
     struct timespec btime;  /* of the attributes about to be sent */
     uint8_t statx_out[288]; /* the reply that is being sent */
 };

@@ -187,6 +187,8 @@
     X(client_fs, read_trusts_cache,                                                                \
       "cached extents are read without asking whether they still stand")                           \
     X(client_fs, rename_passes_data, "a rename over another file does not wait for the data")      \
+    X(client_fs, link_passes_data, "a file gets a name before its data is committed")              \
+    X(client_fs, made_not_claimed, "a file that is being made is not claimed from a new leader")   \
     X(client_fs, error_told_once, "an error is told to the first file that asks, and to no other") \
     X(client_fs, failed_flush_settles, "a flush that failed and is to go again is forgotten")      \
     X(client_fs, sync_misses_last, "a sync of everything does not wait for the last flush")        \

@@ -506,14 +506,16 @@ def test_o_direct_writes_and_reads(work):
     content.check_file(f, 12, size)
 
 
-def test_o_tmpfile_is_refused_clearly(work):
-    try:
-        fd = os.open(work, os.O_TMPFILE | os.O_RDWR, 0o600)
-    except OSError as e:
-        assert e.errno == errno.EOPNOTSUPP, errno.errorcode[e.errno]
-        return
-    os.write(fd, b"works too")
+def test_o_tmpfile_gets_a_name_or_goes(work):
+    fd = os.open(work, os.O_TMPFILE | os.O_RDWR, 0o600)
+    os.write(fd, content.data(14, 0, 300_000))
+    assert os.listdir(work) == []
+    top = os.open(work, os.O_RDONLY)
+    os.link(f"/proc/self/fd/{fd}", f"{work}/f", src_dir_fd=top)  # so that it is linkat() that follows
+    os.close(top)
+    content.check_file(f"{work}/f", 14, 300_000)
     os.close(fd)
+    content.check_file(f"{work}/f", 14, 300_000)
 
 
 def test_mmap_private_and_shared(work):

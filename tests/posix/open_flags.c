@@ -251,10 +251,6 @@ static void unnamed(void)
     int fd;
 
     NEED(mkdir("d", 0755) == 0 && px_make(PX_REG, "f", 0644) == 0);
-    if (px_otherwise("tmpfile")) {
-        FAILS(open("d", O_TMPFILE | O_RDWR, 0666), EOPNOTSUPP, "O_TMPFILE is refused clearly");
-        return;
-    }
     fd = open("d", O_TMPFILE | O_RDWR, 0666);
     NEED(OK(fd, "O_TMPFILE makes a file") >= 0);
     EQUAL(px_count("d"), 0, "O_TMPFILE: which has no name");
@@ -279,6 +275,68 @@ static void unnamed(void)
     FAILS(open("none", O_TMPFILE | O_RDWR, 0600), ENOENT, "O_TMPFILE: what is not there");
 }
 
+/* Give what @fd leads to a name. */
+static int name_it(int fd, const char *path)
+{
+    char link_path[64];
+
+    (void)snprintf(link_path, sizeof(link_path), "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, link_path, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+static void unnamed_names(void)
+{
+    char path[64];
+    struct stat before, after;
+    int fd, again;
+
+    NEED(mkdir("d", 0755) == 0 && px_make(PX_REG, "f", 0644) == 0);
+    before = px_stat("d");
+    fd = open("d", O_TMPFILE | O_RDWR, 0600);
+    NEED(fd >= 0 && write(fd, "text", 4) == 4);
+    after = px_stat("d");
+    CLAIM(memcmp(&before.st_mtim, &after.st_mtim, sizeof(after.st_mtim)) == 0,
+          "O_TMPFILE: the directory does not change");
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    OK(again = open(path, O_RDONLY), "O_TMPFILE: it is opened once more");
+    NEED(again >= 0);
+    EQUAL(read(again, path, 8), 4, "O_TMPFILE: and is the same file");
+    FAILS(name_it(fd, "f"), EEXIST, "O_TMPFILE: a name that is taken");
+    FAILS(name_it(fd, "none/x"), ENOENT, "O_TMPFILE: a directory that is not there");
+    OK(name_it(fd, "x"), "O_TMPFILE: a name in another directory");
+    OK(link("x", "d/y"), "O_TMPFILE: a second name");
+    EQUAL(px_stat("d/y").st_nlink, 2, "O_TMPFILE: which counts");
+    EQUAL(pwrite(fd, "more", 4, 4), 4, "O_TMPFILE: it is written under its names");
+    NEED(close(fd) == 0);
+    EQUAL(px_stat("x").st_size, 8, "O_TMPFILE: and closed like any other");
+    NEED(unlink("x") == 0 && unlink("d/y") == 0);
+    EQUAL(read(again, path, 8), 4, "O_TMPFILE: it outlives its names while it is open");
+    FAILS(name_it(again, "x"), ENOENT, "O_TMPFILE: it gets a name once");
+    NEED(close(again) == 0);
+}
+
+static void unnamed_rights(void)
+{
+    struct stat st;
+    int fd;
+
+    NEED(mkdir("shared", 0777) == 0 && mkdir("closed", 0755) == 0 && mkdir("none", 0755) == 0);
+    NEED(chown("shared", px_uid(0), px_uid(3)) == 0 && chmod("shared", 02777) == 0);
+    NEED(chmod("none", 0666) == 0);
+    px_become_user(1);
+    FAILS(open("closed", O_TMPFILE | O_RDWR, 0600), EACCES, "O_TMPFILE: no right to write");
+    FAILS(open("none", O_TMPFILE | O_RDWR, 0600), EACCES, "O_TMPFILE: no right to search");
+    fd = open("shared", O_TMPFILE | O_WRONLY, 0440);
+    NEED(OK(fd, "O_TMPFILE: the right to write the directory suffices") >= 0);
+    NEED(fstat(fd, &st) == 0);
+    EQUAL(st.st_uid, px_uid(1), "O_TMPFILE: it is its maker's");
+    EQUAL(st.st_gid, px_uid(3), "O_TMPFILE: of the group of a set-group-ID directory");
+    EQUAL(st.st_mode & 07777, 0440, "O_TMPFILE: of the mode that was said");
+    EQUAL(write(fd, "x", 1), 1, "O_TMPFILE: its maker writes it whatever its mode");
+    FAILS(name_it(fd, "closed/x"), EACCES, "O_TMPFILE: no name where there is no right to write");
+    NEED(close(fd) == 0);
+}
+
 static void bad_flags(void)
 {
     NEED(mkdir("d", 0755) == 0);
@@ -296,6 +354,41 @@ static void append_record(const char *path, const char *record)
 
     NEED(fd >= 0 && write(fd, record, strlen(record)) == (ssize_t)strlen(record));
     NEED(close(fd) == 0);
+}
+
+static bool write_filled(int fd, size_t len, unsigned seed)
+{
+    uint8_t *bytes = malloc(len);
+    bool all;
+
+    NEED(bytes != NULL);
+    px_fill(bytes, len, 0, seed);
+    all = write(fd, bytes, len) == (ssize_t)len;
+    free(bytes);
+    return all;
+}
+
+static void unnamed_elsewhere(void)
+{
+    static const size_t sizes[] = {1, 5000, 300000, 5u << 20};
+
+    NEED(mkdir("d", 0755) == 0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        int fd = open("d", O_TMPFILE | O_RDWR, 0644), there;
+        unsigned seed = (unsigned)i + 1;
+
+        NEED(fd >= 0 && write_filled(fd, sizes[i], seed));
+        EQUAL(px_count(px_other("d")), 0, "a file without a name is not listed elsewhere");
+        NEED(OK(name_it(fd, "d/x"), "it gets a name, open and not synced") == 0);
+        there = open(px_other("d/x"), O_RDONLY);
+        NEED(OK(there, "under which the other mount finds it") >= 0);
+        CLAIM(px_holds(there, 0, sizes[i], seed), "with all its %zu bytes", sizes[i]);
+        OK(unlink(px_other("d/x")), "which takes the name away");
+        CLAIM(px_holds(fd, 0, sizes[i], seed), "and it is still there where it was made");
+        NEED(close(fd) == 0);
+        CLAIM(px_holds(there, 0, sizes[i], seed), "and then where it was opened");
+        NEED(close(there) == 0);
+    }
 }
 
 static void appends_elsewhere(void)
@@ -341,6 +434,9 @@ const struct px_group px_open_flags[] = {
     {"no-atime", no_atime, 0},
     {"no-atime-rights", no_atime_rights, PX_ROOT},
     {"unnamed", unnamed, 0},
+    {"unnamed-names", unnamed_names, 0},
+    {"unnamed-rights", unnamed_rights, PX_ROOT},
+    {"unnamed-elsewhere", unnamed_elsewhere, PX_TWO},
     {"bad-flags", bad_flags, 0},
     {"appends-elsewhere", appends_elsewhere, PX_TWO},
     {NULL, NULL, 0},

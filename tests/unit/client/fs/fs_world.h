@@ -55,6 +55,7 @@ struct world {
     uint32_t steps_max;
     bool errors_expected;
     uint64_t events;
+    uint64_t next_ino; /* the cluster's, before a file was asked for */
 };
 
 enum {

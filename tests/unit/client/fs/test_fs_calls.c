@@ -90,6 +90,183 @@ static void a_creation_opens_under_number_zero(void **state)
     world_fini(&w);
 }
 
+static uint64_t dirty_bytes(const struct world *w)
+{
+    struct hf_fs_stats stats;
+
+    hf_fs_stats(w->fs, &stats);
+    return stats.dirty_bytes + stats.flush_bytes;
+}
+
+static bool told_open(struct world *w, struct hf_ino ino)
+{
+    uint64_t opens[2 * (FILES + 4)];
+    uint32_t count = hf_fs_open_inodes(w->fs, opens, HF_ARRAY_LEN(opens));
+
+    for (uint32_t i = 0; i < count; i += 2) {
+        if (opens[i] == ino.v) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool took_number(void *ctx)
+{
+    const struct world *w = ctx;
+
+    return w->c->next_ino > w->next_ino;
+}
+
+/* The leader may go with the answer: the next one asks what is open before the file is asked for
+ * again. */
+static void what_is_being_made_counts_as_open(void **state)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 22);
+    for (int i = 0; i < 3; i++) {
+        struct hf_ino ino = {w.c->next_ino};
+        int err;
+
+        w.next_ino = ino.v;
+        once(&o);
+        err = i == 0   ? hf_fs_create(w.fs, root, "new", S_IFREG | 0644, O_RDWR, &o.req)
+              : i == 1 ? hf_fs_tmpfile(w.fs, root, S_IFREG | 0644, O_RDWR, &o.req)
+                       : hf_fs_create(w.fs, root, "new", S_IFREG | 0644, O_RDWR | O_EXCL, &o.req);
+        assert_int_equal(err, HF_FS_PENDING);
+        assert_true(hf_sim_run_until(w.c->sim, took_number, &w, HF_NS_PER_SEC));
+        assert_false(o.done);
+        assert_true(told_open(&w, ino));
+        assert_int_equal(wait_for(&w, &o, err), i < 2 ? 0 : -EEXIST);
+        assert_int_equal(told_open(&w, ino), i < 2);
+        if (i < 2) {
+            hf_fs_release(o.req.file);
+            assert_false(told_open(&w, ino));
+        }
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    assert_int_equal(w.c->releases, FILES + 3);
+    world_fini(&w);
+}
+
+static struct hf_meta_usage usage_of(const struct world *w)
+{
+    struct hf_meta_usage usage;
+
+    hf_meta_usage(w->c->meta, &usage);
+    return usage;
+}
+
+static struct hf_fs_file *make_unnamed(struct world *w, uint32_t flags, struct once *o)
+{
+    assert_int_equal(WAIT(w, o,
+                          hf_fs_tmpfile(w->fs, (struct hf_ino){HF_INO_ROOT}, S_IFREG | 0644,
+                                        O_RDWR | flags, &o->req)),
+                     0);
+    assert_int_equal(o->req.attr.nlink, 0);
+    return o->req.file;
+}
+
+static void a_file_without_a_name_gets_one_with_its_data(void **state)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    static uint8_t data[200000];
+    struct hf_fs_file *file;
+    struct world w;
+    struct once o;
+    struct hf_ino ino;
+
+    (void)state;
+    world_init(&w, 23);
+    file = make_unnamed(&w, 0, &o);
+    ino = hf_fs_file_ino(file);
+    assert_int_equal(hf_fs_write(file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_link(w.fs, ino, root, "file1", &o.req)), -EEXIST);
+    assert_int_equal(hf_fs_write(file, 0, data, 100000, NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_link(w.fs, ino, root, "x", &o.req)), 0);
+    assert_int_equal(o.req.attr.nlink, 1);
+    assert_int_equal(dirty_bytes(&w), 0);
+    assert_int_equal(w.c->object_count, 2);
+    assert_int_equal(hf_fs_write(file, 200000, data, 1000, NULL, 0, &once(&o)->req), 0);
+    hf_fs_release(file); /* a file like any other by now: its data goes */
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(WAIT(&w, &o, hf_fs_lookup(w.fs, root, "x", &o.req)), 0);
+    assert_int_equal(o.req.attr.ino.v, ino.v);
+    assert_int_equal(o.req.attr.size, 201000);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+/* Another thread may close it meanwhile. */
+static void a_file_closed_while_it_gets_its_name_keeps_its_data(void **state)
+{
+    static const char *const names[] = {"x", "file1"};
+    static uint8_t data[200000];
+    struct world w;
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 24);
+    for (size_t i = 0; i < HF_ARRAY_LEN(names); i++) {
+        struct hf_fs_file *file = make_unnamed(&w, 0, &o);
+        struct hf_ino ino = hf_fs_file_ino(file);
+
+        assert_int_equal(hf_fs_write(file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+        assert_int_equal(
+            hf_fs_link(w.fs, ino, (struct hf_ino){HF_INO_ROOT}, names[i], &once(&o)->req),
+            HF_FS_PENDING);
+        assert_int_equal(hf_fs_write(file, 200000, data, 1000, NULL, 0, &once(&p)->req), 0);
+        hf_fs_release(file);
+        assert_true(told_open(&w, ino));
+        assert_int_equal(wait_for(&w, &o, HF_FS_PENDING), i == 0 ? 0 : -EEXIST);
+        assert_false(told_open(&w, ino));
+        hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+        assert_int_equal(dirty_bytes(&w), 0);
+        assert_int_equal(usage_of(&w).orphans, 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, ino, &o.req)), i == 0 ? 0 : -ENOENT);
+        assert_true(i == 1 || o.req.attr.size == 201000);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static void a_file_that_gets_no_name_goes_with_its_last_opening(void **state)
+{
+    static uint8_t data[200000];
+    struct hf_fs_file *file, *again;
+    struct world w;
+    struct once o;
+    struct hf_ino ino;
+
+    (void)state;
+    world_init(&w, 25);
+    file = make_unnamed(&w, O_EXCL, &o);
+    ino = hf_fs_file_ino(file);
+    assert_int_equal(hf_fs_write(file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_fsync(file, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_link(w.fs, ino, (struct hf_ino){HF_INO_ROOT}, "x", &o.req)),
+                     -ENOENT);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, ino, O_RDONLY, &o.req)), 0);
+    again = o.req.file;
+    hf_fs_release(file);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(usage_of(&w).orphans, 1);
+    hf_fs_release(again);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(usage_of(&w).orphans, 0);
+    assert_int_equal(usage_of(&w).dead, 1);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 /* A directory that is worked in, a FIFO that is open, an O_PATH descriptor. */
 static void what_is_held_without_a_name_keeps_its_attributes(void **state)
 {
@@ -183,14 +360,6 @@ static void write_all(struct world *w, uint32_t round)
         assert_int_equal(WAIT(w, &o, hf_fs_write(w->actors[i].file, 0, data, len, NULL, 0, &o.req)),
                          0);
     }
-}
-
-static uint64_t dirty_bytes(const struct world *w)
-{
-    struct hf_fs_stats stats;
-
-    hf_fs_stats(w->fs, &stats);
-    return stats.dirty_bytes + stats.flush_bytes;
 }
 
 /* Other mounts tell new contents by a new time: none may come after the time that they saw. */
@@ -369,6 +538,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
         cmocka_unit_test(attributes_have_names_of_known_namespaces),
         cmocka_unit_test(a_creation_opens_under_number_zero),
+        cmocka_unit_test(what_is_being_made_counts_as_open),
+        cmocka_unit_test(a_file_without_a_name_gets_one_with_its_data),
+        cmocka_unit_test(a_file_closed_while_it_gets_its_name_keeps_its_data),
+        cmocka_unit_test(a_file_that_gets_no_name_goes_with_its_last_opening),
         cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),

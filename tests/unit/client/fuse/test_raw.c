@@ -139,6 +139,24 @@ static void a_statx_that_fails_keeps_its_error(void **state)
     assert_int_equal(out.error, -2);
 }
 
+static void a_tmpfile_is_asked_as_a_create_and_told_apart(void **state)
+{
+    struct {
+        struct fuse_in_header head;
+        struct fuse_create_in create;
+        char name[8];
+    } in = {.head = {.len = sizeof(in), .opcode = 51, .unique = 10}, .name = "/"};
+    struct hf_raw raw;
+
+    (void)state;
+    (void)negotiate(&raw, 0);
+    assert_int_equal(hf_raw_request(&raw, &in, sizeof(in)), sizeof(in));
+    assert_int_equal(in.head.opcode, FUSE_CREATE);
+    assert_true(raw.tmpfile);
+    assert_int_equal(hf_raw_request(&raw, &in, sizeof(in)), sizeof(in)); /* a CREATE by now */
+    assert_false(raw.tmpfile);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +165,7 @@ int main(void)
         cmocka_unit_test(without_the_extension_a_setxattr_is_left_alone),
         cmocka_unit_test(a_statx_is_asked_as_getattr_and_answered_with_the_birth),
         cmocka_unit_test(a_statx_that_fails_keeps_its_error),
+        cmocka_unit_test(a_tmpfile_is_asked_as_a_create_and_told_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
