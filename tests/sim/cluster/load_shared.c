@@ -6,8 +6,9 @@
  *           once, in the order of acknowledgement (I1, I2, I5)
  *   names   symbolic links that are created, replaced, moved, exchanged, removed and read by all:
  *           what was seen is linearizable (I2, I6)
- *   files   written beside, synced and renamed into place; removed; opened by others, who read them
- *           whole, however long they hold them (I3, I8)
+ *   files   written beside, synced and renamed into place, or written without a name and given
+ *           one; removed; opened by others, who read them whole, however long they hold them (I3,
+ *           I8); those that get no name are gone at the end (I7)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -386,7 +387,7 @@ static int write_file(struct actor *a, struct hf_fs_file *file, uint64_t value)
     int err = DO(a, hf_fs_write(file, 0, bytes, (uint32_t)len, NULL, 0, &a->req));
 
     free(bytes);
-    return err ? err : DO(a, hf_fs_fsync(file, &a->req));
+    return err;
 }
 
 static void check_file(struct actor *a, const uint8_t *bytes, uint64_t len)
@@ -463,6 +464,7 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
     file = a->file;
     ino = a->attr.ino;
     err = write_file(a, file, value);
+    err = err ? err : DO(a, hf_fs_fsync(file, &a->req));
     err = err ? err : DO(a, hf_fs_rename(a->fs, top, spare, top, name, 0, &a->req));
     trace_file(a, "replaces", name, ino, err);
     if (!err && hf_sim_rng_below(&a->s->rng, 3) == 0) {
@@ -473,6 +475,35 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
     }
     hf_fs_release(file);
     return err;
+}
+
+/* What is written without a name is there whole when it has one, synced or not. */
+static int publish_unnamed(struct actor *a, struct hf_ino top, const char *name)
+{
+    uint64_t value = ++a->s->load->shared->file_value, draw = hf_sim_rng_below(&a->s->rng, 4);
+    uint32_t flags = O_RDWR | (draw == 0 ? O_EXCL : 0);
+    int err = DO(a, hf_fs_tmpfile(a->fs, top, S_IFREG | 0644, flags, &a->req));
+    struct hf_fs_file *file = a->file;
+    struct hf_ino ino = a->attr.ino;
+
+    trace_file(a, "makes unnamed", name, ino, err);
+    if (err) {
+        return err;
+    }
+    err = write_file(a, file, value);
+    if (!err && draw < 2) { /* what a flush behind it could not write would not be there */
+        err = DO(a, hf_fs_fsync(file, &a->req));
+        actor_sleep(a, hf_sim_rng_below(&a->s->rng, FILE_HOLD_NS));
+    }
+    if (!err && draw > 0) {
+        err = DO(a, hf_fs_link(a->fs, ino, top, name, &a->req));
+        trace_file(a, "names", name, ino, err);
+    }
+    if ((!err || err == -EEXIST) && draw < 3) {
+        return hold(a, name, ino, file); /* with or without a name */
+    }
+    hf_fs_release(file);
+    return err == -EEXIST ? 0 : err;
 }
 
 void shared_files_program(struct actor *a, void *arg)
@@ -487,7 +518,9 @@ void shared_files_program(struct actor *a, void *arg)
         uint64_t draw = hf_sim_rng_below(&s->rng, 100);
 
         (void)snprintf(name, sizeof(name), "f%u", (unsigned)hf_sim_rng_below(&s->rng, FILES));
-        if (draw < 30) {
+        if (draw < 15) {
+            err = publish_unnamed(a, top, name);
+        } else if (draw < 30) {
             err = publish(a, top, name);
         } else if (draw < 75) {
             err = open_and_hold(a, top, name);
@@ -498,7 +531,8 @@ void shared_files_program(struct actor *a, void *arg)
         }
         if (err && err != -ENOSPC && !load_is_lost(a, err)) {
             sim_fail(s, "I8", "client %u: %s of %s: %s", a->client->number,
-                     draw < 30   ? "replacement"
+                     draw < 15   ? "naming"
+                     : draw < 30 ? "replacement"
                      : draw < 75 ? "opening and reading"
                                  : "removal",
                      name, hf_err_name(err));
