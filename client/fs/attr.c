@@ -20,7 +20,7 @@ static int got_attr(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     if (!inode || !inode->gone) {
         return reply->err;
     }
-    req->attr = *inode->gone;
+    req->attr = inode->gone->attr;
     return 0;
 }
 
@@ -54,8 +54,8 @@ static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     struct hf_inode *inode = req->inode;
 
     if (reply->err == -ENOENT && inode && inode->gone) {
-        set_gone(inode->gone, &req->set, hf_env_wall_ns(req->fs->env));
-        req->attr = *inode->gone;
+        set_gone(&inode->gone->attr, &req->set, hf_env_wall_ns(req->fs->env));
+        req->attr = inode->gone->attr;
         return 0;
     }
     if (reply->err) {

@@ -31,7 +31,7 @@
 #define HF_FS_RETRY_NS       (UINT64_C(500) * HF_NS_PER_MS)
 #define HF_FS_EXTENT_BYTES   ((size_t)32 << 20) /* of cached extents, all files */
 #define HF_FS_IDLE_INODES    16384u             /* kept for what is cached of them */
-#define HF_FS_GONE_INODES    4096u              /* without a name whose attributes are kept */
+#define HF_FS_GONE_INODES    4096u /* without a name, of which is kept what they were */
 #define HF_FS_READ_BYTES_MAX (1u << 20)
 
 TAILQ_HEAD(hf_part_list, hf_flush_part);
@@ -87,6 +87,13 @@ struct hf_lock_owner {
     struct hf_lock_owner *next;
 };
 
+/* What an inode was when its last name went. */
+struct hf_gone {
+    struct hf_attr attr;
+    size_t target_len; /* a link */
+    char target[];
+};
+
 struct hf_inode {
     struct hf_ino ino;
     struct hf_inode *hash_next;
@@ -126,7 +133,7 @@ struct hf_inode {
     bool fetching;                /* extents ahead of a reader */
     struct hf_lock_owner *owners; /* that may hold locks through this mount */
 
-    struct hf_attr *gone; /* in fs->gone_inodes (a reference): what it was when its name went */
+    struct hf_gone *gone; /* in fs->gone_inodes (a reference), or NULL */
     TAILQ_ENTRY(hf_inode) in_gone;
 };
 
@@ -231,8 +238,10 @@ void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode);
 /**
  * This mount took away the last name of what it has not open as a file: the leader knows it no
  * longer, but a FIFO, a directory or an O_PATH descriptor may hold it. Kept until it is forgotten.
+ * @target  of a link; copied
  */
-void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr);
+void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, const void *target,
+                      size_t target_len);
 void hf_fs_inode_table_free(struct hf_fs *fs);
 /** Forget the cached extents. */
 void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "client/fs/fs_impl.h"
@@ -138,7 +139,8 @@ static void gone_drop(struct hf_fs *fs, struct hf_inode *inode)
     hf_fs_inode_unref(fs, inode);
 }
 
-void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr)
+void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, const void *target,
+                      size_t target_len)
 {
     struct hf_inode *inode = hf_fs_inode_get(fs, attr->ino);
 
@@ -146,11 +148,15 @@ void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr)
         return; /* without memory it is as if it had never been */
     }
     inode->orphan = true;
-    if (inode->gone || !(inode->gone = malloc(sizeof(*inode->gone)))) {
+    if (inode->gone || !(inode->gone = malloc(sizeof(*inode->gone) + target_len))) {
         hf_fs_inode_unref(fs, inode);
         return;
     }
-    *inode->gone = *attr;
+    inode->gone->attr = *attr;
+    inode->gone->target_len = target_len;
+    if (target_len) {
+        memcpy(inode->gone->target, target, target_len);
+    }
     TAILQ_INSERT_TAIL(&fs->gone_inodes, inode, in_gone);
     if (++fs->gone_count > HF_FS_GONE_INODES) {
         gone_drop(fs, TAILQ_FIRST(&fs->gone_inodes));

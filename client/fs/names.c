@@ -24,11 +24,27 @@ int hf_fs_lookup(struct hf_fs *fs, struct hf_ino parent, const char *name, struc
     return err ? err : hf_fs_look(fs, &rd, req);
 }
 
+static int got_target(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    const struct hf_inode *inode =
+        reply->err == -ENOENT ? hf_fs_inode_find(req->fs, req->ino) : NULL;
+
+    if (!inode || !inode->gone || inode->gone->target_len == 0) {
+        return reply->err;
+    }
+    req->attr = inode->gone->attr;
+    req->data = inode->gone->target;
+    req->data_len = inode->gone->target_len;
+    return 0;
+}
+
 int hf_fs_readlink(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
 {
     struct hf_meta_read rd = {.op = HF_RD_READLINK, .ino = ino};
 
     hf_fs_begin(fs, req);
+    req->ino = ino;
+    req->after = got_target;
     return hf_fs_look(fs, &rd, req);
 }
 
@@ -139,8 +155,9 @@ int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const 
     return link_go(req);
 }
 
-/* A name of it is gone; @attr is how it was left. */
-static void name_gone(struct hf_fs *fs, const struct hf_attr *attr)
+/* A name of it is gone; @attr is how it was left, and the reply has the target of a link. */
+static void name_gone(struct hf_fs *fs, const struct hf_attr *attr,
+                      const struct hf_meta_reply *reply)
 {
     struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(fs, attr->ino) : NULL;
     bool open = inode && inode->opens > 0;
@@ -157,14 +174,14 @@ static void name_gone(struct hf_fs *fs, const struct hf_attr *attr)
         }
     }
     if (attr->nlink == 0 && !open) {
-        hf_fs_inode_gone(fs, attr);
+        hf_fs_inode_gone(fs, attr, reply->bulk, reply->bulk_len);
     }
 }
 
 static int unlinked(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     if (reply->err == 0) {
-        name_gone(req->fs, &reply->attr);
+        name_gone(req->fs, &reply->attr, reply);
     }
     return reply->err;
 }
@@ -196,7 +213,7 @@ int hf_fs_rmdir(struct hf_fs *fs, struct hf_ino parent, const char *name, struct
 static int renamed(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     if (reply->err == 0 && !(req->flags & RENAME_EXCHANGE)) {
-        name_gone(req->fs, &reply->attr2);
+        name_gone(req->fs, &reply->attr2, reply);
     }
     return reply->err;
 }

@@ -228,16 +228,63 @@ int hf_meta_op_link(struct hf_meta *meta, const struct hf_meta_op *op, struct hf
 
 /* Unlink, rmdir */
 
-/* A name of @inode went; the last one takes the inode along. */
-static int name_gone(struct hf_meta *meta, struct hf_inode *inode, const struct hf_meta_op *op)
+static int symlink_load(struct hf_meta *meta, struct hf_ino ino, const void **ret, size_t *ret_len)
 {
+    const uint8_t *value = NULL;
+    struct hf_key key;
+    const void *row;
+    size_t len;
+    int err;
+
+    hf_key_u64(&key, HF_ROW_SYMLINK, ino.v);
+    err = hf_txn_get(meta, &key, &row, &len);
+    if (err) {
+        return err;
+    }
+    value = row;
+    if (len < 2 || len - 1 > HF_SYMLINK_MAX || value[0] != HF_ROW_VERSION) {
+        return hf_txn_fail(meta, -EBADMSG);
+    }
+    *ret = value + 1;
+    *ret_len = len - 1;
+    return 0;
+}
+
+/* Nobody can ask for it any more; who removed it may still hold the link by O_PATH. */
+static int symlink_tell(struct hf_meta *meta, struct hf_ino ino, struct hf_meta_reply *reply)
+{
+    const void *target;
+    size_t len;
+    int err = symlink_load(meta, ino, &target, &len);
+
+    if (err) {
+        return hf_txn_fail(meta, err == -ENOENT ? -EBADMSG : err);
+    }
+    memcpy(meta->target, target, len);
+    reply->bulk = meta->target;
+    reply->bulk_len = len;
+    return 0;
+}
+
+/* A name of @inode went; the last one takes the inode along. */
+static int name_gone(struct hf_meta *meta, struct hf_inode *inode, const struct hf_meta_op *op,
+                     struct hf_meta_reply *reply)
+{
+    int err = 0;
+
     hf_inode_touch(meta, inode);
     if (S_ISDIR(inode->attr.mode)) {
         inode->attr.nlink = 0;
     } else {
         inode->attr.nlink--;
     }
-    return inode->attr.nlink ? 0 : hf_orphan_drop(meta, inode, op->holders, op->holder_count);
+    if (inode->attr.nlink) {
+        return 0;
+    }
+    if (S_ISLNK(inode->attr.mode)) {
+        err = symlink_tell(meta, inode->attr.ino, reply);
+    }
+    return err ? err : hf_orphan_drop(meta, inode, op->holders, op->holder_count);
 }
 
 /* What UNLINK or RMDIR names. */
@@ -262,7 +309,7 @@ static int remove_named(struct hf_meta *meta, const struct hf_meta_op *op, struc
     int err = hf_dir_remove(meta, op->parent, entry);
 
     if (!err) {
-        err = name_gone(meta, inode, op);
+        err = name_gone(meta, inode, op, reply);
     }
     if (err) {
         return err;
@@ -430,7 +477,8 @@ static int rename_check_replace(const struct rename *r)
     return is_dir(r->other) && r->other->attr.size ? -ENOTEMPTY : 0;
 }
 
-static int rename_move(struct hf_meta *meta, const struct hf_meta_op *op, struct rename *r)
+static int rename_move(struct hf_meta *meta, const struct hf_meta_op *op, struct rename *r,
+                       struct hf_meta_reply *reply)
 {
     uint32_t type = r->moved->attr.mode & S_IFMT;
     int err = rename_check_replace(r);
@@ -445,7 +493,7 @@ static int rename_move(struct hf_meta *meta, const struct hf_meta_op *op, struct
         err = hf_dir_remove(meta, op->parent, &r->from);
     }
     if (!err && r->other) {
-        err = name_gone(meta, r->other, op);
+        err = name_gone(meta, r->other, op, reply);
     }
     if (err) {
         return err;
@@ -479,7 +527,7 @@ int hf_meta_op_rename(struct hf_meta *meta, const struct hf_meta_op *op,
     if (!err && r.other != r.moved) {
         err = rename_check_loops(meta, &r, exchange);
         if (!err) {
-            err = exchange ? rename_exchange(meta, op, &r) : rename_move(meta, op, &r);
+            err = exchange ? rename_exchange(meta, op, &r) : rename_move(meta, op, &r, reply);
         }
     } /* else two names of one inode: POSIX says to do nothing */
     if (err) {
@@ -496,30 +544,24 @@ void hf_meta_rd_readlink(struct hf_meta *meta, const struct hf_meta_read *rd,
                          struct hf_meta_reply *reply, uint8_t *buf, size_t buf_bytes)
 {
     struct hf_inode inode;
-    struct hf_key key;
-    const void *value;
+    const void *target;
     size_t len;
 
     reply->err = hf_inode_look(meta, rd->ino, &inode);
     if (!reply->err && !S_ISLNK(inode.attr.mode)) {
         reply->err = -EINVAL;
     }
-    if (reply->err) {
-        return;
+    if (!reply->err) {
+        reply->err = symlink_load(meta, rd->ino, &target, &len);
     }
-    hf_key_u64(&key, HF_ROW_SYMLINK, rd->ino.v);
-    reply->err = hf_txn_get(meta, &key, &value, &len);
-    if (!reply->err && (len < 2 || *(const uint8_t *)value != HF_ROW_VERSION)) {
-        reply->err = hf_txn_fail(meta, -EBADMSG);
-    }
-    if (!reply->err && len - 1 > buf_bytes) {
+    if (!reply->err && len > buf_bytes) {
         reply->err = -ERANGE;
     }
     if (reply->err) {
         return;
     }
-    memcpy(buf, (const uint8_t *)value + 1, len - 1);
+    memcpy(buf, target, len);
     reply->attr = inode.attr;
     reply->bulk = buf;
-    reply->bulk_len = len - 1;
+    reply->bulk_len = len;
 }

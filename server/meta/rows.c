@@ -345,11 +345,12 @@ int hf_row_session_decode(const void *bytes, size_t len, struct hf_row_session *
 }
 
 /* Which parts of a reply follow, in this order. */
-#define RESULT_ATTR  0x01u
-#define RESULT_ATTR2 0x02u
-#define RESULT_INOS  0x04u
-#define RESULT_LOCK  0x08u
-#define RESULT_COUNT 0x10u
+#define RESULT_ATTR   0x01u
+#define RESULT_ATTR2  0x02u
+#define RESULT_INOS   0x04u
+#define RESULT_LOCK   0x08u
+#define RESULT_COUNT  0x10u
+#define RESULT_TARGET 0x20u
 
 size_t hf_row_result_encode(const struct hf_meta_reply *reply, uint8_t ret[HF_ROW_RESULT_MAX])
 {
@@ -357,7 +358,7 @@ size_t hf_row_result_encode(const struct hf_meta_reply *reply, uint8_t ret[HF_RO
     uint8_t parts =
         (uint8_t)((reply->attr.ino.v ? RESULT_ATTR : 0) | (reply->attr2.ino.v ? RESULT_ATTR2 : 0) |
                   (reply->first_ino.v ? RESULT_INOS : 0) | (reply->lock_end ? RESULT_LOCK : 0) |
-                  (reply->count ? RESULT_COUNT : 0));
+                  (reply->count ? RESULT_COUNT : 0) | (reply->bulk_len ? RESULT_TARGET : 0));
 
     hf_write_u8(&w, parts);
     skip(&w, 2);
@@ -382,6 +383,10 @@ size_t hf_row_result_encode(const struct hf_meta_reply *reply, uint8_t ret[HF_RO
     }
     if (parts & RESULT_COUNT) {
         hf_write_le64(&w, reply->count);
+    }
+    if (parts & RESULT_TARGET) {
+        hf_write_le16(&w, (uint16_t)reply->bulk_len);
+        hf_write_bytes(&w, reply->bulk, reply->bulk_len);
     }
     HF_ASSERT(!w.bad);
     return (size_t)(w.at - ret);
@@ -415,6 +420,13 @@ int hf_row_result_decode(const void *bytes, size_t len, struct hf_meta_reply *re
     }
     if (parts & RESULT_COUNT) {
         ret->count = hf_read_le64(&r);
+    }
+    if (parts & RESULT_TARGET) {
+        ret->bulk_len = hf_read_le16(&r);
+        ret->bulk = hf_read_bytes(&r, ret->bulk_len);
+        if (ret->bulk_len == 0 || ret->bulk_len > HF_SYMLINK_MAX) {
+            return -EBADMSG;
+        }
     }
     return row_end(&r);
 }

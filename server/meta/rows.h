@@ -153,8 +153,9 @@ size_t hf_row_session_encode(const struct hf_row_session *session, uint8_t *ret)
 int hf_row_session_decode(const void *bytes, size_t len, struct hf_row_session *ret);
 
 /* Stored results: what of a reply a resend must see again. */
-#define HF_ROW_RESULT_MAX 512u
+#define HF_ROW_RESULT_MAX (512u + HF_SYMLINK_MAX)
 size_t hf_row_result_encode(const struct hf_meta_reply *reply, uint8_t ret[HF_ROW_RESULT_MAX]);
+/** The reply's bulk is borrowed from @bytes. */
 int hf_row_result_decode(const void *bytes, size_t len, struct hf_meta_reply *ret);
 
 /* 512 bits: sequences used, inode numbers left. */

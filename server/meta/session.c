@@ -138,6 +138,10 @@ int hf_session_result(struct hf_meta *meta, const struct hf_stream_state *state,
     if (!err) {
         err = hf_row_result_decode(value, len, ret);
     }
+    if (!err && ret->bulk_len) {
+        memcpy(meta->target, ret->bulk, ret->bulk_len);
+        ret->bulk = meta->target; /* the row may go with the next entry */
+    }
     return err ? hf_txn_fail(meta, err == -ENOENT ? -EBADMSG : err) : 0;
 }
 

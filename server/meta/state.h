@@ -43,7 +43,8 @@ void hf_meta_close(struct hf_meta *meta);
 
 /**
  * Apply. Always succeeds as such; reply->err is the operation's outcome. An operation that fails
- * changes nothing but the session's stream (its result is stored too).
+ * changes nothing but the session's stream (its result is stored too). The reply's bulk is
+ * borrowed until the next one.
  *
  * Streams: number last + 1 is applied; a number at or below last answers with the stored result
  * when it is still kept, else -HF_EFENCED; beyond: -HF_EGAP. Sessions unknown or evicted:

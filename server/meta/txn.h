@@ -89,6 +89,8 @@ struct hf_meta {
     uint32_t delta_count, delta_cap;
     struct hf_opindex delta_index;
 
+    uint8_t target[HF_SYMLINK_MAX]; /* of a link that is gone: the answer borrows it */
+
     /* scratch */
     struct hf_extvec vec, vec_old;
     uint8_t *value;

@@ -187,8 +187,8 @@ static void fc_op_due(struct fc_event *event)
     }
     hf_meta_op_release(mem);
     free(head->bulk);
-    head->bulk = NULL;
-    head->bulk_len = 0;
+    head->bulk_len = head->reply.bulk_len;
+    head->bulk = head->bulk_len > 0 ? fc_dup(head->reply.bulk, head->bulk_len) : NULL;
     fc_event_later(head, fc_answer);
 }
 

@@ -339,6 +339,7 @@ struct once {
     struct hf_fs_req req;
     bool done;
     int err;
+    char data[64]; /* as much of it as there is room for: it is borrowed until done returns */
 };
 
 static inline void once_done(struct hf_fs_req *req, int err)
@@ -347,6 +348,10 @@ static inline void once_done(struct hf_fs_req *req, int err)
 
     once->done = true;
     once->err = err;
+    if (req->data_len) {
+        memcpy(once->data, req->data,
+               req->data_len < sizeof(once->data) ? req->data_len : sizeof(once->data));
+    }
 }
 
 static inline struct once *once(struct once *o)

@@ -304,6 +304,43 @@ static void what_is_held_without_a_name_keeps_its_attributes(void **state)
     world_fini(&w);
 }
 
+static void make_link(struct world *w, const char *name, const char *target, struct hf_ino *ret)
+{
+    struct once o;
+
+    assert_int_equal(WAIT(w, &o,
+                          hf_fs_mknod(w->fs, (struct hf_ino){HF_INO_ROOT}, name, S_IFLNK | 0777, 0,
+                                      target, &o.req)),
+                     0);
+    *ret = o.req.attr.ino;
+}
+
+static void a_link_held_without_a_name_is_read(void **state)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    struct hf_ino unlinked, replaced;
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 26);
+    make_link(&w, "x", "to/x", &unlinked);
+    make_link(&w, "y", "to/y", &replaced);
+    assert_int_equal(WAIT(&w, &o, hf_fs_unlink(w.fs, root, "x", &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_rename(w.fs, root, "file0", root, "y", 0, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_readlink(w.fs, unlinked, &o.req)), 0);
+    assert_int_equal(o.req.data_len, 4);
+    assert_memory_equal(o.data, "to/x", 4);
+    assert_int_equal(WAIT(&w, &o, hf_fs_readlink(w.fs, replaced, &o.req)), 0);
+    assert_int_equal(o.req.data_len, 4);
+    assert_memory_equal(o.data, "to/y", 4);
+    hf_fs_forget(w.fs, unlinked);
+    assert_int_equal(WAIT(&w, &o, hf_fs_readlink(w.fs, unlinked, &o.req)), -ENOENT);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_rename_waits_for_the_data_of_what_moves(void **state)
 {
     struct world w;
@@ -543,6 +580,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_file_closed_while_it_gets_its_name_keeps_its_data),
         cmocka_unit_test(a_file_that_gets_no_name_goes_with_its_last_opening),
         cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
+        cmocka_unit_test(a_link_held_without_a_name_is_read),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),

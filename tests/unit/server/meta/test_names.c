@@ -126,6 +126,33 @@ static void symlinks_keep_their_target(void **state)
     assert_int_equal(fx_read(&fx, &rd), -ENOENT);
 }
 
+static void who_removes_a_link_is_told_its_target(void **state)
+{
+    struct hf_meta_op again = {
+        .op = HF_OP_UNLINK, .session = s.id, .parent = {ROOT}, .name = "m", .name_len = 1};
+    uint64_t ino;
+
+    (void)state;
+    assert_int_equal(fx_create(&fx, &s, ROOT, "l", S_IFLNK | 0777, &ino), 0);
+    assert_int_equal(fx_link(&fx, &s, ino, ROOT, "m"), 0);
+    assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, ROOT, "l", 0), 0);
+    assert_int_equal(fx.reply.bulk_len, 0); /* it has another name */
+    assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, ROOT, "m", 0), 0);
+    again.stream = s.stream;
+    assert_int_equal(fx.reply.bulk_len, 14);
+    assert_memory_equal(fx.reply.bulk, "where/it/leads", 14);
+    assert_int_equal(fx_create(&fx, &s, ROOT, "l", S_IFLNK | 0777, &ino), 0);
+    (void)fx_mkfile(&fx, &s, ROOT, "f");
+    assert_int_equal(fx_rename(&fx, &s, ROOT, "f", ROOT, "l", 0), 0);
+    assert_int_equal(fx.reply.bulk_len, 14);
+    assert_memory_equal(fx.reply.bulk, "where/it/leads", 14);
+    assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, ROOT, "l", 0), 0);
+    assert_int_equal(fx.reply.bulk_len, 0); /* a file */
+    assert_int_equal(fx_apply(&fx, &again), 0);
+    assert_int_equal(fx.reply.bulk_len, 14); /* the answer was lost: it is the same again */
+    assert_memory_equal(fx.reply.bulk, "where/it/leads", 14);
+}
+
 static void links_count_names(void **state)
 {
     uint64_t ino = fx_mkfile(&fx, &s, ROOT, "a"), dir = fx_mkdir(&fx, &s, ROOT, "d");
@@ -456,6 +483,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_setgid_directory_gives_its_group, setup, teardown),
         cmocka_unit_test_setup_teardown(symlinks_keep_their_target, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_removes_a_link_is_told_its_target, setup, teardown),
         cmocka_unit_test_setup_teardown(links_count_names, setup, teardown),
         cmocka_unit_test_setup_teardown(rmdir_wants_an_empty_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(rename_replaces_and_moves_directories, setup, teardown),

@@ -235,6 +235,8 @@ static size_t make_result(uint8_t *ret)
         .lock_start = 5,
         .lock_end = UINT64_MAX,
         .count = 12,
+        .bulk = "target",
+        .bulk_len = 6,
     };
 
     v.attr.ino.v = 10;

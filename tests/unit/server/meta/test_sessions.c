@@ -185,11 +185,13 @@ static void every_operation_sent_again_gets_its_own_answer(void **state)
          .mode = S_IFREG,
          .flags = 1},
         {.op = HF_OP_LINK, .ino = {s.next_ino + 1}, .parent = {ROOT}, NAME("z")},
+        {.op = HF_OP_UNLINK, .parent = {ROOT}, NAME("l")},
     };
 #undef NAME
     struct hf_meta_reply replies[HF_ARRAY_LEN(ops)];
 
     (void)state;
+    assert_int_equal(fx_create(&fx, &s, ROOT, "l", S_IFLNK, NULL), 0);
     for (size_t i = 0; i < HF_ARRAY_LEN(ops); i++) {
         uint64_t digest;
 
