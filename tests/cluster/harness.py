@@ -518,6 +518,15 @@ class Cluster:
         wait_for("the mount's end", lambda: not [p for p, _ in processes_below(top)], 20)
         run(["umount", "-l", top])
 
+    @staticmethod
+    def name_it(fd, path):
+        """Gives an O_TMPFILE file a name; with src_dir_fd os.link() calls linkat(), which follows."""
+        top = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=top)
+        finally:
+            os.close(top)
+
     def remount(self, name="a", opts=None):
         self.umount(name)
         return self.mount(name, opts)

@@ -17,13 +17,14 @@ import re
 import shutil
 import statistics
 import subprocess
+import threading
 import time
 import uuid
 
 import pytest
 
 import content
-from harness import ASAN, hf, mounts_below, processes_below, program, run, wait_for
+from harness import ASAN, Cluster, hf, mounts_below, processes_below, program, run, wait_for
 from network import CLIENT, NetCluster
 from workload import METADATA, READS, Workload
 
@@ -534,6 +535,62 @@ def test_pauses_when_the_leader_is_killed(three):
 @pytest.mark.limit(1200)
 def test_pauses_when_the_leader_is_killed_20_times(three):
     judge_pauses(kill_leaders(three, 20))
+
+
+# --- files without a name
+
+
+class Publisher(threading.Thread):
+    """Makes files without a name and gives them one, until it is told to stop."""
+
+    def __init__(self, top):
+        super().__init__(daemon=True)
+        self.top, self.over = top, threading.Event()
+        self.sizes, self.error = [], None
+
+    def run(self):
+        try:
+            while not self.over.is_set():
+                seed, size = len(self.sizes), 1 + len(self.sizes) * 7919 % 300_000
+                fd = os.open(self.top, os.O_TMPFILE | os.O_RDWR, 0o600)
+                os.write(fd, content.data(seed, 0, size))
+                Cluster.name_it(fd, f"{self.top}/{seed}")
+                os.close(fd)
+                self.sizes.append(size)
+        except Exception as e:  # noqa: BLE001  (told to the test)
+            self.error = e
+
+
+@pytest.mark.limit(300)
+def test_files_without_a_name_outlive_leaders(three):
+    a, b = three.mount("a"), three.mount("b")
+    os.mkdir(f"{a}/d")
+    kept = os.open(a, os.O_TMPFILE | os.O_RDWR, 0o600)
+    os.write(kept, content.data(1, 0, 3 << 20))
+    os.fsync(kept)
+    maker = Publisher(f"{a}/d")
+    maker.start()
+    for _ in range(3):
+        leader = three.wait_leader()
+        three.kill(leader)
+        three.wait_leader(but=[leader])
+        time.sleep(1)
+        three.start(leader)
+        three.wait_voters(timeout=WHOLE)
+    maker.over.set()
+    maker.join(60)
+    assert maker.error is None and len(maker.sizes) > 20
+    time.sleep(20)  # past a sweep of the last leader
+    Cluster.name_it(kept, f"{a}/kept")
+    content.check_file(f"{b}/kept", 1, 3 << 20)
+    assert len(os.listdir(f"{b}/d")) == len(maker.sizes)
+    for seed, size in enumerate(maker.sizes):
+        content.check_file(f"{b}/d/{seed}", seed, size)
+    os.close(kept)
+    three.wait_copied()
+    assert three.status()["metadata"]["orphans"] == 0
+    three.fsck()
+    three.wait_digests()
 
 
 # --- the commands

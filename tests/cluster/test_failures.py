@@ -265,8 +265,13 @@ def test_client_killed_with_dirty_data_keeps_what_was_fsynced(make_cluster):
     os.write(orphan, content.data(3, 0, 5 << 20))
     os.fsync(orphan)
     os.unlink(f"{top}/orphan")
+    unnamed, named = (os.open(top, os.O_TMPFILE | os.O_RDWR, 0o600) for _ in range(2))
+    for f in (unnamed, named):
+        os.write(f, content.data(4, 0, 5 << 20))
+    os.fsync(unnamed)
+    c.name_it(named, f"{top}/named")
     c.kill_mount("a")
-    for f in (fd, orphan):
+    for f in (fd, orphan, unnamed, named):
         with pytest.raises(OSError):
             os.fsync(f)
         try:
@@ -278,8 +283,9 @@ def test_client_killed_with_dirty_data_keeps_what_was_fsynced(make_cluster):
     size = os.stat(f"{top}/open").st_size
     assert 2_000_000 <= size <= 3_000_000
     content.check_file(f"{top}/open", 2, size)
-    assert sorted(os.listdir(top)) == ["closed", "empty", "open"]
-    c.wait_status("the dead session's end and its orphan's",
+    content.check_file(f"{top}/named", 4, 5 << 20)  # not synced, but named
+    assert sorted(os.listdir(top)) == ["closed", "empty", "named", "open"]
+    c.wait_status("the dead session's end and its orphans'",
                   lambda s: len([x for x in s["sessions"] if "command" not in x["name"]]) == 1 and
                   s["metadata"]["orphans"] == 0, 30)
     c.wait_settled()
