@@ -114,7 +114,12 @@ struct hf_wr_inode {
     struct hf_ino ino;
     uint64_t size_min_bytes; /* the size becomes at least this */
     uint64_t mtime_ns;       /* 0: unchanged */
+    uint64_t ctime_ns;       /* 0: that of the operation; HF_CTIME_NEXT; or one that a program was
+                                told: taken if it is later than what is there, else as 0 */
 };
+
+/** More of what was told of follows in other commits: just later than what is there. */
+#define HF_CTIME_NEXT 1u
 
 /** A mutation. Pointers are borrowed: from the caller, or from the decoder's arena. */
 struct hf_meta_op {

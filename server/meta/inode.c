@@ -168,8 +168,8 @@ void hf_inode_touch(struct hf_meta *meta, struct hf_inode *inode)
     if (!slot->touched) {
         slot->touched = true;
         inode->attr.version++;
+        inode->attr.ctime_ns = meta->now_ns;
     }
-    inode->attr.ctime_ns = meta->now_ns;
 }
 
 void hf_inode_touch_data(struct hf_meta *meta, struct hf_inode *inode)

@@ -260,7 +260,6 @@ static void dispatch(struct hf_meta *meta, const struct hf_meta_op *op, struct h
 int hf_meta_apply(struct hf_meta *meta, const struct hf_meta_entry *entry,
                   struct hf_meta_reply *reply)
 {
-    const uint64_t latest = entry->time_ns + CLIENT_AHEAD_NS_MAX;
     const struct hf_meta_op *op = entry->op;
 
     *reply = (struct hf_meta_reply){0};
@@ -269,8 +268,9 @@ int hf_meta_apply(struct hf_meta *meta, const struct hf_meta_entry *entry,
     }
     HF_ASSERT(entry->index == meta->c.applied + 1);
     meta->entry = entry;
+    meta->latest_ns = entry->time_ns + CLIENT_AHEAD_NS_MAX;
     meta->now_ns = op->time_ns ? op->time_ns : entry->time_ns;
-    meta->now_ns = meta->now_ns < latest ? meta->now_ns : latest;
+    meta->now_ns = meta->now_ns < meta->latest_ns ? meta->now_ns : meta->latest_ns;
     dispatch(meta, op, reply);
     meta->entry = NULL;
     if (meta->failed) {

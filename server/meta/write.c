@@ -88,21 +88,39 @@ static int write_check(const struct hf_meta_op *op)
 
 /* Write */
 
+/*
+ * The ctime after this commit of an inode that had @was_ns. One that a program was told stays; but
+ * another mount that saw @was_ns has to find a later one.
+ */
+static uint64_t write_ctime(const struct hf_meta *meta, const struct hf_wr_inode *wr,
+                            uint64_t was_ns)
+{
+    uint64_t told_ns = wr->ctime_ns == HF_CTIME_NEXT ? was_ns + 1 : wr->ctime_ns;
+
+    return told_ns > was_ns && told_ns <= meta->latest_ns ? told_ns : meta->now_ns;
+}
+
 /* Sizes and times. Inodes that are gone are passed over. */
 static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op)
 {
     for (uint32_t i = 0; i < op->inode_count; i++) {
         const struct hf_wr_inode *wr = &op->inodes[i];
         struct hf_inode *inode;
-        int err = changed_get(meta, op, wr->ino, &inode);
+        uint64_t was_ns;
+        int err = regular_get(meta, wr->ino, &inode);
 
         if (err == -ENOENT) {
             continue;
+        }
+        if (!err) {
+            was_ns = inode->attr.ctime_ns;
+            err = changed_get(meta, op, wr->ino, &inode);
         }
         if (err) {
             return err;
         }
         hf_inode_touch(meta, inode);
+        inode->attr.ctime_ns = write_ctime(meta, wr, was_ns);
         if (wr->size_min_bytes > inode->attr.size) {
             inode->attr.size = wr->size_min_bytes;
             inode->attr.data_version = inode->attr.version;

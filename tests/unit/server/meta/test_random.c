@@ -460,7 +460,10 @@ static void op_write(struct fx_session *session)
         if (picked[f] < 0) {
             continue;
         }
-        *inode = (struct hf_wr_inode){.ino = {nodes[picked[f]].ino}, .mtime_ns = fx.now_ns};
+        *inode = (struct hf_wr_inode){
+            .ino = {nodes[picked[f]].ino},
+            .mtime_ns = fx.now_ns,
+            .ctime_ns = (const uint64_t[]){0, HF_CTIME_NEXT, fx.now_ns, 2}[rnd(4)]};
         for (uint32_t e = 0; e < 4 && cell < CELLS; e++) {
             struct hf_wr_extent *x = &extents[op.extent_count];
             uint32_t room = REGION_BYTES - cell % REGION_BYTES, kind = (uint32_t)rnd(3);
