@@ -95,6 +95,7 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
         hf_fs_budget_trim(fs); /* it overwrote what was dirty */
     }
     inode->dirty_mtime_ns = hf_env_wall_ns(fs->env);
+    inode->told_ctime_ns = 0;
     inode->kill = inode->kill || (flags & HF_FS_WRITE_KILL);
     fs->stats.writes++;
     fs->stats.write_bytes += len;

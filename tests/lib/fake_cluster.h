@@ -181,7 +181,6 @@ static void fc_op_due(struct fc_event *event)
     } else {
         op.session = c->session;
         op.stream = ++c->stream;
-        op.time_ns = hf_env_wall_ns(c->env);
         fc_apply(c, &op, &head->reply);
         c->applied_ops++;
     }
@@ -197,10 +196,12 @@ void hf_session_op(struct hf_session *session, const struct hf_meta_op *op,
 {
     struct fc_cluster *c = session->c;
     struct fc_event *event = fc_event_new(c, fc_answer);
+    struct hf_meta_op timed = *op;
     uint8_t msg[HF_RPC_MSG_MAX];
 
+    timed.time_ns = op->time_ns ? op->time_ns : hf_env_wall_ns(c->env);
     event->call = call;
-    HF_ASSERT(hf_meta_op_encode(op, msg, &event->msg_len) == 0);
+    HF_ASSERT(hf_meta_op_encode(&timed, msg, &event->msg_len) == 0);
     event->msg = fc_dup(msg, event->msg_len);
     if (op->bulk_len > 0) {
         event->bulk = malloc(op->bulk_len);

@@ -578,6 +578,7 @@ static enum finding find_attr(struct actor *a, struct shape_node *node)
     if (err) {
         return load_is_lost(a, err) ? LOST : DIFFERENT;
     }
+    hf_fs_told(a->fs, &a->attr);
     if ((a->attr.mode & S_IFMT) != node->type || (a->attr.mode & 07777) != node->mode ||
         a->attr.nlink != node->nlink) {
         return DIFFERENT;
