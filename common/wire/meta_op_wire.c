@@ -53,7 +53,7 @@ static bool op_known(uint32_t op)
 
 static bool rd_known(uint32_t op)
 {
-    return op > HF_RD_NONE && op <= HF_RD_PATH;
+    return op > HF_RD_NONE && op <= HF_RD_RESERVED;
 }
 
 /* ---------------------------------------------------------------------------------- mutations */

@@ -10,6 +10,7 @@
 #include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/checksum/checksum.h"
+#include "server/meta/alloc.h"
 #include "server/meta/inode.h"
 #include "server/meta/objects.h"
 #include "server/meta/window.h"
@@ -204,6 +205,9 @@ static int write_extents(struct hf_meta *meta, const struct hf_meta_op *op)
 
             hf_inode_touch_data(meta, inode);
             inode->attr.mtime_ns = mtime_ns; /* only as the operation says */
+            err = hf_alloc_release_extents(meta, inode, &op->extents[i], count);
+        }
+        if (!err) {
             err = write_extents_of(meta, op, inode, &op->extents[i], count);
         }
         if (err) {
@@ -297,6 +301,17 @@ int hf_meta_op_relocate(struct hf_meta *meta, const struct hf_meta_op *op,
 
 /* Punch, allocate */
 
+/* The range is reserved where nothing is, or (of a punch) no longer. */
+static int space_set(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_inode *inode)
+{
+    uint64_t end = op->offset + op->length;
+
+    if (op->flags & HF_ALLOC_RESERVE) {
+        return hf_alloc_reserve(meta, inode, op->offset, end, op->size);
+    }
+    return op->op == HF_OP_PUNCH ? hf_alloc_release(meta, inode, op->offset, end) : 0;
+}
+
 int hf_meta_op_punch(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_meta_reply *reply)
 {
     uint64_t end = op->offset + op->length;
@@ -309,6 +324,9 @@ int hf_meta_op_punch(struct hf_meta *meta, const struct hf_meta_op *op, struct h
     if (!err && op->offset < inode->attr.size) {
         err = hf_window_punch(meta, inode, op->offset,
                               end < inode->attr.size ? end : inode->attr.size);
+    }
+    if (!err) {
+        err = space_set(meta, op, inode);
     }
     if (err) {
         return err;
@@ -330,6 +348,9 @@ int hf_meta_op_allocate(struct hf_meta *meta, const struct hf_meta_op *op,
 
     if (!err) {
         err = changed_get(meta, op, op->ino, &inode);
+    }
+    if (!err) {
+        err = space_set(meta, op, inode);
     }
     if (err) {
         return err;
@@ -520,6 +541,9 @@ int hf_meta_op_clone(struct hf_meta *meta, const struct hf_meta_op *op, struct h
             target->attr.size = op->offset2 + len;
         }
         err = clone_range(meta, source, op->offset, target, op->offset2, len);
+        if (!err) {
+            err = hf_alloc_release(meta, target, op->offset2, op->offset2 + len);
+        }
         hf_inode_touch_data(meta, target);
     }
     reply->attr = target->attr;

@@ -120,7 +120,7 @@ static void rnd_columns(struct hf_meta_op *op, uint32_t max)
                             X(node_state, (enum hf_node_state)(rnd() % HF_NODE_STATE_COUNT))       \
                                 X(op, known[rnd() % (sizeof(known) / sizeof(known[0]))])
 #define READ_SCALARS(X)                                                                            \
-    X(op, (enum hf_rd)(rnd() % (HF_RD_PATH + 1)))                                                  \
+    X(op, (enum hf_rd)(rnd() % (HF_RD_RESERVED + 1)))                                                  \
     X(session.v, rnd64())                                                                          \
     X(ino.v, rnd64()) X(cookie, rnd64()) X(offset, rnd64()) X(length, rnd64())                     \
         X(if_version, rnd64()) X(max, rnd32()) X(lock_type, rnd32()) X(flags, rnd32())             \

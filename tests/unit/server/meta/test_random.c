@@ -551,15 +551,26 @@ static void op_punch(struct fx_session *session)
         .offset = a < b ? a : b,
         .length = a < b ? b - a : a - b,
         .flags = rnd(4) ? 0 : HF_PUNCH_EXTEND,
+        .size = UINT64_MAX,
     };
 
     if (n < 0 || !op.length) {
         return;
     }
     op.ino.v = nodes[n].ino;
+    op.flags |= rnd(2) ? HF_ALLOC_RESERVE : 0;
+    if (rnd(3) == 0) {
+        op.op = HF_OP_ALLOCATE;
+        op.flags ^= HF_ALLOC_KEEP_SIZE; /* the bit that says of a PUNCH that the file grows */
+    }
     assert_int_equal(run(session, &op), 0);
-    zero_from(&nodes[n], op.offset, op.offset + op.length);
-    if (op.flags && nodes[n].size < op.offset + op.length) {
+    if (op.op == HF_OP_PUNCH) {
+        zero_from(&nodes[n], op.offset, op.offset + op.length);
+    }
+    if (op.op == HF_OP_ALLOCATE) {
+        op.flags ^= HF_ALLOC_KEEP_SIZE;
+    }
+    if ((op.flags & HF_PUNCH_EXTEND) && nodes[n].size < op.offset + op.length) {
         nodes[n].size = op.offset + op.length;
     }
 }
