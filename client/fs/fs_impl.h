@@ -175,6 +175,9 @@ struct hf_fs {
     struct hf_fs_req *writers; /* FIFO ring: waiting for memory or budget */
     struct hf_fs_req *syncs;   /* ring: of everything, waiting for what is under way */
     bool budget_wait;
+    bool asking;             /* what the file of ... */
+    struct hf_fs_req *asked; /* ... the first of them has reserved; NULL: nobody waits for it */
+    struct hf_meta_call reserved_call;
     bool in_kick;
 
     struct hf_inode_list inline_inodes; /* a reference each; FIFO */

@@ -229,6 +229,15 @@ static uint64_t ctime_ahead(const struct hf_inode *inode, uint64_t ctime_ns)
     return wanted_ns > ctime_ns ? wanted_ns : ctime_ns + HF_FS_CTIME_STEP_NS;
 }
 
+/* What is dirty may lie where there are bytes already; only what is reserved lies behind EOF. */
+static uint64_t bytes_with(const struct hf_attr *attr, uint64_t dirty_bytes)
+{
+    uint64_t all = attr->bytes + dirty_bytes;
+
+    all = all < attr->size ? all : attr->size;
+    return attr->bytes > all ? attr->bytes : all;
+}
+
 void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
 {
     if (hf_dirty_empty(&inode->dirty)) {
@@ -236,7 +245,7 @@ void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
     }
     raise(attr, hf_dirty_end(&inode->dirty), inode->dirty_mtime_ns,
           ctime_ahead(inode, attr->ctime_ns));
-    attr->bytes += inode->dirty.dirty_bytes + inode->dirty.busy_bytes;
+    attr->bytes = bytes_with(attr, inode->dirty.dirty_bytes + inode->dirty.busy_bytes);
     if (inode->kill) {
         attr->mode &= ~(uint32_t)S_ISUID;
         attr->mode &= attr->mode & S_IXGRP ? ~(uint32_t)S_ISGID : ~0u;

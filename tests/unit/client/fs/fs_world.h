@@ -167,6 +167,23 @@ static inline int start_truncate(struct actor *a)
     return hf_fs_setattr(a->w->fs, a->ino, &set, &a->req);
 }
 
+static inline int start_space(struct actor *a)
+{
+    static const uint32_t modes[] = {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                     FALLOC_FL_ZERO_RANGE, 0, FALLOC_FL_KEEP_SIZE};
+    const uint32_t zeroes = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    uint32_t mode = modes[below(a, HF_ARRAY_LEN(modes))];
+
+    some_range(a, 3u << 20);
+    for (uint32_t i = 0; i < a->len && a->off + i < a->size && (mode & zeroes); i++) {
+        a->bytes[a->off + i] = 0;
+    }
+    if (!(mode & FALLOC_FL_KEEP_SIZE) && a->off + a->len > a->size) {
+        a->size = a->off + a->len;
+    }
+    return hf_fs_fallocate(a->file, mode, a->off, a->len, &a->req);
+}
+
 static inline int start_clone(struct actor *a)
 {
     uint64_t half = FILE_BYTES / 2;
@@ -230,12 +247,7 @@ static inline int start(struct actor *a)
     case DO_GETATTR:
         return hf_fs_getattr(a->w->fs, a->ino, &a->req);
     case DO_PUNCH:
-        some_range(a, 3u << 20);
-        for (uint32_t i = 0; i < a->len && a->off + i < a->size; i++) {
-            a->bytes[a->off + i] = 0;
-        }
-        return hf_fs_fallocate(a->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, a->off, a->len,
-                               &a->req);
+        return start_space(a);
     case DO_SEEK:
         a->off = below(a, FILE_BYTES);
         a->len = (uint32_t)below(a, 2);
