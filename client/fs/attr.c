@@ -241,8 +241,25 @@ static uint32_t change_mask(const struct hf_fs_req *req)
 
 /* Space: the file's data is committed first, so that the order of execution is that of the calls */
 
+static int space_go(struct hf_fs_req *req);
+
+static void space_again(void *ctx, int err)
+{
+    struct hf_fs_req *req = ctx;
+
+    err = err ? err : space_go(req);
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
 static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
+    if (reply->err == -ENOSPC && !req->state) {
+        req->state = 1; /* once more, without what this mount keeps for writes to come */
+        hf_session_drop_spare(req->fs->session, space_again, req);
+        return HF_FS_PENDING;
+    }
     if (reply->err == 0) {
         hf_fs_inode_own_version(req->inode, reply->attr.data_version);
     }
@@ -264,6 +281,7 @@ static int space_go(struct hf_fs_req *req)
         op.op = HF_OP_ALLOCATE;
         op.flags = keep ? HF_ALLOC_KEEP_SIZE : 0;
     }
+    op.flags |= req->mode & FALLOC_FL_PUNCH_HOLE ? 0 : HF_ALLOC_RESERVE;
     req->after = space_done;
     return hf_fs_mutate(req->fs, &op, req);
 }

@@ -495,6 +495,16 @@ static void committed(struct hf_meta_call *call, const struct hf_meta_reply *rep
     flush_end(flush, reply->err);
 }
 
+/* The ctime that the commit asks for. The one that was told is that of the last commit: what comes
+ * before must leave it something to change. */
+static uint64_t told_ctime(const struct hf_flush_part *part)
+{
+    const struct hf_inode *inode = part->inode;
+    bool last = inode->dirty.dirty_bytes == 0 && !TAILQ_NEXT(part, in_inode);
+
+    return inode->told_ctime_ns == 0 || last ? inode->told_ctime_ns : HF_CTIME_NEXT;
+}
+
 static void submit(struct hf_flush *flush)
 {
     struct hf_fs *fs = flush->fs;
@@ -514,13 +524,19 @@ static void submit(struct hf_flush *flush)
         .bulk = is_inline ? fs->commit_bulk : NULL,
         .bulk_len = is_inline ? flush->bytes : 0,
         .mask = flush->kill ? HF_SET_KILLPRIV : 0,
+        .time_ns = hf_env_wall_ns(fs->env),
     };
 
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
+        uint64_t told_ns = told_ctime(part);
+
         part->mtime_ns = part->inode->dirty_mtime_ns;
+        part->ctime_ns = told_ns == 0 ? op.time_ns : told_ns == HF_CTIME_NEXT ? 0 : told_ns;
         part->submitted = true;
-        fs->commit_inodes[op.inode_count++] = (struct hf_wr_inode){
-            .ino = part->inode->ino, .size_min_bytes = part->end, .mtime_ns = part->mtime_ns};
+        fs->commit_inodes[op.inode_count++] = (struct hf_wr_inode){.ino = part->inode->ino,
+                                                                   .size_min_bytes = part->end,
+                                                                   .mtime_ns = part->mtime_ns,
+                                                                   .ctime_ns = told_ns};
     }
     flush->state = HF_FLUSH_COMMITTING;
     flush->call.done = committed;
@@ -637,6 +653,7 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
             inode->settle_seq = fs->settle_seq;
             inode->settled_end = part->end > end ? part->end : end;
             inode->settled_mtime_ns = part->mtime_ns;
+            inode->settled_ctime_ns = part->ctime_ns;
             inode->settled_clean = hf_dirty_empty(&inode->dirty);
             inode->solo = inode->solo && !inode->settled_clean;
             inode->not_before_ns = 0;
@@ -656,6 +673,7 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
         }
         if (hf_dirty_empty(&inode->dirty)) {
             inode->dirty_mtime_ns = 0;
+            inode->told_ctime_ns = 0;
             inode->kill = false;
         }
     }

@@ -33,6 +33,7 @@
 #define HF_FS_IDLE_INODES    16384u             /* kept for what is cached of them */
 #define HF_FS_GONE_INODES    4096u /* without a name, of which is kept what they were */
 #define HF_FS_READ_BYTES_MAX (1u << 20)
+#define HF_FS_CTIME_STEP_NS  1000u /* room for the commits before one whose ctime was told */
 
 TAILQ_HEAD(hf_part_list, hf_flush_part);
 TAILQ_HEAD(hf_inode_list, hf_inode);
@@ -46,6 +47,7 @@ struct hf_flush_part {
     uint64_t seq;                        /* fs->part_seq when it was made */
     uint64_t end;                        /* of the file bytes it holds */
     uint64_t mtime_ns;                   /* sent with the commit; 0: none */
+    uint64_t ctime_ns;                   /* that the commit makes; 0: not sent yet, or not known */
     uint32_t piece_from, piece_to;       /* of flush->pieces */
     bool submitted;
 };
@@ -114,9 +116,10 @@ struct hf_inode {
     uint64_t no_inline;      /* index + 1 of a window that takes no more inline bytes; 0: none */
     uint64_t compacted;      /* index + 1 of a window that was made whole and not yet committed */
     uint64_t dirty_mtime_ns; /* wall; 0: the commit leaves the time alone */
+    uint64_t told_ctime_ns;  /* since the last write; 0: nobody looked */
     uint64_t counted_bytes;  /* of dirty.dirty_bytes in fs->dirty_bytes */
     uint64_t settle_seq;     /* fs->settle_seq of its last commit's answer */
-    uint64_t settled_end, settled_mtime_ns; /* committed since it was last clean */
+    uint64_t settled_end, settled_mtime_ns, settled_ctime_ns; /* committed since last clean */
     bool settled_clean;
     struct hf_flush *stream;          /* FILLING, or NULL */
     uint64_t inline_from, inline_end; /* file bytes committed inline and not yet relocated */
@@ -179,6 +182,9 @@ struct hf_fs {
     struct hf_fs_req *writers; /* FIFO ring: waiting for memory or budget */
     struct hf_fs_req *syncs;   /* ring: of everything, waiting for what is under way */
     bool budget_wait;
+    bool asking;             /* what the file of ... */
+    struct hf_fs_req *asked; /* ... the first of them has reserved; NULL: nobody waits for it */
+    struct hf_meta_call reserved_call;
     bool in_kick;
 
     struct hf_inode_list inline_inodes; /* a reference each; FIFO */

@@ -207,13 +207,41 @@ void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t 
 
 /* Attributes with what is dirty laid over them */
 
-static void raise(struct hf_attr *attr, uint64_t end, uint64_t mtime_ns)
+static void raise(struct hf_attr *attr, uint64_t end, uint64_t mtime_ns, uint64_t ctime_ns)
 {
     attr->size = end > attr->size ? end : attr->size;
-    if (mtime_ns > attr->mtime_ns) {
-        attr->mtime_ns = mtime_ns;
-        attr->ctime_ns = mtime_ns > attr->ctime_ns ? mtime_ns : attr->ctime_ns;
+    attr->mtime_ns = mtime_ns > attr->mtime_ns ? mtime_ns : attr->mtime_ns;
+    attr->ctime_ns = ctime_ns > attr->ctime_ns ? ctime_ns : attr->ctime_ns;
+}
+
+/*
+ * The ctime that the commits under way and those to come will leave, given @ctime_ns. The last of
+ * them makes it later than anything seen before, or a mount that saw that would not find it newer.
+ */
+static uint64_t ctime_ahead(const struct hf_inode *inode, uint64_t ctime_ns)
+{
+    const struct hf_flush_part *part;
+    bool more = inode->dirty.dirty_bytes > 0;
+    uint64_t wanted_ns =
+        inode->told_ctime_ns > inode->dirty_mtime_ns ? inode->told_ctime_ns : inode->dirty_mtime_ns;
+
+    TAILQ_FOREACH (part, &inode->parts, in_inode) {
+        more = more || !part->submitted;
+        ctime_ns = part->ctime_ns > ctime_ns ? part->ctime_ns : ctime_ns;
     }
+    if (!more) {
+        return ctime_ns;
+    }
+    return wanted_ns > ctime_ns ? wanted_ns : ctime_ns + HF_FS_CTIME_STEP_NS;
+}
+
+/* What is dirty may lie where there are bytes already; only what is reserved lies behind EOF. */
+static uint64_t bytes_with(const struct hf_attr *attr, uint64_t dirty_bytes)
+{
+    uint64_t all = attr->bytes + dirty_bytes;
+
+    all = all < attr->size ? all : attr->size;
+    return attr->bytes > all ? attr->bytes : all;
 }
 
 void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
@@ -221,8 +249,9 @@ void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
     if (hf_dirty_empty(&inode->dirty)) {
         return;
     }
-    raise(attr, hf_dirty_end(&inode->dirty), inode->dirty_mtime_ns);
-    attr->bytes += inode->dirty.dirty_bytes + inode->dirty.busy_bytes;
+    raise(attr, hf_dirty_end(&inode->dirty), inode->dirty_mtime_ns,
+          ctime_ahead(inode, attr->ctime_ns));
+    attr->bytes = bytes_with(attr, inode->dirty.dirty_bytes + inode->dirty.busy_bytes);
     if (inode->kill) {
         attr->mode &= ~(uint32_t)S_ISUID;
         attr->mode &= attr->mode & S_IXGRP ? ~(uint32_t)S_ISGID : ~0u;
@@ -233,7 +262,7 @@ void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_
                                struct hf_attr *attr)
 {
     if (inode->settle_seq > req->begin_seq && !HF_BUG(stat_misses_commit)) {
-        raise(attr, inode->settled_end, inode->settled_mtime_ns);
+        raise(attr, inode->settled_end, inode->settled_mtime_ns, inode->settled_ctime_ns);
     }
     hf_fs_inode_overlay(inode, attr);
 }
@@ -244,6 +273,15 @@ void hf_fs_overlay(struct hf_fs *fs, struct hf_attr *attr)
 
     if (inode) {
         hf_fs_inode_overlay(inode, attr);
+    }
+}
+
+void hf_fs_told(struct hf_fs *fs, const struct hf_attr *attr)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, attr->ino);
+
+    if (inode && !hf_dirty_empty(&inode->dirty) && attr->ctime_ns > inode->told_ctime_ns) {
+        inode->told_ctime_ns = attr->ctime_ns;
     }
 }
 
@@ -261,6 +299,7 @@ void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
     hf_flush_seal(fs, inode);
     hf_dirty_fini(&inode->dirty);
     inode->dirty_mtime_ns = 0;
+    inode->told_ctime_ns = 0;
     inode->kill = false;
     hf_flush_note(fs, inode);
     hf_fs_budget_trim(fs);

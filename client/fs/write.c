@@ -32,6 +32,8 @@ void hf_fs_budget_spend(struct hf_fs *fs, uint64_t bytes)
     }
 }
 
+#define WRITE_RESERVED 0x80000000u /* of its flags: where it writes, the file has space */
+
 static bool takes_over(const struct hf_buf *buf, uint32_t len)
 {
     return buf && len >= HF_FS_TAKE_BYTES;
@@ -66,7 +68,8 @@ static int enter(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, const v
     return err;
 }
 
-/* -EAGAIN: no memory or budget now. HF_FS_PENDING: @req ends when it is through. */
+/* -EAGAIN: no memory or budget now; -ENOSPC: nor later. HF_FS_PENDING: @req ends when it is
+ * through. */
 static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
                      struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req)
 {
@@ -80,11 +83,13 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
     if (!has_room(fs, buf, len)) {
         return -EAGAIN;
     }
-    err = hf_session_take_budget(fs->session, len);
-    if (err) {
-        return err;
+    if (!(flags & WRITE_RESERVED)) {
+        err = hf_session_take_budget(fs->session, len);
+        if (err) {
+            return err;
+        }
+        fs->budget_bytes += len;
     }
-    fs->budget_bytes += len;
     err = enter(fs, inode, off, data, len, buf);
     hf_flush_note(fs, inode);
     if (err) {
@@ -95,6 +100,7 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
         hf_fs_budget_trim(fs); /* it overwrote what was dirty */
     }
     inode->dirty_mtime_ns = hf_env_wall_ns(fs->env);
+    inode->told_ctime_ns = 0;
     inode->kill = inode->kill || (flags & HF_FS_WRITE_KILL);
     fs->stats.writes++;
     fs->stats.write_bytes += len;
@@ -110,15 +116,62 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
     return 0;
 }
 
+static void first_ends(struct hf_fs *fs, int err)
+{
+    struct hf_fs_req *req = fs->writers;
+
+    fs->asked = NULL;
+    hf_req_ring_remove(&fs->writers, req);
+    hf_fs_finish(req, err);
+}
+
+static void reserved_told(struct hf_meta_call *call, const struct hf_meta_reply *reply)
+{
+    struct hf_fs *fs = call->ctx;
+    struct hf_fs_req *req = fs->asked; /* else it got budget meanwhile */
+
+    fs->calls--;
+    fs->asking = false;
+    fs->asked = NULL;
+    if (req && !reply->err && reply->count == req->len_bytes) {
+        req->flags |= WRITE_RESERVED;
+    } else if (req) {
+        first_ends(fs, fs->lost ? fs->lost : -ENOSPC);
+    }
+    hf_fs_writers_wake(fs);
+}
+
+/* The cluster is full. But where the first waiting writer writes, the file may have space. */
+static void ask_reserved(struct hf_fs *fs)
+{
+    const struct hf_fs_req *req = fs->writers;
+    struct hf_meta_read rd = {.op = HF_RD_RESERVED,
+                              .ino = req->of->inode->ino,
+                              .offset = req->off_bytes,
+                              .length = req->len_bytes};
+
+    if (fs->asking) {
+        return;
+    }
+    fs->asking = true;
+    fs->asked = fs->writers;
+    fs->reserved_call.done = reserved_told;
+    fs->reserved_call.ctx = fs;
+    fs->calls++;
+    hf_session_read(fs->session, &rd, &fs->reserved_call);
+}
+
 static void budget_done(void *ctx, int err)
 {
     struct hf_fs *fs = ctx;
-    struct hf_fs_req *req = fs->writers;
 
     fs->budget_wait = false;
-    if (err && req) {
-        hf_req_ring_remove(&fs->writers, req);
-        hf_fs_finish(req, err);
+    if (err == -ENOSPC && fs->writers && !fs->lost) {
+        ask_reserved(fs);
+        return;
+    }
+    if (err && fs->writers) {
+        first_ends(fs, err);
     }
     hf_fs_writers_wake(fs);
 }
@@ -135,6 +188,15 @@ static void writers_wait(struct hf_fs *fs)
     hf_flush_kick(fs);
 }
 
+static void first_waits(struct hf_fs *fs, int why)
+{
+    if (why == -ENOSPC) {
+        ask_reserved(fs);
+    } else {
+        writers_wait(fs);
+    }
+}
+
 void hf_fs_writers_wake(struct hf_fs *fs)
 {
     while (fs->writers) {
@@ -145,21 +207,22 @@ void hf_fs_writers_wake(struct hf_fs *fs)
         hf_req_ring_remove(&fs->writers, req);
         err = write_now(req->of, req->off_bytes, req->arg, (uint32_t)req->len_bytes, req->buf,
                         req->flags, req);
-        if (err == -EAGAIN) {
+        if (err == -EAGAIN || err == -ENOSPC) {
             hf_req_ring_add(&fs->writers, req);
             fs->writers = req; /* still the first */
-            writers_wait(fs);
+            first_waits(fs, err);
             return;
         }
+        fs->asked = fs->asked == req ? NULL : fs->asked;
         if (err != HF_FS_PENDING) {
             hf_fs_finish(req, err);
         }
     }
 }
 
-/* Keep what the caller lent, and queue. */
+/* Keep what the caller lent, and queue; @why: -EAGAIN or -ENOSPC. */
 static int write_later(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
-                       struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req)
+                       struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req, int why)
 {
     struct hf_fs *fs = file->fs;
 
@@ -180,7 +243,7 @@ static int write_later(struct hf_fs_file *file, uint64_t off, const void *data, 
     req->flags = flags;
     hf_req_ring_add(&fs->writers, req);
     if (fs->writers == req) {
-        writers_wait(fs);
+        first_waits(fs, why);
     }
     return HF_FS_PENDING;
 }
@@ -201,7 +264,9 @@ int hf_fs_write(struct hf_fs_file *file, uint64_t off, const void *data, uint32_
     if (!fs->writers) {
         err = write_now(file, off, data, len, buf, flags, req);
     }
-    return err == -EAGAIN ? write_later(file, off, data, len, buf, flags, req) : err;
+    return err == -EAGAIN || err == -ENOSPC
+               ? write_later(file, off, data, len, buf, flags, req, err)
+               : err;
 }
 
 /* fsync and close */

@@ -24,12 +24,6 @@ uint64_t hf_convert_ns(const struct timespec *t)
     return (uint64_t)ns;
 }
 
-/* No file takes more than its size: the tail of one that was cut goes in the background. */
-static uint64_t bytes_of(const struct hf_attr *a)
-{
-    return S_ISREG(a->mode) && a->bytes > a->size ? a->size : a->bytes;
-}
-
 /* Device numbers as the kernel's 32-bit encoding has them, which st_rdev of libfuse is. */
 struct stat hf_convert_stat(const struct hf_attr *a)
 {
@@ -42,7 +36,7 @@ struct stat hf_convert_stat(const struct hf_attr *a)
         .st_rdev = a->rdev,
         .st_size = (off_t)a->size,
         .st_blksize = HF_BLOCK_BYTES,
-        .st_blocks = (blkcnt_t)((bytes_of(a) + 511) / 512),
+        .st_blocks = (blkcnt_t)((a->bytes + 511) / 512),
         .st_atim = hf_convert_time(a->atime_ns),
         .st_mtim = hf_convert_time(a->mtime_ns),
         .st_ctim = hf_convert_time(a->ctime_ns),

@@ -161,6 +161,7 @@ static void reply_entry(struct hf_fuse_call *call)
 
 static void reply_looked_up(struct hf_fuse_call *call)
 {
+    hf_fs_told(call->fuse->fs, &call->req.attr); /* a stat may be answered with it */
     hf_looked_put(&call->fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, &call->req.attr,
                   call->looked_seq, hf_env_mono_ns(call->fuse->env));
     reply_entry(call);
@@ -174,8 +175,15 @@ static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_att
     (void)fuse_reply_attr(freq, &st, 0);
 }
 
+/* To the kernel, for a read or a write of its own; stat gives no file. */
+static void reply_attr_of_file(struct hf_fuse_call *call)
+{
+    send_attr(call->fuse, call->freq, &call->req.attr);
+}
+
 static void reply_attr(struct hf_fuse_call *call)
 {
+    hf_fs_told(call->fuse->fs, &call->req.attr);
     send_attr(call->fuse, call->freq, &call->req.attr);
 }
 
@@ -535,13 +543,12 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
     struct hf_fuse_call *call;
     struct hf_attr attr;
 
-    (void)fi;
     if (hf_looked_take(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
                        hf_env_mono_ns(fuse->env), &attr)) {
         send_attr(fuse, freq, &attr);
         return;
     }
-    call = call_new(freq, reply_attr);
+    call = call_new(freq, fi ? reply_attr_of_file : reply_attr);
     if (call) {
         call_end(call, hf_fs_getattr(call->fuse->fs, ino_of(ino), &call->req));
     }

@@ -131,14 +131,17 @@ static void budget_wake(struct hf_session *s, bool renewed)
     TAILQ_CONCAT(&list, &s->budget_waiters, link);
     while (!TAILQ_EMPTY(&list)) {
         struct budget_waiter *w = TAILQ_FIRST(&list);
-        bool fits = budget_fits(s, w->bytes);
+        bool fits = !w->spare && budget_fits(s, w->bytes);
 
         TAILQ_REMOVE(&list, w, link);
         if (renewed && w->asked) {
             w->tries++;
             w->asked = false;
         }
-        if (fits || w->tries >= BUDGET_TRIES) {
+        if (w->spare && w->tries > 0) {
+            w->done(w->ctx, 0);
+            free(w);
+        } else if (fits || w->tries >= BUDGET_TRIES) {
             if (!fits) {
                 s->full_until_ns = hf_env_mono_ns(s->env) + BUDGET_FULL_NS;
             }
@@ -234,6 +237,18 @@ void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
     hf_timer_arm(&s->wake, 0);
 }
 
+void hf_session_drop_spare(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx)
+{
+    struct hf_session *s = session;
+    struct budget_waiter *w = malloc(sizeof(*w));
+
+    hf_assert_loop(s->env);
+    HF_ASSERT_MEMORY(w);
+    *w = (struct budget_waiter){.done = done, .ctx = ctx, .spare = true};
+    TAILQ_INSERT_TAIL(&s->budget_waiters, w, link);
+    hf_timer_arm(&s->wake, 0);
+}
+
 void ranges_init(struct hf_session *s)
 {
     TAILQ_INIT(&s->budget_waiters);
@@ -243,14 +258,15 @@ void ranges_init(struct hf_session *s)
 
 uint64_t ranges_want(struct hf_session *s)
 {
-    uint64_t want = s->used + BUDGET_SPARE;
+    uint64_t want = s->used, spare = BUDGET_SPARE;
     struct budget_waiter *w;
 
     TAILQ_FOREACH (w, &s->budget_waiters, link) {
         want += w->bytes;
         w->asked = true;
+        spare = w->spare ? 0 : spare;
     }
-    return want;
+    return want + spare;
 }
 
 void ranges_granted(struct hf_session *s, uint64_t bytes)

@@ -135,5 +135,7 @@ void hf_session_no_space(struct hf_session *session);
 /** done(0): try again; done(-ENOSPC): there is none. */
 void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
                             void (*done)(void *ctx, int err), void *ctx);
+/** What is granted ahead of need goes back, until the next renewal: others may have it. done(0). */
+void hf_session_drop_spare(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx);
 
 #endif

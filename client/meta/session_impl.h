@@ -55,6 +55,7 @@ struct budget_waiter {
     uint64_t bytes;
     uint32_t tries; /* renewals that asked for it in vain */
     bool asked;     /* the renewal under way includes it */
+    bool spare;     /* wants nothing but that no renewal asks for more than is needed */
     void (*done)(void *ctx, int err);
     void *ctx;
 };

@@ -36,7 +36,7 @@
 #define HF_STREAM_WINDOW      256u  /* results kept, and most mutations in flight, per session */
 #define HF_COMMIT_EXTENTS_MAX 1024u /* extents in one write commit */
 #define HF_COMMIT_OBJECTS_MAX 16u
-#define HF_COMMIT_INODES_MAX  1024u
+#define HF_COMMIT_INODES_MAX  768u
 
 static_assert(HF_OBJECT_BYTES_MAX % HF_BLOCK_BYTES == 0, "objects are whole blocks at most");
 static_assert(HF_OBJECT_BYTES_MAX % HF_FRAME_BULK_MAX == 0, "a full object is whole frames");

@@ -56,7 +56,9 @@ enum hf_op {
                          HF_PUNCH_EXTEND (then at least offset + length: fallocate) */
     HF_OP_CLONE =
         21, /* ino (source), offset, length, ino2 (target), offset2 -> attr of the target */
-    HF_OP_ALLOCATE = 22, /* ino, offset, length, flags HF_ALLOC_KEEP_SIZE: only the size is kept */
+    HF_OP_ALLOCATE = 22, /* ino, offset, length, flags HF_ALLOC_KEEP_SIZE: only the size is kept;
+                            HF_ALLOC_RESERVE: what is not there yet is reserved (of a PUNCH: all of
+                            it), size (the leader): so many bytes of all files may be. -ENOSPC */
     HF_OP_RELOCATE = 23, /* objects, extents (none inline, each within one window, with digest): the
                             inline bytes that are there now lie in these objects too. An extent
                             whose range holds other bytes, or none inline, is passed over; no size,
@@ -85,6 +87,7 @@ enum hf_op {
 #define HF_TMPFILE_LINKABLE 0x1u
 #define HF_PUNCH_EXTEND     0x1u
 #define HF_ALLOC_KEEP_SIZE  0x1u
+#define HF_ALLOC_RESERVE    0x2u
 #define HF_LOCK_FLOCK       0x1u
 
 /* hf_meta_op.mask */
@@ -120,7 +123,12 @@ struct hf_wr_inode {
     struct hf_ino ino;
     uint64_t size_min_bytes; /* the size becomes at least this */
     uint64_t mtime_ns;       /* 0: unchanged */
+    uint64_t ctime_ns;       /* 0: that of the operation; HF_CTIME_NEXT; or one that a program was
+                                told: taken if it is later than what is there, else as 0 */
 };
+
+/** More of what was told of follows in other commits: just later than what is there. */
+#define HF_CTIME_NEXT 1u
 
 /** A mutation. Pointers are borrowed: from the caller, or from the decoder's arena. */
 struct hf_meta_op {
@@ -220,6 +228,7 @@ enum hf_rd {
                           -HF_EFENCED: evicted */
     HF_RD_STREAM = 14, /* -> last_stream applied for the session */
     HF_RD_PATH = 15,   /* ino -> bulk: a path of it, for people */
+    HF_RD_RESERVED = 16, /* ino, offset, length -> count: bytes of the range that are reserved */
 };
 
 #define HF_READDIR_PLUS 0x1u

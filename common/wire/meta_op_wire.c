@@ -54,7 +54,7 @@ static bool op_known(uint32_t op)
 
 static bool rd_known(uint32_t op)
 {
-    return op > HF_RD_NONE && op <= HF_RD_PATH;
+    return op > HF_RD_NONE && op <= HF_RD_RESERVED;
 }
 
 /* ---------------------------------------------------------------------------------- mutations */
@@ -75,6 +75,7 @@ struct op_columns {
     uint64_t inode_inos[HF_COMMIT_INODES_MAX];
     uint64_t inode_sizes[HF_COMMIT_INODES_MAX];
     uint64_t inode_mtimes[HF_COMMIT_INODES_MAX];
+    uint64_t inode_ctimes[HF_COMMIT_INODES_MAX];
     uint64_t extent_digests[HF_COMMIT_EXTENTS_MAX];
 };
 
@@ -123,11 +124,14 @@ static int encode_with_columns(const struct hf_meta_op *op, Hf__Wire__MetaOp *m,
         c.inode_inos[i] = op->inodes[i].ino.v;
         c.inode_sizes[i] = op->inodes[i].size_min_bytes;
         c.inode_mtimes[i] = op->inodes[i].mtime_ns;
+        c.inode_ctimes[i] = op->inodes[i].ctime_ns;
+        m->n_inode_ctimes = op->inodes[i].ctime_ns ? op->inode_count : m->n_inode_ctimes;
     }
     m->n_inode_inos = m->n_inode_sizes = m->n_inode_mtimes = op->inode_count;
     m->inode_inos = c.inode_inos;
     m->inode_sizes = c.inode_sizes;
     m->inode_mtimes = c.inode_mtimes;
+    m->inode_ctimes = c.inode_ctimes;
     return wire_pack(&m->base, ret, ret_len);
 }
 
@@ -291,7 +295,8 @@ static int decode_inodes(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_m
 {
     size_t n = m->n_inode_inos;
 
-    if (n > HF_COMMIT_INODES_MAX || m->n_inode_sizes != n || m->n_inode_mtimes != n) {
+    if (n > HF_COMMIT_INODES_MAX || m->n_inode_sizes != n || m->n_inode_mtimes != n ||
+        (m->n_inode_ctimes && m->n_inode_ctimes != n)) {
         return -EBADMSG;
     }
     if (n == 0) {
@@ -306,6 +311,7 @@ static int decode_inodes(struct arena *a, const Hf__Wire__MetaOp *m, struct hf_m
             .ino.v = m->inode_inos[i],
             .size_min_bytes = m->inode_sizes[i],
             .mtime_ns = m->inode_mtimes[i],
+            .ctime_ns = m->n_inode_ctimes ? m->inode_ctimes[i] : 0,
         };
     }
     op->inode_count = (uint32_t)n;

@@ -14,6 +14,7 @@
 
 #include "common/base/assert.h"
 #include "server/meta/acl.h"
+#include "server/meta/alloc.h"
 #include "server/meta/dir.h"
 #include "server/meta/inode.h"
 #include "server/meta/lock.h"
@@ -28,7 +29,7 @@ struct seen_inode {
     struct hf_ino named_in;           /* the last directory that does */
     uint64_t bytes, holders;
     uint64_t xattr_names_bytes, xattr_bytes;
-    bool queued, symlink, acl, default_acl, stale;
+    bool queued, symlink, acl, default_acl, stale, reserved;
 };
 
 struct seen_object {
@@ -398,6 +399,59 @@ static int row_purge(struct fsck *f, const uint8_t *key, size_t key_len, const v
     return 0;
 }
 
+/* No extent that is read covers any of a range. */
+static int range_check(struct fsck *f, const struct seen_inode *seen,
+                       const struct hf_alloc_range *range)
+{
+    uint64_t window = range->off_bytes / HF_WINDOW_BYTES;
+    int err;
+
+    while ((err = hf_window_next(f->meta, seen->inode.attr.ino, window,
+                                 hf_windows(range->end_bytes), &window)) == 0) {
+        struct hf_extvec *vec = &f->meta->vec;
+        uint64_t base = window++ * HF_WINDOW_BYTES;
+
+        err = hf_window_look(f->meta, &seen->inode, base / HF_WINDOW_BYTES, vec);
+        if (err) {
+            return err;
+        }
+        for (uint32_t i = 0; i < vec->count; i++) {
+            if (base + vec->v[i].off_bytes < range->end_bytes &&
+                base + hf_xt_end(&vec->v[i]) > range->off_bytes) {
+                return wrong(f,
+                             "inode %" PRIu64 ": [%" PRIu64 ", %" PRIu64 ") is reserved and has "
+                             "extents",
+                             seen->inode.attr.ino.v, range->off_bytes, range->end_bytes);
+            }
+        }
+    }
+    return err == -ENOENT ? 0 : err;
+}
+
+static int row_alloc(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
+                     size_t len)
+{
+    struct seen_inode *seen = find_inode(f, hf_get_be64(key + 1));
+    struct hf_alloc alloc = {0};
+    int err = hf_alloc_decode(&alloc, value, len);
+
+    (void)key_len;
+    if (!seen || !S_ISREG(seen->inode.attr.mode) || seen->inode.state == HF_INODE_PURGING) {
+        err = wrong(f, "ranges of %" PRIu64 ": no such file", hf_get_be64(key + 1));
+    } else if (err) {
+        (void)wrong(f, "ranges of %" PRIu64 ": bad row", hf_get_be64(key + 1));
+    } else {
+        seen->reserved = true;
+        seen->bytes += hf_alloc_bytes(&alloc);
+        f->usage.reserved_bytes += hf_alloc_bytes(&alloc);
+    }
+    for (uint32_t i = 0; i < alloc.count && !err; i++) {
+        err = range_check(f, seen, &alloc.v[i]);
+    }
+    hf_alloc_fini(&alloc);
+    return err;
+}
+
 static int row_any(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
                    size_t len)
 {
@@ -415,16 +469,27 @@ static const struct walk {
     size_t key_len;
     int (*check)(struct fsck *f, const uint8_t *key, size_t key_len, const void *value, size_t len);
 } walks[] = {
-    {HF_ROW_FORMAT, 1, row_any},         {HF_ROW_NODE, 3, row_any},
-    {HF_ROW_GROUP, 3, row_any},          {HF_ROW_INODE, 9, row_inode},
-    {HF_ROW_OBJECT, 17, row_object},     {HF_ROW_DIRENT, 17, row_dirent},
-    {HF_ROW_SYMLINK, 9, row_symlink},    {HF_ROW_XATTR, 0, row_xattr},
-    {HF_ROW_WINDOW, 17, row_window},     {HF_ROW_DEAD, 17, row_dead},
-    {HF_ROW_DEGRADED, 19, row_degraded}, {HF_ROW_SEQS, 17, row_of_session},
-    {HF_ROW_SESSION, 9, row_of_session}, {HF_ROW_SESSION_UUID, 17, row_any},
-    {HF_ROW_RESULT, 17, row_of_session}, {HF_ROW_INOS, 17, row_of_session},
-    {HF_ROW_LOCKS, 10, row_locks},       {HF_ROW_SESSION_LOCKS, 17, row_of_session},
-    {HF_ROW_ORPHAN, 17, row_orphan},     {HF_ROW_SESSION_ORPHAN, 17, row_of_session},
+    {HF_ROW_FORMAT, 1, row_any},
+    {HF_ROW_NODE, 3, row_any},
+    {HF_ROW_GROUP, 3, row_any},
+    {HF_ROW_INODE, 9, row_inode},
+    {HF_ROW_OBJECT, 17, row_object},
+    {HF_ROW_DIRENT, 17, row_dirent},
+    {HF_ROW_SYMLINK, 9, row_symlink},
+    {HF_ROW_XATTR, 0, row_xattr},
+    {HF_ROW_WINDOW, 17, row_window},
+    {HF_ROW_ALLOC, 9, row_alloc},
+    {HF_ROW_DEAD, 17, row_dead},
+    {HF_ROW_DEGRADED, 19, row_degraded},
+    {HF_ROW_SEQS, 17, row_of_session},
+    {HF_ROW_SESSION, 9, row_of_session},
+    {HF_ROW_SESSION_UUID, 17, row_any},
+    {HF_ROW_RESULT, 17, row_of_session},
+    {HF_ROW_INOS, 17, row_of_session},
+    {HF_ROW_LOCKS, 10, row_locks},
+    {HF_ROW_SESSION_LOCKS, 17, row_of_session},
+    {HF_ROW_ORPHAN, 17, row_orphan},
+    {HF_ROW_SESSION_ORPHAN, 17, row_of_session},
     {HF_ROW_PURGE, 9, row_purge},
 };
 
@@ -503,6 +568,9 @@ static int check_inode(struct fsck *f, const struct seen_inode *seen)
         seen->default_acl != ((inode->flags & HF_INODE_DEFAULT_ACL) != 0)) {
         return wrong(f, "inode %" PRIu64 ": attributes do not add up", ino);
     }
+    if (seen->reserved != ((inode->flags & HF_INODE_RESERVED) != 0)) {
+        return wrong(f, "inode %" PRIu64 ": its flag says otherwise about reserved ranges", ino);
+    }
     if (seen->symlink != S_ISLNK(inode->attr.mode)) {
         return wrong(f, "inode %" PRIu64 ": symlink without its target", ino);
     }
@@ -565,6 +633,7 @@ static int check_usage(struct fsck *f)
         {"orphans", have->orphans, found->orphans},
         {"purging", have->purging, found->purging},
         {"sessions", have->sessions, found->sessions},
+        {"reserved bytes", have->reserved_bytes, found->reserved_bytes},
         {"session rows", f->meta->stream_count, found->sessions},
         {"orphan rows by session", 0, f->orphan_rows},
     };

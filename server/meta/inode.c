@@ -8,6 +8,7 @@
 #include "common/base/assert.h"
 #include "common/checksum/checksum.h"
 #include "server/meta/acl.h"
+#include "server/meta/alloc.h"
 #include "server/meta/window.h"
 #include "server/meta/xattr.h"
 
@@ -34,6 +35,9 @@ int hf_inode_look(struct hf_meta *meta, struct hf_ino ino, struct hf_inode *ret)
 {
     int err = hf_inode_load(meta, ino, ret);
 
+    if (!err && (ret->flags & HF_INODE_STALE_TAIL) && ret->attr.bytes > ret->attr.size) {
+        ret->attr.bytes = ret->attr.size; /* what was cut off goes in the background */
+    }
     return !err && ret->state == HF_INODE_PURGING ? -ENOENT : err;
 }
 
@@ -168,8 +172,8 @@ void hf_inode_touch(struct hf_meta *meta, struct hf_inode *inode)
     if (!slot->touched) {
         slot->touched = true;
         inode->attr.version++;
+        inode->attr.ctime_ns = meta->now_ns;
     }
-    inode->attr.ctime_ns = meta->now_ns;
 }
 
 void hf_inode_touch_data(struct hf_meta *meta, struct hf_inode *inode)
@@ -241,6 +245,9 @@ static int set_size(struct hf_meta *meta, struct hf_inode *inode, uint64_t size)
     }
     if (size < inode->attr.size) {
         err = hf_window_truncate(meta, inode, size);
+    }
+    if (!err && size <= inode->attr.size) { /* what is reserved behind EOF goes, too */
+        err = hf_alloc_release(meta, inode, size, UINT64_MAX);
     }
     if (!err) {
         inode->attr.size = size;

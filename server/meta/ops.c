@@ -250,6 +250,26 @@ static int bound_ttl(struct hf_leader *leader, struct hf_lop *lop)
     return recode(lop);
 }
 
+/* Every replica has to refuse the same: the entry says how much may be reserved. */
+static int bound_reserved(struct hf_leader *leader, struct hf_lop *lop)
+{
+    lop->op.size = hf_space_reservable(leader);
+    return recode(lop);
+}
+
+static int complete(struct hf_leader *leader, struct hf_lop *lop)
+{
+    const struct hf_meta_op *op = &lop->op;
+
+    if (op->op == HF_OP_SESSION_OPEN) {
+        return bound_ttl(leader, lop);
+    }
+    if ((op->op == HF_OP_ALLOCATE || op->op == HF_OP_PUNCH) && (op->flags & HF_ALLOC_RESERVE)) {
+        return bound_reserved(leader, lop);
+    }
+    return fill_holders(leader, lop);
+}
+
 /* Order */
 
 static bool must_wait(const struct hf_leader *leader, const struct hf_meta_op *op)
@@ -300,7 +320,7 @@ static void lop_failed(struct hf_mlog_proposal *proposal, int err);
 
 static void propose(struct hf_leader *leader, struct hf_lop *lop)
 {
-    int err = lop->op.op == HF_OP_SESSION_OPEN ? bound_ttl(leader, lop) : fill_holders(leader, lop);
+    int err = complete(leader, lop);
 
     if (err) {
         unmark(leader, lop);

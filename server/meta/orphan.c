@@ -6,6 +6,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
+#include "server/meta/alloc.h"
 #include "server/meta/inode.h"
 #include "server/meta/lock.h"
 #include "server/meta/session.h"
@@ -79,6 +80,10 @@ static int purge_start(struct hf_meta *meta, struct hf_inode *inode)
     inode->state = HF_INODE_PURGING;
     inode->flags &= ~HF_INODE_LINKABLE;
     hf_inode_dirty(inode);
+    err = hf_alloc_release(meta, inode, 0, UINT64_MAX);
+    if (err) {
+        return err;
+    }
     if (!S_ISREG(inode->attr.mode)) {
         return purge_finish(meta, inode);
     }

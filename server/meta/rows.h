@@ -99,11 +99,12 @@ enum hf_inode_state {
 
 #define HF_INODE_ACL         0x1u /* has an access ACL */
 #define HF_INODE_DEFAULT_ACL 0x2u
-#define HF_INODE_STALE_TAIL  0x4u /* see trunc_epoch */
-#define HF_INODE_LINKABLE    0x8u /* an orphan from birth: LINK may give it a name */
+#define HF_INODE_STALE_TAIL  0x4u  /* see trunc_epoch */
+#define HF_INODE_LINKABLE    0x8u  /* an orphan from birth: LINK may give it a name */
+#define HF_INODE_RESERVED    0x10u /* has reserved ranges: alloc.h */
 
 struct hf_inode {
-    struct hf_attr attr;  /* bytes: what its extents cover; size of a directory: its entries */
+    struct hf_attr attr;  /* bytes: covered or reserved; size of a directory: its entries */
     struct hf_ino parent; /* directory: where it is; else where it was last named (a hint) */
     enum hf_inode_state state;
     uint32_t flags;

@@ -23,6 +23,7 @@ enum hf_row {
     HF_ROW_SYMLINK = 0x12,        /* ino u64 */
     HF_ROW_XATTR = 0x13,          /* ino u64, name */
     HF_ROW_WINDOW = 0x14,         /* ino u64, window u64 */
+    HF_ROW_ALLOC = 0x15,          /* ino u64 */
     HF_ROW_OBJECT = 0x20,         /* oid 16 */
     HF_ROW_DEAD = 0x21,           /* oid 16 */
     HF_ROW_DEGRADED = 0x22,       /* node u16, oid 16 */
@@ -47,6 +48,8 @@ enum hf_row {
 #define HF_ROW_DIRENT_HEAD       12u /* then the name */
 #define HF_ROW_WINDOW_HEAD       16u /* then the extents, then the inline bytes */
 #define HF_ROW_WINDOW_EXTENT     28u
+#define HF_ROW_ALLOC_HEAD        8u /* then the ranges */
+#define HF_ROW_ALLOC_RANGE       16u
 #define HF_ROW_OBJECT_BYTES      40u
 #define HF_ROW_DEAD_BYTES        8u
 #define HF_ROW_BITMAP_BYTES      72u /* version, 7 zero, 512 bits */
@@ -63,6 +66,7 @@ enum hf_row {
 #define HF_WINDOW_EXTENTS_MAX    18000u
 #define HF_WINDOW_INLINE_MAX     (512u << 10)
 
+#define HF_ALLOC_RANGES_MAX       1024u /* of one inode */
 #define HF_LOCKS_PER_INODE_MAX    4096u
 #define HF_XATTR_INODE_BYTES_MAX  (1u << 20) /* values of one inode together */
 #define HF_INLINE_PURGE_WINDOWS   16u   /* files up to this are given up in the unlink itself */
@@ -70,7 +74,7 @@ enum hf_row {
 #define HF_CLONE_BYTES_MAX        (UINT64_C(4) << 30)
 #define HF_SESSION_INOS           4096u /* granted when a session opens */
 #define HF_SESSION_INOS_GRANT_MAX 65536u
-#define HF_META_MARK_BYTES        192u
+#define HF_META_MARK_BYTES        200u
 
 static_assert(HF_ROW_WINDOW_HEAD + HF_WINDOW_EXTENTS_MAX * HF_ROW_WINDOW_EXTENT +
                       HF_WINDOW_INLINE_MAX <=

@@ -61,6 +61,28 @@ uint64_t hf_space_usable(const struct hf_leader *leader)
     return net(room.free_min_bytes / copies(leader, room.nodes) * room.nodes);
 }
 
+/* Files have them, and nobody has written there. */
+static uint64_t reserved(const struct hf_leader *leader)
+{
+    struct hf_meta_usage usage;
+
+    hf_meta_usage(leader->meta, &usage);
+    return usage.reserved_bytes;
+}
+
+uint64_t hf_space_reservable(const struct hf_leader *leader)
+{
+    uint64_t usable = hf_space_usable(leader), granted = 0;
+
+    if (look(leader).nodes == 0) {
+        return UINT64_MAX; /* no store was heard yet, and who is refused does not ask again */
+    }
+    for (const struct hf_lsession *s = leader->sessions.head; s; s = s->next) {
+        granted += s->budget_bytes;
+    }
+    return usable - less(usable, granted);
+}
+
 uint64_t hf_space_grant(struct hf_leader *leader, struct hf_lsession *session, uint64_t want_bytes)
 {
     uint64_t usable = hf_space_usable(leader), others = 0, rest, most;
@@ -68,6 +90,7 @@ uint64_t hf_space_grant(struct hf_leader *leader, struct hf_lsession *session, u
     for (const struct hf_lsession *s = leader->sessions.head; s; s = s->next) {
         others += s == session ? 0 : s->budget_bytes;
     }
+    others += reserved(leader);
     rest = usable - less(usable, others);
     most = rest;
     if (leader->sessions.count > 1) {
@@ -92,5 +115,7 @@ void hf_space_statfs(const struct hf_leader *leader, struct hf_meta_reply *reply
     struct room room = look(leader);
 
     reply->total_bytes = net(room.capacity_bytes / copies(leader, room.nodes));
-    reply->free_bytes = less(hf_space_usable(leader), reply->total_bytes);
+    reply->free_bytes = hf_space_usable(leader);
+    reply->free_bytes -= less(reply->free_bytes, reserved(leader));
+    reply->free_bytes = less(reply->free_bytes, reply->total_bytes);
 }

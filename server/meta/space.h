@@ -6,6 +6,7 @@
  * of the grants never exceeds what is usable; each RENEW recomputes its session's. What entries
  * named since a store last told its figures is no longer usable there. Nobody gets the whole
  * rest unless it is alone, so that a newcomer always gets something while there is something.
+ * What files have reserved (alloc.h) is granted to nobody: who writes there needs no grant.
  *
  * Pure over what the leader knows. Threads: loop thread only.
  */
@@ -26,6 +27,8 @@ struct hf_meta_reply;
 
 /** Bytes of new file data: as many as the fullest live store can take its share of. */
 uint64_t hf_space_usable(const struct hf_leader *leader);
+/** Bytes that files may have reserved, all together: what is usable and granted to nobody. */
+uint64_t hf_space_reservable(const struct hf_leader *leader);
 /** What @session may hold from now on, of the @want_bytes asked for. */
 uint64_t hf_space_grant(struct hf_leader *leader, struct hf_lsession *session, uint64_t want_bytes);
 /** The objects of an applied entry take space on their holders. */

@@ -7,6 +7,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
+#include "server/meta/alloc.h"
 #include "server/meta/dir.h"
 #include "server/meta/inode.h"
 #include "server/meta/lock.h"
@@ -21,10 +22,11 @@
 /* A client's clock may be ahead of the leader's by this much, no more. */
 #define CLIENT_AHEAD_NS_MAX (10 * HF_NS_PER_SEC)
 
-/* The mark: version, counters, length of the members, members */
+/* The mark: version, counters, length of the members, members. An older one has a counter less. */
 
-#define MARK_FIELDS       14u
+#define MARK_FIELDS       15u
 #define MARK_FIELDS_BYTES (MARK_FIELDS * sizeof(uint64_t))
+#define MARK_OLD_BYTES    (HF_META_MARK_BYTES - sizeof(uint64_t))
 
 static_assert(HF_META_MARK_BYTES == 2 * sizeof(uint64_t) + MARK_FIELDS_BYTES + HF_MLOG_MEMBERS_MAX,
               "the mark is full");
@@ -35,7 +37,7 @@ size_t hf_meta_mark(const struct hf_meta *meta, uint8_t ret[HF_TABLE_MARK_MAX])
     const uint64_t fields[MARK_FIELDS] = {
         meta->c.applied,  meta->c.term, meta->c.next_session, meta->c.next_ino, u->inodes,
         u->logical_bytes, u->objects,   u->object_bytes,      u->inline_bytes,  u->degraded,
-        u->dead,          u->orphans,   u->purging,           u->sessions,
+        u->dead,          u->orphans,   u->purging,           u->sessions,      u->reserved_bytes,
     };
     struct hf_writer w = hf_writer_init(ret, HF_META_MARK_BYTES);
 
@@ -48,6 +50,11 @@ size_t hf_meta_mark(const struct hf_meta *meta, uint8_t ret[HF_TABLE_MARK_MAX])
     hf_write_bytes(&w, meta->members, meta->members_len);
     HF_ASSERT(!w.bad);
     return HF_META_MARK_BYTES;
+}
+
+static size_t mark_fields(size_t len)
+{
+    return len == MARK_OLD_BYTES ? MARK_FIELDS - 1 : MARK_FIELDS;
 }
 
 int hf_meta_mark_position(const void *mark, size_t len, struct hf_mlog_position *ret)
@@ -63,10 +70,10 @@ int hf_meta_mark_position(const void *mark, size_t len, struct hf_mlog_position 
     version = hf_read_le64(&r);
     ret->index = hf_read_le64(&r);
     ret->term = hf_read_le64(&r);
-    (void)hf_read_bytes(&r, MARK_FIELDS_BYTES - 2 * sizeof(uint64_t));
+    (void)hf_read_bytes(&r, mark_fields(len) * sizeof(uint64_t) - 2 * sizeof(uint64_t));
     ret->members_len = hf_read_le64(&r);
-    if (r.bad || len != HF_META_MARK_BYTES || version != HF_ROW_VERSION ||
-        ret->members_len > sizeof(ret->members)) {
+    if (r.bad || (len != HF_META_MARK_BYTES && len != MARK_OLD_BYTES) ||
+        version != HF_ROW_VERSION || ret->members_len > sizeof(ret->members)) {
         return -EBADMSG;
     }
     members = hf_read_bytes(&r, ret->members_len);
@@ -81,9 +88,11 @@ static int mark_read(struct hf_meta *meta)
 {
     struct hf_meta_usage *u = &meta->c.usage;
     uint64_t *const fields[MARK_FIELDS] = {
-        &meta->c.applied,  &meta->c.term, &meta->c.next_session, &meta->c.next_ino, &u->inodes,
-        &u->logical_bytes, &u->objects,   &u->object_bytes,      &u->inline_bytes,  &u->degraded,
-        &u->dead,          &u->orphans,   &u->purging,           &u->sessions,
+        &meta->c.applied,  &meta->c.term,    &meta->c.next_session,
+        &meta->c.next_ino, &u->inodes,       &u->logical_bytes,
+        &u->objects,       &u->object_bytes, &u->inline_bytes,
+        &u->degraded,      &u->dead,         &u->orphans,
+        &u->purging,       &u->sessions,     &u->reserved_bytes,
     };
     uint8_t mark[HF_TABLE_MARK_MAX];
     struct hf_mlog_position position;
@@ -108,7 +117,7 @@ static int mark_read(struct hf_meta *meta)
     meta->members_len = position.members_len;
     r = hf_reader_init(mark, len);
     (void)hf_read_le64(&r);
-    for (size_t i = 0; i < HF_ARRAY_LEN(fields); i++) {
+    for (size_t i = 0; i < mark_fields(len); i++) {
         *fields[i] = hf_read_le64(&r);
     }
     return r.bad ? -EBADMSG : 0;
@@ -261,7 +270,6 @@ static void dispatch(struct hf_meta *meta, const struct hf_meta_op *op, struct h
 int hf_meta_apply(struct hf_meta *meta, const struct hf_meta_entry *entry,
                   struct hf_meta_reply *reply)
 {
-    const uint64_t latest = entry->time_ns + CLIENT_AHEAD_NS_MAX;
     const struct hf_meta_op *op = entry->op;
 
     *reply = (struct hf_meta_reply){0};
@@ -270,8 +278,9 @@ int hf_meta_apply(struct hf_meta *meta, const struct hf_meta_entry *entry,
     }
     HF_ASSERT(entry->index == meta->c.applied + 1);
     meta->entry = entry;
+    meta->latest_ns = entry->time_ns + CLIENT_AHEAD_NS_MAX;
     meta->now_ns = op->time_ns ? op->time_ns : entry->time_ns;
-    meta->now_ns = meta->now_ns < latest ? meta->now_ns : latest;
+    meta->now_ns = meta->now_ns < meta->latest_ns ? meta->now_ns : meta->latest_ns;
     dispatch(meta, op, reply);
     meta->entry = NULL;
     if (meta->failed) {
@@ -377,6 +386,9 @@ void hf_meta_read(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf
         break;
     case HF_RD_PATH:
         hf_meta_rd_path(meta, rd, reply, buf, buf_bytes);
+        break;
+    case HF_RD_RESERVED:
+        hf_meta_rd_reserved(meta, rd, reply);
         break;
     case HF_RD_NONE:
     case HF_RD_LOCK_WAIT:

@@ -129,6 +129,7 @@ struct hf_meta_usage {
     uint64_t dead;     /* objects waiting to be deleted */
     uint64_t orphans, purging;
     uint64_t sessions;
+    uint64_t reserved_bytes; /* of files, not written yet */
 };
 void hf_meta_usage(const struct hf_meta *meta, struct hf_meta_usage *ret);
 

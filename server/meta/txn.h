@@ -75,7 +75,8 @@ struct hf_meta {
 
     /* the operation under way */
     const struct hf_meta_entry *entry;
-    uint64_t now_ns; /* the client's time, no later than the leader's and some */
+    uint64_t latest_ns; /* the leader's time and some: no other may be later */
+    uint64_t now_ns;    /* the client's time, no later than that */
     bool in_txn;
     struct hf_meta_counters saved;
     uint8_t *journal; /* old values, for rolling back */

@@ -165,6 +165,14 @@ static int next_row(struct hf_meta *meta, struct hf_ino ino, uint64_t from, uint
     return *ret < to ? 0 : -ENOENT;
 }
 
+int hf_window_next(struct hf_meta *meta, struct hf_ino ino, uint64_t from, uint64_t to,
+                   uint64_t *ret)
+{
+    uint32_t epoch;
+
+    return next_row(meta, ino, from, to, ret, &epoch);
+}
+
 int hf_window_drop_from(struct hf_meta *meta, struct hf_inode *inode, uint64_t from, uint64_t to,
                         uint64_t max, uint64_t *ret_next, uint64_t *ret_count)
 {

@@ -26,6 +26,9 @@ static inline bool hf_window_is_stale(const struct hf_inode *inode, uint64_t win
 /** For looks: into @vec; empty when there is none or it is stale. */
 int hf_window_look(struct hf_meta *meta, const struct hf_inode *inode, uint64_t window,
                    struct hf_extvec *vec);
+/** The first window in [@from, @to) that has a row, stale or not. Errors: -ENOENT. */
+int hf_window_next(struct hf_meta *meta, struct hf_ino ino, uint64_t from, uint64_t to,
+                   uint64_t *ret);
 /** Into meta->vec (and meta->vec_old), for a change. */
 int hf_window_load(struct hf_meta *meta, const struct hf_inode *inode, uint64_t window);
 /**

@@ -10,6 +10,7 @@
 #include "common/base/bugs.h"
 #include "common/base/err.h"
 #include "common/checksum/checksum.h"
+#include "server/meta/alloc.h"
 #include "server/meta/inode.h"
 #include "server/meta/objects.h"
 #include "server/meta/window.h"
@@ -88,21 +89,39 @@ static int write_check(const struct hf_meta_op *op)
 
 /* Write */
 
+/*
+ * The ctime after this commit of an inode that had @was_ns. One that a program was told stays; but
+ * another mount that saw @was_ns has to find a later one.
+ */
+static uint64_t write_ctime(const struct hf_meta *meta, const struct hf_wr_inode *wr,
+                            uint64_t was_ns)
+{
+    uint64_t told_ns = wr->ctime_ns == HF_CTIME_NEXT ? was_ns + 1 : wr->ctime_ns;
+
+    return told_ns > was_ns && told_ns <= meta->latest_ns ? told_ns : meta->now_ns;
+}
+
 /* Sizes and times. Inodes that are gone are passed over. */
 static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op)
 {
     for (uint32_t i = 0; i < op->inode_count; i++) {
         const struct hf_wr_inode *wr = &op->inodes[i];
         struct hf_inode *inode;
-        int err = changed_get(meta, op, wr->ino, &inode);
+        uint64_t was_ns;
+        int err = regular_get(meta, wr->ino, &inode);
 
         if (err == -ENOENT) {
             continue;
+        }
+        if (!err) {
+            was_ns = inode->attr.ctime_ns;
+            err = changed_get(meta, op, wr->ino, &inode);
         }
         if (err) {
             return err;
         }
         hf_inode_touch(meta, inode);
+        inode->attr.ctime_ns = write_ctime(meta, wr, was_ns);
         if (wr->size_min_bytes > inode->attr.size) {
             inode->attr.size = wr->size_min_bytes;
             inode->attr.data_version = inode->attr.version;
@@ -186,6 +205,9 @@ static int write_extents(struct hf_meta *meta, const struct hf_meta_op *op)
 
             hf_inode_touch_data(meta, inode);
             inode->attr.mtime_ns = mtime_ns; /* only as the operation says */
+            err = hf_alloc_release_extents(meta, inode, &op->extents[i], count);
+        }
+        if (!err) {
             err = write_extents_of(meta, op, inode, &op->extents[i], count);
         }
         if (err) {
@@ -279,6 +301,17 @@ int hf_meta_op_relocate(struct hf_meta *meta, const struct hf_meta_op *op,
 
 /* Punch, allocate */
 
+/* The range is reserved where nothing is, or (of a punch) no longer. */
+static int space_set(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_inode *inode)
+{
+    uint64_t end = op->offset + op->length;
+
+    if (op->flags & HF_ALLOC_RESERVE) {
+        return hf_alloc_reserve(meta, inode, op->offset, end, op->size);
+    }
+    return op->op == HF_OP_PUNCH ? hf_alloc_release(meta, inode, op->offset, end) : 0;
+}
+
 int hf_meta_op_punch(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_meta_reply *reply)
 {
     uint64_t end = op->offset + op->length;
@@ -291,6 +324,9 @@ int hf_meta_op_punch(struct hf_meta *meta, const struct hf_meta_op *op, struct h
     if (!err && op->offset < inode->attr.size) {
         err = hf_window_punch(meta, inode, op->offset,
                               end < inode->attr.size ? end : inode->attr.size);
+    }
+    if (!err) {
+        err = space_set(meta, op, inode);
     }
     if (err) {
         return err;
@@ -312,6 +348,9 @@ int hf_meta_op_allocate(struct hf_meta *meta, const struct hf_meta_op *op,
 
     if (!err) {
         err = changed_get(meta, op, op->ino, &inode);
+    }
+    if (!err) {
+        err = space_set(meta, op, inode);
     }
     if (err) {
         return err;
@@ -502,6 +541,9 @@ int hf_meta_op_clone(struct hf_meta *meta, const struct hf_meta_op *op, struct h
             target->attr.size = op->offset2 + len;
         }
         err = clone_range(meta, source, op->offset, target, op->offset2, len);
+        if (!err) {
+            err = hf_alloc_release(meta, target, op->offset2, op->offset2 + len);
+        }
         hf_inode_touch_data(meta, target);
     }
     reply->attr = target->attr;

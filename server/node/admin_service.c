@@ -130,6 +130,7 @@ static json_t *metadata_json(struct hf_node *node)
     (void)json_object_set_new(o, "log_syncs", number(log.syncs));
     (void)json_object_set_new(o, "inodes", number(u.inodes));
     (void)json_object_set_new(o, "logical_bytes", number(u.logical_bytes));
+    (void)json_object_set_new(o, "reserved_bytes", number(u.reserved_bytes));
     (void)json_object_set_new(o, "inline_bytes", number(u.inline_bytes));
     (void)json_object_set_new(o, "objects", number(u.objects));
     (void)json_object_set_new(o, "object_bytes", number(u.object_bytes));

@@ -226,6 +226,32 @@ def fill(path, seed):
 
 
 @pytest.mark.limit(240)
+def test_space_that_a_file_has_reserved_is_there_when_the_cluster_is_full(make_cluster):
+    c = make_cluster(node={"capacity": "768MiB", "segment_size": "32MiB", "reserve": "96MiB"},
+                     client={"dirty_max": "32MiB"})
+    c.up()
+    top = c.mount("a")
+    free = os.statvfs(top)
+    free = free.f_bavail * free.f_frsize
+    fd = os.open(f"{top}/reserved", os.O_RDWR | os.O_CREAT)
+    with pytest.raises(OSError) as e:
+        os.posix_fallocate(fd, 0, free + (1 << 20))
+    assert e.value.errno == errno.ENOSPC and os.fstat(fd).st_size == 0
+    size = (free // 2) >> 20 << 20
+    os.posix_fallocate(fd, 0, size)  # much of it was granted to this mount
+    st = os.statvfs(top)
+    assert st.f_bavail * st.f_frsize <= free - size
+    written = fill(f"{c.mount('b')}/big", 2)
+    written += fill(f"{top}/more", 3)  # what was granted to this mount
+    print(f"{written >> 20} MiB beside {size >> 20} of {free >> 20} MiB")
+    assert written < free - size + (32 << 20)
+    for at in range(0, size, 1 << 20):
+        assert os.pwrite(fd, content.data(4, at, 1 << 20), at) == 1 << 20
+    os.close(fd)
+    content.check_file(f"{top}/reserved", 4, size)
+
+
+@pytest.mark.limit(240)
 def test_full_cluster_says_enospc_deletes_work_and_space_comes_back(make_cluster):
     c = make_cluster(node={"capacity": "768MiB", "segment_size": "32MiB", "reserve": "96MiB"},
                      client={"dirty_max": "32MiB"})

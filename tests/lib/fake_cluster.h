@@ -65,7 +65,7 @@ struct fc_cluster {
     uint8_t *look;
     struct fc_object *objects[FC_OBJECTS];
     uint64_t object_count, puts_running;
-    uint64_t budget_max, budget_used;
+    uint64_t budget_max, budget_used, reservable, spare;
     uint32_t waits; /* budget waits under way */
     /* faults: one in so many; 0: never */
     uint32_t put_fail_one_in, commit_fail_one_in;
@@ -181,7 +181,6 @@ static void fc_op_due(struct fc_event *event)
     } else {
         op.session = c->session;
         op.stream = ++c->stream;
-        op.time_ns = hf_env_wall_ns(c->env);
         fc_apply(c, &op, &head->reply);
         c->applied_ops++;
     }
@@ -197,10 +196,13 @@ void hf_session_op(struct hf_session *session, const struct hf_meta_op *op,
 {
     struct fc_cluster *c = session->c;
     struct fc_event *event = fc_event_new(c, fc_answer);
+    struct hf_meta_op timed = *op;
     uint8_t msg[HF_RPC_MSG_MAX];
 
+    timed.size = op->flags & HF_ALLOC_RESERVE ? c->reservable : op->size;
+    timed.time_ns = op->time_ns ? op->time_ns : hf_env_wall_ns(c->env);
     event->call = call;
-    HF_ASSERT(hf_meta_op_encode(op, msg, &event->msg_len) == 0);
+    HF_ASSERT(hf_meta_op_encode(&timed, msg, &event->msg_len) == 0);
     event->msg = fc_dup(msg, event->msg_len);
     if (op->bulk_len > 0) {
         event->bulk = malloc(op->bulk_len);
@@ -333,6 +335,13 @@ void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
                             void (*done)(void *ctx, int err), void *ctx)
 {
     fc_wait(session->c, done, ctx, bytes > session->c->budget_max ? -ENOSPC : 0);
+}
+
+void hf_session_drop_spare(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx)
+{
+    session->c->reservable += session->c->spare;
+    session->c->spare = 0;
+    fc_wait(session->c, done, ctx, 0);
 }
 
 bool hf_session_live(const struct hf_session *session)
@@ -578,6 +587,7 @@ static struct fc_cluster *fc_new(uint64_t seed)
     c->ops_tail = &c->ops;
     c->next_seq = 1;
     c->budget_max = UINT64_MAX / 2;
+    c->reservable = UINT64_MAX;
     c->delay_max_ns = 300 * HF_NS_PER_US;
     HF_ASSERT(c->model && c->look);
     HF_ASSERT(hf_bufpool_new(16u << 20, 0, &c->pool) == 0);

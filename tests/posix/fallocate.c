@@ -131,6 +131,45 @@ static void gives_space_back(void)
     NEED(close(fd) == 0);
 }
 
+static blkcnt_t blocks_of(size_t bytes)
+{
+    return (blkcnt_t)(bytes / 512);
+}
+
+static void takes_space(void)
+{
+    char got[4096], zeros[4096] = {0};
+    int fd = open("f", O_CREAT | O_RDWR, 0644);
+
+    NEED(fd >= 0);
+    OK(fallocate(fd, 0, 0, 4 * MIB), "4 MiB are allocated");
+    CLAIM(px_stat("f").st_blocks >= blocks_of(4 * MIB), "and take their space");
+    CLAIM(pread(fd, got, sizeof(got), MIB) == (ssize_t)sizeof(got) &&
+              memcmp(got, zeros, sizeof(got)) == 0,
+          "which reads as zeros");
+    NEED(pwrite(fd, "abc", 3, MIB) == 3 && fsync(fd) == 0);
+    CLAIM(px_stat("f").st_blocks <= blocks_of(4 * MIB) + 64, "what is written there takes no more");
+    OK(fallocate(fd, 0, 0, 4 * MIB), "they are allocated again");
+    CLAIM(px_stat("f").st_blocks <= blocks_of(4 * MIB) + 64, "which takes no more");
+    CLAIM(pread(fd, got, 3, MIB) == 3 && memcmp(got, "abc", 3) == 0, "what was written stays");
+    OK(fallocate(fd, KEEP, 6 * MIB, 2 * MIB), "2 MiB behind the end are allocated");
+    EQUAL(px_stat("f").st_size, 4 * MIB, "the size stays");
+    CLAIM(px_stat("f").st_blocks >= blocks_of(6 * MIB), "and they take their space");
+    OK(ftruncate(fd, 7 * MIB), "the file grows over them");
+    CLAIM(px_stat("f").st_blocks >= blocks_of(6 * MIB), "and they stay");
+    OK(fallocate(fd, PUNCH, 0, 2 * MIB), "2 MiB are punched out");
+    CLAIM(px_stat("f").st_blocks <= blocks_of(4 * MIB) + 64, "and take none");
+    OK(fallocate(fd, ZERO, 0, MIB), "1 MiB of them is zeroed");
+    CLAIM(px_stat("f").st_blocks >= blocks_of(5 * MIB), "and takes its space");
+    NEED(fsync(fd) == 0);
+    OK(ftruncate(fd, MIB), "all but 1 MiB is cut off");
+    CLAIM(px_stat("f").st_blocks >= blocks_of(MIB), "which is allocated still");
+    CLAIM(px_stat("f").st_blocks <= blocks_of(MIB) + 64, "and nothing else is");
+    OK(ftruncate(fd, 0), "all is cut off");
+    EQUAL(px_stat("f").st_blocks, 0, "and takes no space");
+    NEED(close(fd) == 0);
+}
+
 /* Collapse, insert, unshare */
 
 static void shifts(void)
@@ -349,6 +388,7 @@ const struct px_group px_fallocate[] = {
     {"written-again", written_again, 0},
     {"empty-file", empty_file, 0},
     {"gives-space-back", gives_space_back, 0},
+    {"takes-space", takes_space, 0},
     {"shifts", shifts, 0},
     {"refused-modes", refused_modes, 0},
     {"descriptors", descriptors, 0},

@@ -389,17 +389,93 @@ static void of_unflushed(void)
     px_tick();
     NEED(fsync(fd) == 0 && fstat(fd, &st) == 0);
     CLAIM(px_same(st.st_mtim, first.st_mtim), "fsync does not move mtime");
-    if (!px_otherwise("ctime-of-commit")) {
-        CLAIM(px_same(st.st_ctim, first.st_ctim), "fsync does not move ctime");
-    }
+    CLAIM(px_same(st.st_ctim, first.st_ctim), "fsync does not move ctime");
     NEED(write(fd, "def", 3) == 3 && fstat(fd, &first) == 0);
     CLAIM(px_later(first.st_mtim, st.st_mtim), "the next write moves mtime");
     px_tick();
     NEED(close(fd) == 0);
     CLAIM(px_same(px_stat("f").st_mtim, first.st_mtim), "close does not move mtime");
-    if (!px_otherwise("ctime-of-commit")) {
-        CLAIM(px_same(px_stat("f").st_ctim, first.st_ctim), "close does not move ctime");
+    CLAIM(px_same(px_stat("f").st_ctim, first.st_ctim), "close does not move ctime");
+}
+
+static bool write_pieces(int fd, size_t len, size_t step)
+{
+    static const char piece[1u << 16] = "x";
+
+    for (size_t at = 0; at < len; at += step) {
+        if (pwrite(fd, piece, len < sizeof(piece) ? len : sizeof(piece), (off_t)at) < 0) {
+            return false;
+        }
     }
+    return true;
+}
+
+static int end_by_fsync(int fd)
+{
+    return fsync(fd) ? -1 : close(fd);
+}
+static int end_by_fdatasync(int fd)
+{
+    return fdatasync(fd) ? -1 : close(fd);
+}
+static int end_by_rename(int fd)
+{
+    return rename("f", "g") || rename("g", "f") ? -1 : close(fd);
+}
+
+/* What a program was told of a file stays, whatever is written to the disk after that. */
+static void of_told(void)
+{
+    static const struct {
+        const char *name;
+        size_t len, step;
+    } sizes[] = {{"a few bytes", 10, 10}, {"some", 100000, 1u << 16}, {"many", 9u << 20, 300000}};
+    static const struct {
+        const char *name;
+        int (*end)(int fd);
+    } ends[] = {{"close", close}, {"fsync", end_by_fsync}, {"fdatasync", end_by_fdatasync}};
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        for (size_t k = 0; k < sizeof(ends) / sizeof(ends[0]); k++) {
+            struct stat told, st, named;
+            int fd = open("f", O_CREAT | O_TRUNC | O_RDWR, 0644);
+
+            NEED(fd >= 0 && write_pieces(fd, sizes[i].len, sizes[i].step));
+            NEED(fstat(fd, &told) == 0);
+            px_tick();
+            named = px_stat("f");
+            NEED(ends[k].end(fd) == 0);
+            st = px_stat("f");
+            CLAIM(px_same(named.st_ctim, told.st_ctim) && px_same(st.st_ctim, told.st_ctim),
+                  "%s after %s bytes: ctime is what was told", ends[k].name, sizes[i].name);
+            CLAIM(px_same(st.st_mtim, told.st_mtim), "... and mtime");
+        }
+    }
+}
+
+static void of_told_and_changed(void)
+{
+    struct stat told, st;
+    int fd = open("f", O_CREAT | O_RDWR, 0644);
+
+    NEED(fd >= 0 && write(fd, "abc", 3) == 3 && fstat(fd, &told) == 0);
+    px_tick();
+    NEED(fchmod(fd, 0600) == 0 && fstat(fd, &st) == 0);
+    CLAIM(px_later(st.st_ctim, told.st_ctim), "chmod after a write moves ctime");
+    told = st;
+    px_tick();
+    NEED(fsync(fd) == 0 && fstat(fd, &st) == 0);
+    CLAIM(px_same(st.st_ctim, told.st_ctim), "fsync after both does not");
+    NEED(write(fd, "abc", 3) == 3 && fstat(fd, &told) == 0);
+    px_tick();
+    NEED(write(fd, "def", 3) == 3 && fsync(fd) == 0 && fstat(fd, &st) == 0);
+    CLAIM(px_later(st.st_ctim, told.st_ctim), "a write after a look moves ctime");
+    NEED(write(fd, "abc", 3) == 3 && fstat(fd, &told) == 0);
+    px_tick();
+    NEED(end_by_rename(fd) == 0);
+    st = px_stat("f");
+    CLAIM(!px_later(told.st_ctim, st.st_ctim), "a rename does not take it back");
+    CLAIM(px_same(st.st_mtim, told.st_mtim), "... and leaves mtime alone");
 }
 
 static void seen_elsewhere(void)
@@ -414,6 +490,19 @@ static void seen_elsewhere(void)
     there = px_stat(px_other("f"));
     CLAIM(px_same(here.st_mtim, there.st_mtim), "mtime of what is written and synced here");
     CLAIM(px_same(here.st_ctim, there.st_ctim), "its ctime");
+    there = here;
+    px_tick();
+    NEED(write(fd, "def", 3) == 3 && fstat(fd, &here) == 0 && fsync(fd) == 0);
+    CLAIM(px_later(here.st_ctim, there.st_ctim), "its ctime moves when it is written again");
+    CLAIM(px_same(here.st_ctim, px_stat(px_other("f")).st_ctim),
+          "what was told here before it was synced is told there after");
+    px_tick();
+    NEED(write(fd, "ghi", 3) == 3 && fstat(fd, &here) == 0);
+    px_tick();
+    NEED(chmod(px_other("f"), 0600) == 0);
+    there = px_stat(px_other("f"));
+    NEED(fsync(fd) == 0 && fstat(fd, &here) == 0);
+    CLAIM(!px_later(there.st_ctim, here.st_ctim), "a change there in between is not taken back");
     px_tick();
     NEED(px_write_file(px_other("f"), "other", 5) == 0);
     there = px_stat(px_other("f"));
@@ -437,6 +526,8 @@ const struct px_group px_times[] = {
     {"moved-by-reading", moved_by_reading, 0},
     {"of-new", of_new, 0},
     {"of-unflushed", of_unflushed, 0},
+    {"of-told", of_told, 0},
+    {"of-told-and-changed", of_told_and_changed, 0},
     {"seen-elsewhere", seen_elsewhere, PX_TWO},
     {NULL, NULL, 0},
 };

@@ -445,17 +445,26 @@ static bool truncate_some(struct actor *a, struct tree *t, struct handle *h)
     return !err || data_error(a, t, h, "truncate", err);
 }
 
-static bool punch_some(struct actor *a, struct tree *t, struct handle *h)
+/* Holes, zeros with space, space alone. */
+static bool space_some(struct actor *a, struct tree *t, struct handle *h)
 {
+    static const struct {
+        const char *name;
+        uint32_t mode;
+    } modes[] = {{"punch", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE},
+                 {"zero", FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE},
+                 {"allocate", FALLOC_FL_KEEP_SIZE}};
     struct shape_node *node = &t->shape.nodes[h->node];
     uint64_t off = below(a, contents_size(node->contents) + 1), len = draw_size(a) + 1;
+    uint32_t m = (uint32_t)below(a, HF_ARRAY_LEN(modes));
     int err;
 
-    contents_punch(node->contents, off, len);
-    err = DO(
-        a, hf_fs_fallocate(h->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len, &a->req));
-    trace_data(a, "punch", node, off, len, err);
-    return !err || data_error(a, t, h, "punch", err);
+    if (modes[m].mode != FALLOC_FL_KEEP_SIZE) {
+        contents_punch(node->contents, off, len);
+    }
+    err = DO(a, hf_fs_fallocate(h->file, modes[m].mode, off, len, &a->req));
+    trace_data(a, modes[m].name, node, off, len, err);
+    return !err || data_error(a, t, h, modes[m].name, err);
 }
 
 static bool read_some(struct actor *a, struct tree *t, struct handle *h)
@@ -532,7 +541,7 @@ static bool change_contents(struct actor *a, struct tree *t)
         return truncate_some(a, t, h);
     }
     if (draw < 76) {
-        return punch_some(a, t, h);
+        return space_some(a, t, h);
     }
     return draw < 82 ? sync_all(a, t) : sync_handle(a, t, h, draw >= 90);
 }
@@ -578,6 +587,7 @@ static enum finding find_attr(struct actor *a, struct shape_node *node)
     if (err) {
         return load_is_lost(a, err) ? LOST : DIFFERENT;
     }
+    hf_fs_told(a->fs, &a->attr);
     if ((a->attr.mode & S_IFMT) != node->type || (a->attr.mode & 07777) != node->mode ||
         a->attr.nlink != node->nlink) {
         return DIFFERENT;

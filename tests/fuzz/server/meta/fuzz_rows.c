@@ -4,10 +4,22 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "server/meta/alloc.h"
 #include "server/meta/extents.h"
 #include "server/meta/lock.h"
 #include "server/meta/rows.h"
 #include "tests/fuzz/fuzz.h"
+
+static void fuzz_alloc(const uint8_t *data, size_t len)
+{
+    struct hf_alloc alloc = {0};
+
+    if (hf_alloc_decode(&alloc, data, len) == 0) {
+        HF_ASSERT(hf_alloc_row_bytes(&alloc) == len);
+        HF_ASSERT(hf_alloc_bytes(&alloc) <= HF_FILE_BYTES_MAX);
+    }
+    hf_alloc_fini(&alloc);
+}
 
 static void fuzz_window(const uint8_t *data, size_t len)
 {
@@ -50,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len-- == 0) {
         return 0;
     }
-    switch (*data++ % 11) {
+    switch (*data++ % 12) {
     case 0:
         (void)hf_row_format_decode(data, len, &format);
         break;
@@ -87,6 +99,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     case 9:
         (void)hf_row_bitmap_decode(data, len, &bitmap);
         break;
+    case 10:
+        fuzz_alloc(data, len);
+        break;
     default:
         fuzz_locks(data, len);
         break;
@@ -103,10 +118,10 @@ size_t hf_fuzz_seed(size_t index, uint8_t *ret, size_t cap)
     size_t len = 1;
 
     ret[0] = (uint8_t)index;
-    if (index > 10) {
+    if (index > 11) {
         return 0;
     }
-    if (index == 10) {
+    if (index == 11) {
         memset(ret + 1, 0, 8 + HF_ROW_LOCK_BYTES);
         ret[1] = HF_ROW_VERSION;
         ret[5] = 1; /* one */

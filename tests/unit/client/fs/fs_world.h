@@ -41,6 +41,9 @@ struct actor {
     uint64_t off;
     uint32_t len;
     int what;
+    uint64_t told_ns;    /* the ctime that it was told since its last change; 0: none */
+    struct hf_attr seen; /* by another mount, last */
+    uint32_t changes_seen, times_seen; /* of the contents, of ctime with them */
     uint32_t steps;
     uint32_t errors; /* reported by fsync and the like */
     struct hf_timer nap;
@@ -84,10 +87,33 @@ static inline uint64_t below(struct actor *a, uint64_t end)
     return fc_below(a->w->c, end);
 }
 
+/* Another mount tells new contents, of which it saw a part or nothing, by a later ctime. (Only
+ * commits of one simulated instant have the same.) */
+static inline void look_elsewhere(struct actor *a)
+{
+    const struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = a->ino};
+    struct hf_meta_reply reply;
+
+    hf_sweep_hold();
+    hf_meta_read(a->w->c->meta, &rd, &reply, a->w->c->look, FC_LOOK_BYTES);
+    hf_sweep_release();
+    if (reply.err == 0) {
+        assert_true(reply.attr.ctime_ns >= a->seen.ctime_ns);
+        if (reply.attr.data_version != a->seen.data_version) {
+            a->changes_seen++;
+            a->times_seen += reply.attr.ctime_ns > a->seen.ctime_ns;
+        }
+        a->seen = reply.attr;
+    }
+}
+
 static inline void on_step(void *ctx)
 {
     struct world *w = ctx;
 
+    for (int i = 0; i < FILES && w->actors[i].ino.v; i++) {
+        look_elsewhere(&w->actors[i]);
+    }
     if (w->fs && w->events++ % 16 == 0) {
         hf_fs_check_invariants(w->fs);
     }
@@ -142,6 +168,23 @@ static inline int start_truncate(struct actor *a)
     return hf_fs_setattr(a->w->fs, a->ino, &set, &a->req);
 }
 
+static inline int start_space(struct actor *a)
+{
+    static const uint32_t modes[] = {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                     FALLOC_FL_ZERO_RANGE, 0, FALLOC_FL_KEEP_SIZE};
+    const uint32_t zeroes = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    uint32_t mode = modes[below(a, HF_ARRAY_LEN(modes))];
+
+    some_range(a, 3u << 20);
+    for (uint32_t i = 0; i < a->len && a->off + i < a->size && (mode & zeroes); i++) {
+        a->bytes[a->off + i] = 0;
+    }
+    if (!(mode & FALLOC_FL_KEEP_SIZE) && a->off + a->len > a->size) {
+        a->size = a->off + a->len;
+    }
+    return hf_fs_fallocate(a->file, mode, a->off, a->len, &a->req);
+}
+
 static inline int start_clone(struct actor *a)
 {
     uint64_t half = FILE_BYTES / 2;
@@ -162,8 +205,15 @@ static inline void napped(void *ctx)
     act(ctx);
 }
 
+static inline bool changes(int what)
+{
+    return what != DO_READ && what != DO_READ_SEQ && what != DO_FSYNC && what != DO_FLUSH &&
+           what != DO_GETATTR && what != DO_SEEK && what != DO_NAP && what != DO_RELEASE;
+}
+
 static inline int start(struct actor *a)
 {
+    a->told_ns = changes(a->what) ? 0 : a->told_ns;
     switch (a->what) {
     case DO_WRITE:
         some_range(a, below(a, 3) ? 5000 : 300000);
@@ -198,12 +248,7 @@ static inline int start(struct actor *a)
     case DO_GETATTR:
         return hf_fs_getattr(a->w->fs, a->ino, &a->req);
     case DO_PUNCH:
-        some_range(a, 3u << 20);
-        for (uint32_t i = 0; i < a->len && a->off + i < a->size; i++) {
-            a->bytes[a->off + i] = 0;
-        }
-        return hf_fs_fallocate(a->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, a->off, a->len,
-                               &a->req);
+        return start_space(a);
     case DO_SEEK:
         a->off = below(a, FILE_BYTES);
         a->len = (uint32_t)below(a, 2);
@@ -266,6 +311,14 @@ static inline void check_clone(struct actor *a, int err)
     }
 }
 
+/* A program looks: what it is told stays, whatever of its data is committed meanwhile. */
+static inline void check_told(struct actor *a)
+{
+    assert_true(a->told_ns == 0 || a->req.attr.ctime_ns == a->told_ns);
+    a->told_ns = a->req.attr.ctime_ns;
+    hf_fs_told(a->w->fs, &a->req.attr);
+}
+
 static inline void check(struct actor *a, int err)
 {
     bool tainted = a->w->errors_expected;
@@ -289,6 +342,9 @@ static inline void check(struct actor *a, int err)
     case DO_GETATTR:
         assert_int_equal(err, 0);
         assert_true(tainted || a->req.attr.size == a->size);
+        if (!tainted) {
+            check_told(a);
+        }
         break;
     case DO_RELEASE:
         assert_int_equal(err, 0);

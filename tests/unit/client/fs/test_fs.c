@@ -237,6 +237,53 @@ static void a_full_cluster_says_so_at_write(void **state)
     world_fini(&w);
 }
 
+static int allocate(struct world *w, struct actor *a, uint32_t mode, uint64_t off, uint64_t len)
+{
+    struct once o;
+
+    return WAIT(w, &o, hf_fs_fallocate(a->file, mode, off, len, &o.req));
+}
+
+static int write_at(struct world *w, struct actor *a, uint64_t off, uint32_t len)
+{
+    static const uint8_t data[1u << 20];
+    struct once o;
+
+    return WAIT(w, &o, hf_fs_write(a->file, off, data, len, NULL, 0, &o.req));
+}
+
+static void what_a_file_has_reserved_is_written_in_a_full_cluster(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+
+    (void)state;
+    world_init(&w, 23);
+    w.c->reservable = 1u << 20;
+    w.c->spare = 5u << 20; /* granted to this mount ahead of need */
+    assert_int_equal(allocate(&w, a, 0, 0, 7u << 20), -ENOSPC);
+    assert_int_equal(allocate(&w, a, 0, 0, 4u << 20), 0);
+    assert_int_equal(allocate(&w, a, FALLOC_FL_KEEP_SIZE, 6u << 20, 2u << 20), 0);
+    w.c->budget_max = 1000;
+    for (uint64_t i = 0; i < 4; i++) {
+        assert_int_equal(write_at(&w, a, i << 20, 1u << 20), 0);
+    }
+    assert_int_equal(write_at(&w, a, (6u << 20) + 5000, 100000), 0); /* was behind EOF */
+    assert_int_equal(write_at(&w, a, 4u << 20, 2000), -ENOSPC);
+    assert_int_equal(write_at(&w, a, (4u << 20) + 100, 2000), -ENOSPC);
+    assert_int_equal(write_at(&w, &w.actors[1], 0, 2000), -ENOSPC);
+    assert_int_equal(write_at(&w, &w.actors[1], 0, 500), 0); /* within the budget */
+    assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_getattr(w.fs, a->ino, &o.req)), 0);
+    assert_int_equal(o.req.attr.bytes, 6u << 20);
+    assert_int_equal(write_at(&w, a, 0, 2000), -ENOSPC); /* written: a new object needs space */
+    assert_int_equal(write_at(&w, a, 7u << 20, 2000), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_lost_session_reports_on_every_file_and_holds_nothing(void **state)
 {
     struct world w;
@@ -277,6 +324,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(small_files_share_an_object_when_they_age),
         cmocka_unit_test(a_sequential_writer_makes_whole_windows),
         cmocka_unit_test(a_full_cluster_says_so_at_write),
+        cmocka_unit_test(what_a_file_has_reserved_is_written_in_a_full_cluster),
         cmocka_unit_test(final_failures_are_reported_once_to_every_open_file),
         cmocka_unit_test(a_lost_session_reports_on_every_file_and_holds_nothing),
         cmocka_unit_test(passing_put_failures_lose_nothing),

@@ -545,6 +545,23 @@ static void space_is_asked_for_and_given_back(void **state)
     hf_session_give_budget(w->session, huge);
 }
 
+static void what_is_spare_goes_back_when_it_is_asked_to(void **state)
+{
+    struct world *w = *state;
+
+    open_session(w);
+    hf_session_wait_budget(w->session, 5 << 20, wait_done, w);
+    assert_true(loop_until(w->env, has_waited, w, 10 * HF_NS_PER_SEC));
+    assert_int_equal(hf_session_take_budget(w->session, 5 << 20), 0);
+    w->waited = 0;
+    hf_session_drop_spare(w->session, wait_done, w);
+    assert_true(loop_until(w->env, has_waited, w, 10 * HF_NS_PER_SEC));
+    assert_int_equal(w->wait_err, 0);
+    assert_int_equal(w->leader.want_bytes, 5 << 20);
+    assert_int_equal(hf_session_take_budget(w->session, 1), -EAGAIN);
+    hf_session_give_budget(w->session, 5 << 20);
+}
+
 static void a_full_cluster_has_no_space(void **state)
 {
     struct world *w = *state;
@@ -702,6 +719,7 @@ int main(void)
         T(looks_are_repeated_until_answered),
         T(a_newer_map_is_fetched_when_an_answer_names_it),
         T(space_is_asked_for_and_given_back),
+        T(what_is_spare_goes_back_when_it_is_asked_to),
         T(a_full_cluster_has_no_space),
         T(inode_numbers_are_never_repeated),
         T(renewals_go_on_and_carry_the_floor),

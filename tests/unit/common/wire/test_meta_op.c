@@ -96,8 +96,10 @@ static void rnd_columns(struct hf_meta_op *op, uint32_t max)
     }
     for (uint32_t i = 0; i < max; i++) {
         rnd_extent(op, &extents[i]);
-        inodes[i] =
-            (struct hf_wr_inode){.ino = {rnd64()}, .size_min_bytes = rnd64(), .mtime_ns = rnd64()};
+        inodes[i] = (struct hf_wr_inode){.ino = {rnd64()},
+                                         .size_min_bytes = rnd64(),
+                                         .mtime_ns = rnd64(),
+                                         .ctime_ns = rnd() % 3 ? 0 : rnd64()};
         oids[i] = rnd_oid();
         holders[i] = rnd64();
     }
@@ -118,7 +120,7 @@ static void rnd_columns(struct hf_meta_op *op, uint32_t max)
                             X(node_state, (enum hf_node_state)(rnd() % HF_NODE_STATE_COUNT))       \
                                 X(op, known[rnd() % (sizeof(known) / sizeof(known[0]))])
 #define READ_SCALARS(X)                                                                            \
-    X(op, (enum hf_rd)(rnd() % (HF_RD_PATH + 1)))                                                  \
+    X(op, (enum hf_rd)(rnd() % (HF_RD_RESERVED + 1)))                                                  \
     X(session.v, rnd64())                                                                          \
     X(ino.v, rnd64()) X(cookie, rnd64()) X(offset, rnd64()) X(length, rnd64())                     \
         X(if_version, rnd64()) X(max, rnd32()) X(lock_type, rnd32()) X(flags, rnd32())             \
@@ -196,6 +198,7 @@ static void assert_columns_equal(const struct hf_meta_op *a, const struct hf_met
         SAME(inodes[i].ino.v, )
         SAME(inodes[i].size_min_bytes, )
         SAME(inodes[i].mtime_ns, )
+        SAME(inodes[i].ctime_ns, )
     }
     for (uint32_t i = 0; i < a->oid_count; i++) {
         assert_true(hf_oid_equal(&a->oids[i], &b->oids[i]));
@@ -336,10 +339,14 @@ static void what_does_not_fit_a_message_is_emsgsize(void **state)
     (void)state;
     op.extent_count = HF_COMMIT_EXTENTS_MAX;
     op.inode_count = HF_COMMIT_INODES_MAX;
-    for (uint32_t i = 0; i < 1024; i++) {
+    for (uint32_t i = 0; i < HF_COMMIT_EXTENTS_MAX; i++) {
         extents[i] = (struct hf_wr_extent){{UINT64_MAX}, UINT64_MAX, 1, HF_EXTENT_INLINE, 0};
-        inodes[i] = (struct hf_wr_inode){
-            .ino = {UINT64_MAX}, .size_min_bytes = UINT64_MAX, .mtime_ns = UINT64_MAX};
+    }
+    for (uint32_t i = 0; i < HF_COMMIT_INODES_MAX; i++) {
+        inodes[i] = (struct hf_wr_inode){.ino = {UINT64_MAX},
+                                         .size_min_bytes = UINT64_MAX,
+                                         .mtime_ns = UINT64_MAX,
+                                         .ctime_ns = UINT64_MAX};
     }
     assert_int_equal(hf_meta_op_encode(&op, msg, &msg_len), 0); /* a full commit fits */
     op.holder_count = 1024;
@@ -347,6 +354,25 @@ static void what_does_not_fit_a_message_is_emsgsize(void **state)
     assert_int_equal(hf_meta_op_encode(&op, msg, &msg_len), -EMSGSIZE);
     op.inode_count = 0;
     assert_int_equal(hf_meta_op_encode(&op, msg, &msg_len), 0);
+}
+
+/* ... so that a commit without any is what it was before there were such. */
+static void times_that_were_told_are_a_column_only_if_there_are_any(void **state)
+{
+    struct hf_wr_inode two[2] = {{.ino = {1}}, {.ino = {2}}};
+    struct hf_meta_op op = {.op = HF_OP_WRITE, .inodes = two, .inode_count = 2};
+    const uint8_t column[] = {0xa2, 0x03, 2, 0, 5};
+    size_t without;
+
+    (void)state;
+    assert_int_equal(hf_meta_op_encode(&op, msg, &without), 0);
+    two[1].ctime_ns = 5;
+    assert_int_equal(hf_meta_op_encode(&op, msg, &msg_len), 0);
+    assert_int_equal(msg_len, without + sizeof(column));
+    assert_memory_equal(msg + without, column, sizeof(column));
+    msg[without + 2] = 1; /* of two files, one time */
+    msg_len--;
+    assert_int_equal(recode(NULL), -EBADMSG);
 }
 
 static int try_extents(const struct hf_extent e[2], size_t len)
@@ -453,6 +479,7 @@ int main(void)
         cmocka_unit_test(random_answers_round_trip),
         cmocka_unit_test(bad_ops_are_refused),
         cmocka_unit_test(what_does_not_fit_a_message_is_emsgsize),
+        cmocka_unit_test(times_that_were_told_are_a_column_only_if_there_are_any),
         cmocka_unit_test(extents_round_trip_and_are_checked),
         cmocka_unit_test(entries_round_trip_until_there_is_no_room),
     };

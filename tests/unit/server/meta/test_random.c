@@ -490,7 +490,10 @@ static void op_write(struct fx_session *session)
         if (picked[f] < 0) {
             continue;
         }
-        *inode = (struct hf_wr_inode){.ino = {nodes[picked[f]].ino}, .mtime_ns = fx.now_ns};
+        *inode = (struct hf_wr_inode){
+            .ino = {nodes[picked[f]].ino},
+            .mtime_ns = fx.now_ns,
+            .ctime_ns = (const uint64_t[]){0, HF_CTIME_NEXT, fx.now_ns, 2}[rnd(4)]};
         for (uint32_t e = 0; e < 4 && cell < CELLS; e++) {
             struct hf_wr_extent *x = &extents[op.extent_count];
             uint32_t room = REGION_BYTES - cell % REGION_BYTES, kind = (uint32_t)rnd(3);
@@ -578,15 +581,26 @@ static void op_punch(struct fx_session *session)
         .offset = a < b ? a : b,
         .length = a < b ? b - a : a - b,
         .flags = rnd(4) ? 0 : HF_PUNCH_EXTEND,
+        .size = UINT64_MAX,
     };
 
     if (n < 0 || !op.length) {
         return;
     }
     op.ino.v = nodes[n].ino;
+    op.flags |= rnd(2) ? HF_ALLOC_RESERVE : 0;
+    if (rnd(3) == 0) {
+        op.op = HF_OP_ALLOCATE;
+        op.flags ^= HF_ALLOC_KEEP_SIZE; /* the bit that says of a PUNCH that the file grows */
+    }
     assert_int_equal(run(session, &op), 0);
-    zero_from(&nodes[n], op.offset, op.offset + op.length);
-    if (op.flags && nodes[n].size < op.offset + op.length) {
+    if (op.op == HF_OP_PUNCH) {
+        zero_from(&nodes[n], op.offset, op.offset + op.length);
+    }
+    if (op.op == HF_OP_ALLOCATE) {
+        op.flags ^= HF_ALLOC_KEEP_SIZE;
+    }
+    if ((op.flags & HF_PUNCH_EXTEND) && nodes[n].size < op.offset + op.length) {
         nodes[n].size = op.offset + op.length;
     }
 }

@@ -18,6 +18,7 @@
 #include "common/base/assert.h"
 #include "common/base/err.h"
 #include "server/meta/extents.h"
+#include "server/meta/alloc.h"
 #include "server/meta/rows.h"
 
 #define GOLDEN HF_SOURCE_DIR "/tests/golden/meta_rows.hex"
@@ -278,12 +279,35 @@ static int again_bitmap(const uint8_t *bytes, size_t len, uint8_t *ret, size_t *
     return err;
 }
 
+static size_t make_alloc(uint8_t *ret)
+{
+    struct hf_alloc_range v[2] = {{4096, 8192}, {UINT64_C(1) << 40, HF_FILE_BYTES_MAX}};
+    const struct hf_alloc alloc = {.v = v, .count = 2};
+
+    hf_alloc_encode(&alloc, ret);
+    return hf_alloc_row_bytes(&alloc);
+}
+
+static int again_alloc(const uint8_t *bytes, size_t len, uint8_t *ret, size_t *ret_len)
+{
+    struct hf_alloc alloc = {0};
+    int err = hf_alloc_decode(&alloc, bytes, len);
+
+    if (!err) {
+        hf_alloc_encode(&alloc, ret);
+        *ret_len = hf_alloc_row_bytes(&alloc);
+    }
+    hf_alloc_fini(&alloc);
+    return err;
+}
+
 static const struct row rows[] = {
     {"format", make_format, again_format}, {"node", make_node, again_node},
     {"group", make_group, again_group},    {"inode", make_inode, again_inode},
     {"dirent", make_dirent, again_dirent}, {"window", make_window, again_window},
     {"object", make_object, again_object}, {"session", make_session, again_session},
     {"result", make_result, again_result}, {"bitmap", make_bitmap, again_bitmap},
+    {"alloc", make_alloc, again_alloc},
 };
 
 static void every_row_has_its_golden_bytes(void **state)

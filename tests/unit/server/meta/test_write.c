@@ -627,6 +627,44 @@ static void times_are_bounded_by_the_leaders_clock(void **state)
     assert_int_equal(fx.reply.attr.atime_ns, 5);
 }
 
+/* Others that saw the ctime before find the contents new; so it is taken only when it is later. */
+static void a_ctime_that_was_told_is_taken_if_it_is_later(void **state)
+{
+    uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f"), was = fx_attr(&fx, ino).ctime_ns;
+    const struct {
+        uint64_t told_ns;
+        uint64_t want_ns; /* 0: the commit's own time */
+    } rows[] = {
+        {0, 0},
+        {was, 0},
+        {was - 1, 0},
+        {was + 1, was + 1},
+        {was + FX_SECOND, was + FX_SECOND},
+        {HF_CTIME_NEXT, was + 1},
+        {was + 20 * FX_SECOND, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < HF_ARRAY_LEN(rows); i++) {
+        struct hf_meta_op reset = {.op = HF_OP_SETATTR,
+                                   .ino = {ino},
+                                   .mask = HF_SET_CTIME | HF_SET_MODE,
+                                   .mode = 06755,
+                                   .ctime_ns = was};
+        struct commit c;
+        uint64_t now_ns;
+
+        assert_int_equal(fx_do(&fx, &s, &reset), 0);
+        commit_of(&c, ino, 0, 1000);
+        c.inode.ctime_ns = rows[i].told_ns;
+        c.op.mask = i % 2 ? HF_SET_KILLPRIV : 0; /* which is a change, too */
+        now_ns = fx.now_ns;
+        assert_int_equal(fx_do(&fx, &s, &c.op), 0);
+        assert_int_equal(fx.reply.attr.ctime_ns, rows[i].want_ns ? rows[i].want_ns : now_ns);
+        assert_int_equal(fx.reply.attr.mtime_ns, 12345);
+    }
+}
+
 static void many_extents_are_answered_in_parts(void **state)
 {
     static uint8_t buf[8 + 32 * 10 + 5];
@@ -718,6 +756,7 @@ int main(void)
         T(writing_takes_privileges_away_when_asked_to),
         T(all_changes_of_data_take_privileges_away_when_asked_to),
         T(times_are_bounded_by_the_leaders_clock),
+        T(a_ctime_that_was_told_is_taken_if_it_is_later),
         T(many_extents_are_answered_in_parts),
     };
 #undef T

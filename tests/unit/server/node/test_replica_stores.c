@@ -380,6 +380,44 @@ static void full_stores_mean_no_budget(void **state)
     assert_int_equal(run_read(w, &rd).free_bytes, 0);
 }
 
+static int reserve(struct world *w, struct session *s, struct hf_ino ino, uint64_t off,
+                   uint64_t len)
+{
+    const struct hf_meta_op op = {.op = HF_OP_ALLOCATE,
+                                  .session = s->id,
+                                  .stream = ++s->stream,
+                                  .ino = ino,
+                                  .offset = off,
+                                  .length = len,
+                                  .flags = HF_ALLOC_RESERVE,
+                                  .size = UINT64_MAX}; /* the leader knows better */
+
+    return run_op(w, &op).err;
+}
+
+static void what_files_have_reserved_is_promised_to_nobody_else(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_meta_read rd = {.op = HF_RD_STATFS};
+    struct hf_ino ino = create(w, &s, "f");
+    uint64_t most = renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, before;
+
+    assert_true(most > FREE_BYTES / 2);
+    assert_int_equal(reserve(w, &s, ino, 0, 4096), -ENOSPC); /* all is granted */
+    renew(w, &s, NULL, 0, 0);
+    before = run_read(w, &rd).free_bytes;
+    assert_int_equal(reserve(w, &s, ino, 0, most + 1), -ENOSPC);
+    assert_int_equal(reserve(w, &s, ino, 0, most / 2), 0);
+    assert_int_equal(run_read(w, &rd).free_bytes, before - most / 2);
+    assert_int_equal(renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, most - most / 2);
+    assert_int_equal(reserve(w, &s, ino, most / 2, 4096), -ENOSPC);
+    assert_int_equal(reserve(w, &s, ino, 0, most / 2), 0); /* nothing new */
+    renew(w, &s, NULL, 0, 0);
+    assert_int_equal(reserve(w, &s, ino, most / 2, most - most / 2), 0);
+    assert_int_equal(renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, 0);
+}
+
 /* Power cuts */
 
 #define SCRIPT_OPS 12u
@@ -690,6 +728,7 @@ int main(void)
         T(a_large_unlinked_file_is_purged_to_the_end),
         T(grants_never_exceed_what_the_stores_can_take),
         T(full_stores_mean_no_budget),
+        T(what_files_have_reserved_is_promised_to_nobody_else),
         cmocka_unit_test(whatever_power_cut_keeps_what_was_acknowledged),
         cmocka_unit_test(a_failed_write_or_sync_loses_nothing_that_was_acknowledged),
         cmocka_unit_test(streams_across_power_cuts_have_each_effect_once),
