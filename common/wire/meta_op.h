@@ -195,7 +195,7 @@ enum hf_rd {
     HF_RD_READDIR = 3,   /* ino, cookie (0: start), max bytes, flags HF_READDIR_PLUS -> bulk of
                             entries, next_cookie, eof; first_ino: the parent. No "." and ".." */
     HF_RD_READLINK = 4,  /* ino -> bulk */
-    HF_RD_GETXATTR = 5,  /* ino, name -> bulk; -ENODATA */
+    HF_RD_GETXATTR = 5,  /* ino, name -> bulk, attr; -ENODATA -> attr */
     HF_RD_LISTXATTR = 6, /* ino -> bulk: names, each NUL-terminated */
     HF_RD_EXTENTS = 7, /* ino, offset, length, if_version -> attr, data_version, bulk: extents that
                           touch the range; -HF_ENOTMODIFIED. next_cookie: where the answer ends

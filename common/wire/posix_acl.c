@@ -39,6 +39,11 @@ static uint32_t entry_perm(struct hf_posix_acl *acl, uint32_t i)
     return hf_get_le16(entry_at(acl, i) + 2);
 }
 
+static uint32_t entry_id(struct hf_posix_acl *acl, uint32_t i)
+{
+    return hf_get_le32(entry_at(acl, i) + 4);
+}
+
 static void entry_set_perm(struct hf_posix_acl *acl, uint32_t i, uint32_t perm)
 {
     hf_put_le16(entry_at(acl, i) + 2, (uint16_t)perm);
@@ -118,4 +123,30 @@ void hf_posix_acl_set_mode(struct hf_posix_acl *acl, uint32_t perm)
     entry_set_perm(acl, acl_find(acl, TAG_USER_OBJ), perm >> 6 & 7);
     entry_set_perm(acl, acl_class(acl), perm >> 3 & 7);
     entry_set_perm(acl, acl_find(acl, TAG_OTHER), perm & 7);
+}
+
+bool hf_posix_acl_allows(struct hf_posix_acl *acl, uint32_t file_gid, uint32_t uid, uint32_t gid,
+                         uint32_t want)
+{
+    uint32_t mask = acl_find(acl, TAG_MASK), rest = mask != UINT32_MAX ? entry_perm(acl, mask) : 7;
+    bool member = false;
+
+    for (uint32_t i = 0; i < acl->count; i++) {
+        uint32_t tag = entry_tag(acl, i), perm = entry_perm(acl, i);
+
+        if (tag == TAG_USER && entry_id(acl, i) == uid) {
+            return (perm & rest & want) == want;
+        }
+        if ((tag == TAG_GROUP_OBJ && file_gid == gid) ||
+            (tag == TAG_GROUP && entry_id(acl, i) == gid)) {
+            member = true; /* one entry of a group has to give all of it */
+            if ((perm & want) == want) {
+                return (perm & rest & want) == want;
+            }
+        }
+        if (tag == TAG_OTHER) {
+            return !member && (perm & want) == want;
+        }
+    }
+    return false;
 }

@@ -31,5 +31,13 @@ bool hf_posix_acl_extended(const struct hf_posix_acl *acl);
 /** The mode's nine bits: its group bits are the mask where there is one. */
 uint32_t hf_posix_acl_mode(struct hf_posix_acl *acl);
 void hf_posix_acl_set_mode(struct hf_posix_acl *acl, uint32_t perm);
+/**
+ * Does it give all of @want (bits of rwx) to somebody who does not own the file?
+ *
+ * @file_gid  the file's group
+ * @uid,@gid  who asks; of no other groups
+ */
+bool hf_posix_acl_allows(struct hf_posix_acl *acl, uint32_t file_gid, uint32_t uid, uint32_t gid,
+                         uint32_t want);
 
 #endif

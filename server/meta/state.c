@@ -385,7 +385,7 @@ void hf_meta_read(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf
         reply->err = -ENOSYS; /* the leader's own */
         break;
     }
-    if (reply->err && reply->err != -HF_ENOTMODIFIED) {
+    if (reply->err && reply->err != -HF_ENOTMODIFIED && reply->err != -ENODATA) {
         *reply = (struct hf_meta_reply){.err = reply->err, .applied_index = meta->c.applied};
     }
 }
