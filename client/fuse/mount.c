@@ -184,7 +184,6 @@ static const struct fuse_custom_io custom_io = {.writev = io_writev, .read = io_
 /* False: nothing more to read now. */
 static bool serve_one(struct hf_fuse *fuse)
 {
-    struct fuse_buf buf = {0};
     ssize_t n;
 
     if (!fuse->rx) {
@@ -207,9 +206,7 @@ static bool serve_one(struct hf_fuse *fuse)
     }
     fuse->requests++;
     fuse->rx->len_bytes = (size_t)n;
-    buf.mem = fuse->rx->data;
-    buf.size = hf_raw_request(&fuse->raw, buf.mem, (size_t)n);
-    fuse_session_process_buf(fuse->se, &buf);
+    hf_gate_request(fuse, fuse->rx->data, (size_t)n);
     if (__atomic_load_n(&fuse->rx->refs, __ATOMIC_RELAXED) > 1) { /* a write keeps it */
         hf_buf_unref(fuse->rx);
         fuse->rx = NULL;
@@ -507,6 +504,8 @@ int hf_mount_run(struct hf_env *env, const struct hf_mount_options *options)
     }
     fuse->env = env;
     fuse->options = options;
+    fuse->squash = (struct hf_squash){.on = options->root_squash,
+                                      .anon = {.uid = options->anon_uid, .gid = options->anon_gid}};
     fuse->init_task.fn = after_init;
     hf_timer_init(&fuse->rx_timer, env, rx_retry, fuse);
     hf_timer_init(&fuse->end_timer, env, flush_again, fuse);

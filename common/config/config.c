@@ -149,6 +149,9 @@ static cfg_opt_t *options(void)
         CFG_STR("op_timeout", "120s", CFGF_NONE),
         CFG_STR("open_timeout", "10s", CFGF_NONE),
         CFG_INT("flush_streams", 4, CFGF_NONE),
+        CFG_BOOL("root_squash", cfg_false, CFGF_NONE),
+        CFG_INT("anonuid", HF_CONFIG_ANON_ID, CFGF_NONE),
+        CFG_INT("anongid", HF_CONFIG_ANON_ID, CFGF_NONE),
         CFG_END(),
     };
     static cfg_opt_t opts[] = {
@@ -391,6 +394,9 @@ static void load_all(struct load *l, cfg_t *cfg, struct hf_config *c)
     c->client.op_timeout_ns = get_duration(l, client, "op_timeout", 1000, 86400000);
     c->client.open_timeout_ns = get_duration(l, client, "open_timeout", 100, 3600000);
     c->client.flush_streams = get_number(l, client, "flush_streams", 1, 64);
+    c->client.root_squash = cfg_getbool(client, "root_squash");
+    c->client.anon_uid = get_number(l, client, "anonuid", 1, HF_CONFIG_ID_MAX);
+    c->client.anon_gid = get_number(l, client, "anongid", 1, HF_CONFIG_ID_MAX);
 }
 
 int hf_config_load(const char *path, struct hf_config *ret, char **ret_error)
@@ -516,5 +522,7 @@ void hf_config_print(const struct hf_config *c, FILE *out)
     (void)fprintf(out, "    op_timeout = \"%" PRIu64 "ms\"\n", c->client.op_timeout_ns / 1000000);
     (void)fprintf(out, "    open_timeout = \"%" PRIu64 "ms\"\n",
                   c->client.open_timeout_ns / 1000000);
-    (void)fprintf(out, "    flush_streams = %u\n}\n", c->client.flush_streams);
+    (void)fprintf(out, "    flush_streams = %u\n", c->client.flush_streams);
+    (void)fprintf(out, "    root_squash = %s\n    anonuid = %u\n    anongid = %u\n}\n",
+                  c->client.root_squash ? "true" : "false", c->client.anon_uid, c->client.anon_gid);
 }

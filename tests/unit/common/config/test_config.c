@@ -115,6 +115,10 @@ static void mistakes_are_named(void **state)
     refused(HEAD "copies = 1\nmin_copies = 1\n", "no node");
     refused(HEAD "copies = 2\nnode_timeout = \"3 weeks\"\n" NODES, "node_timeout");
     refused(HEAD "copies = 2\nclient { dirty_max = \"lots\" }\n" NODES, "dirty_max");
+    refused(HEAD "copies = 2\nclient { anonuid = 0 }\n" NODES,
+            "anonuid = 0 is not a number from 1");
+    refused(HEAD "copies = 2\nclient { anongid = 4294967295 }\n" NODES, "anongid");
+    refused(HEAD "copies = 2\nclient { root_squash = \"perhaps\" }\n" NODES, "root_squash");
     refused(HEAD "copies = 2\nthis_node = 7\n" NODES, "this_node");
     refused(HEAD "copies = 1\nmin_copies = 1\nnode \"x\" { address = \"127.0.0.1:1\" }\n",
             "number from 1");
@@ -132,7 +136,13 @@ static void what_is_printed_loads_to_the_same(void **state)
 
     (void)state;
     assert_non_null(out);
-    assert_int_equal(load(HEAD "copies = 2\nthis_node = 2\n" NODES, &a, &error), 0);
+    assert_int_equal(load(HEAD "copies = 2\nthis_node = 2\n" NODES
+                               "client { root_squash = true anonuid = 4294967294 anongid = 7 }\n",
+                          &a, &error),
+                     0);
+    assert_true(a.client.root_squash);
+    assert_int_equal(a.client.anon_uid, 4294967294);
+    assert_int_equal(a.client.anon_gid, 7);
     hf_config_print(&a, out);
     (void)fclose(out);
     assert_int_equal(load(text, &b, &error), 0);
