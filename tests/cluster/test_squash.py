@@ -139,6 +139,9 @@ CHANGES = {
     "rename to here": lambda d: os.rename(f"{d}2/f2", f"{d}/new"),
     "rename directory": lambda d: os.rename(f"{d}/sub", f"{d}/new"),
     "rename directory away": lambda d: os.rename(f"{d}/sub", f"{d}2/new"),
+    "rename closed directory": lambda d: os.rename(f"{d}/closed", f"{d}/new"),
+    "rename closed directory away": lambda d: os.rename(f"{d}/closed", f"{d}2/new"),
+    "exchange closed directory": lambda d: renameat2(f"{d}2/f2", f"{d}/closed", EXCHANGE),
     "exchange": lambda d: renameat2(f"{d}/f", f"{d}2/f2", EXCHANGE),
     "exchange directory": lambda d: renameat2(f"{d}2/f2", f"{d}/sub", EXCHANGE),
 }
@@ -168,7 +171,7 @@ def build(top, case):
     uid, gid, dir_mode, mode, an_acl = CASES[case]
     d = f"{top}/d"
     shutil.rmtree(top, ignore_errors=True)
-    for p in (top, d, f"{d}2", f"{d}/sub", f"{d}/empty"):
+    for p in (top, d, f"{d}2", f"{d}/sub", f"{d}/empty", f"{d}/closed"):
         os.mkdir(p)
     for p in (f"{d}/f", f"{d}/h", f"{d}/sub/inner", f"{d}2/f2", f"{d}/mine"):
         put(p, "contents")
@@ -178,6 +181,7 @@ def build(top, case):
     os.setxattr(d, "user.a", b"v")
     for p in (f"{d}/f", f"{d}/h", f"{d}/sub/inner", f"{d}/sub", f"{d}/empty", f"{d}/link", d):
         os.chown(p, uid, gid, follow_symlinks=False)
+    os.chown(f"{d}/closed", OWNER, GROUP)
     for p in (f"{d}2", f"{d}2/f2", f"{d}/mine"):
         os.chown(p, ANON, ANON)
     for p in (f"{d}/f", f"{d}/h", f"{d}/sub/inner"):
@@ -380,6 +384,13 @@ def test_gone_files_keep_their_owner(squashed, work):
     os.fchmod(held, 0o750)
     assert stat.S_IMODE(os.fstat(held).st_mode) == 0o750
     raises(errno.EPERM, os.fchown, held, 0, 0)
+    os.close(held)
+    with user(OWNER, GROUP):
+        os.mkdir(f"{squashed}/{name}/d", 0o755)
+    held = os.open(f"{squashed}/{name}/d", os.O_RDONLY)
+    with user(OWNER, GROUP):
+        os.rmdir(f"{squashed}/{name}/d")
+    raises(errno.EPERM, os.fchmod, held, 0o777)
     os.close(held)
     f = os.open(f"{squashed}/{name}/f", os.O_CREAT | os.O_RDWR)
     os.unlink(f"{squashed}/{name}/f")
