@@ -47,6 +47,7 @@ struct hf_fuse {
     struct hf_fd_watch *watch;
     struct hf_raw raw;
     struct hf_squash squash;
+    bool read_only;    /* by its options, or the cluster says so */
     struct hf_buf *rx; /* the request being read; a large write keeps it */
     struct hf_timer rx_timer, end_timer;
     struct hf_task init_task; /* after INIT: what needs a connection */

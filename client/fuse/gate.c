@@ -198,6 +198,10 @@ void hf_gate_request(struct hf_fuse *fuse, void *data, size_t len)
     struct hf_squash_plan plan;
     int err;
 
+    if (fuse->read_only && hf_squash_is_change(data, len)) {
+        refuse(fuse, data, -EROFS); /* it was mounted read-only, and remounted */
+        return;
+    }
     if (!fuse->squash.on || !hf_squash_is_root(data, len)) {
         pass(fuse, data, len);
         return;

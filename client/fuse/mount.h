@@ -7,7 +7,7 @@
  * One reactor serves /dev/fuse, the sockets to the cluster and the mount's control socket,
  * unix:HF_MOUNT_RUN_DIR/mount-<major>:<minor>.sock, which answers HF_M_ADMIN:
  *
- *   info                     {mountpoint, pid, cluster, session, leader, root_squash}
+ *   info                     {mountpoint, pid, cluster, session, leader, root_squash, read_only}
  *   dirty [INO]              {dirty_bytes, oldest_ms, files: [{ino, bytes, age_ms}]}
  *   flush INO|0 [wait|nowait]  {flushed: true}; with wait when it is durable
  *   stats                    everything counted

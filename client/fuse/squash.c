@@ -275,6 +275,37 @@ bool hf_squash_is_root(const void *data, size_t len)
     return parse(data, len, &r) && r.in.uid == 0;
 }
 
+bool hf_squash_is_change(const void *data, size_t len)
+{
+    struct fuse_open_in o;
+    struct request r;
+
+    if (!parse(data, len, &r)) {
+        return false;
+    }
+    switch (r.in.opcode) {
+    case FUSE_MKNOD:
+    case FUSE_MKDIR:
+    case FUSE_SYMLINK:
+    case FUSE_CREATE:
+    case FUSE_TMPFILE:
+    case FUSE_LINK:
+    case FUSE_UNLINK:
+    case FUSE_RMDIR:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+    case FUSE_SETATTR:
+    case FUSE_SETXATTR:
+    case FUSE_REMOVEXATTR:
+        return true;
+    case FUSE_OPEN:
+        return fixed(&r, &o, sizeof(o)) &&
+               ((o.flags & O_ACCMODE) != O_RDONLY || (o.flags & O_TRUNC));
+    default:
+        return false; /* what goes by an open file: it was not opened to write */
+    }
+}
+
 int hf_squash_plan(const struct hf_squash *squash, const void *data, size_t len,
                    struct hf_squash_plan *ret)
 {

@@ -54,6 +54,8 @@ struct hf_squash_plan {
 
 /** Is it one that root makes? */
 bool hf_squash_is_root(const void *data, size_t len);
+/** Would it change anything, or open a file to change it? */
+bool hf_squash_is_change(const void *data, size_t len);
 /**
  * In the order in which the kernel would check.
  * Errors: -EPERM, -ENODATA  whatever the inode, no ordinary user may; -EINVAL  malformed

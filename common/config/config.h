@@ -20,6 +20,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/limits.h"
+#include "common/config/exports.h"
 #include "common/log/log.h"
 
 #define HF_CONFIG_META_MAX 5u /* nodes that hold the metadata */
@@ -55,6 +56,8 @@ struct hf_config {
         bool root_squash;
         uint32_t anon_uid, anon_gid; /* whom root acts as then; not 0 */
     } client;
+    struct hf_export exports[HF_EXPORTS_MAX]; /* in the file's order */
+    uint32_t export_count;
 };
 
 /**

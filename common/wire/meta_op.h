@@ -74,12 +74,16 @@ enum hf_op {
                           count, offset name-hash seed */
     HF_OP_GROUP_SET = 39, /* count group, holders[0] acting mask order as packed bytes, holders[1]
                              target */
+    HF_OP_REFUSED = 48,   /* (S), in place of what a client sent that may only read: -EROFS. The
+                             stream   goes on */
 };
 
-#define HF_CREATE_OPEN     0x1u
-#define HF_PUNCH_EXTEND    0x1u
-#define HF_ALLOC_KEEP_SIZE 0x1u
-#define HF_LOCK_FLOCK      0x1u
+#define HF_CREATE_OPEN        0x1u
+#define HF_RIGHTS_READ_ONLY   0x1u /* hf_meta_reply.rights */
+#define HF_RIGHTS_ROOT_SQUASH 0x2u
+#define HF_PUNCH_EXTEND       0x1u
+#define HF_ALLOC_KEEP_SIZE    0x1u
+#define HF_LOCK_FLOCK         0x1u
 
 /* hf_meta_op.mask */
 #define HF_SET_MODE     0x001u
@@ -182,6 +186,7 @@ struct hf_meta_reply {
     uint32_t lock_type, lock_pid;
     uint64_t lock_start, lock_end; /* end inclusive; UINT64_MAX: no end */
     uint64_t total_bytes, free_bytes, inodes, applied_index, count;
+    uint32_t rights, anon_uid, anon_gid; /* SESSION_OPEN: HF_RIGHTS_*, the leader's exports */
     char leader[HF_ADDR_BYTES_MAX];
     const void *bulk;
     size_t bulk_len;

@@ -162,6 +162,15 @@ struct op_kind {
     enum stream_rule rule;
 };
 
+static int op_refused(struct hf_meta *meta, const struct hf_meta_op *op,
+                      struct hf_meta_reply *reply)
+{
+    (void)meta;
+    (void)op;
+    (void)reply;
+    return -EROFS;
+}
+
 static const struct op_kind op_kinds[] = {
     [HF_OP_SESSION_OPEN] = {hf_meta_op_session_open, NO_STREAM},
     [HF_OP_SESSION_CLOSE] = {hf_meta_op_session_end, EITHER},
@@ -191,6 +200,7 @@ static const struct op_kind op_kinds[] = {
     [HF_OP_OBJECTS_GONE] = {hf_meta_op_objects_gone, NO_STREAM},
     [HF_OP_FORMAT] = {hf_meta_op_format, NO_STREAM},
     [HF_OP_GROUP_SET] = {hf_meta_op_group_set, NO_STREAM},
+    [HF_OP_REFUSED] = {op_refused, IN_STREAM},
 };
 
 /* One operation as a transaction. reply->err is its outcome; meta->failed says it went wrong. */
