@@ -6,9 +6,11 @@ import errno
 import mmap
 import os
 import shutil
+import signal
 import stat
 import struct
 import subprocess
+import sys
 
 import pytest
 
@@ -464,3 +466,34 @@ def test_a_read_only_mount_changes_nothing(shared, work):
     for name_, top in (("ro", mounts[0]), ("ros", mounts[1])):
         assert get(f"{top}/{name}/t/d/z") == b"new"
         shared.umount(name_)
+
+
+HOLDER = "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT); print(flush=True); " \
+         "input(); os.fchmod(fd, 0o600)"
+
+
+def test_what_waits_for_the_cluster_can_be_ended(shared, squashed, work):
+    """Root's request is held before libfuse sees it: a signal, and the mount's end, find it there."""
+    os.chmod(work, 0o777)
+    other = shared.mount("e", "root_squash")
+    waiting = [subprocess.Popen([sys.executable, "-c", HOLDER, f"{top}/{os.path.basename(work)}/{n}"],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+               for top, n in ((squashed, "f"), (squashed, "g"), (other, "h"))]
+    for p in waiting:
+        p.stdout.readline()
+    shared.stop(1)
+    try:
+        for p in waiting:
+            p.stdin.write(b"\n")
+            p.stdin.flush()
+        harness.wait_for("they wait", lambda: all(
+            "fuse_do_setattr" in open(f"/proc/{p.pid}/stack").read() for p in waiting), 10)
+        waiting[0].terminate()
+        subprocess.run(["umount", "-f", other], stderr=subprocess.DEVNULL, check=False)  # cut off
+    finally:
+        shared.cont(1)
+    assert [p.wait(30) for p in waiting] == [-signal.SIGTERM, 0, 1]
+    subprocess.run(["umount", "-l", other], stderr=subprocess.DEVNULL, check=False)
+    shared.mounts.pop("e")
+    harness.wait_for("the mount's end", lambda: not harness.processes_below(other), 30)
+    os.chmod(f"{squashed}/{os.path.basename(work)}/f", 0o640)  # it goes on
