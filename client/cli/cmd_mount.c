@@ -40,7 +40,8 @@ struct mount_plan {
     const char *addrs[HF_NODES_MAX];
     char mountpoint[4096];
     int cpu;
-    int ready_fd; /* -1: none */
+    int ready_fd;    /* -1: none */
+    bool anon_given; /* -o anonuid or anongid */
 };
 
 static int size_option(const char *key, const char *value, uint64_t min, uint64_t *ret)
@@ -59,6 +60,34 @@ static int time_option(const char *key, const char *value, uint64_t *ret)
 {
     if (!value || hf_parse_duration(value, ret) != 0 || *ret == 0) {
         (void)cli_fail("-o %s=%s: a time like 500ms or 5s", key, value ? value : "");
+        return CLI_MISUSED;
+    }
+    return CLI_DONE;
+}
+
+static int id_option(const char *key, const char *value, uint32_t *ret)
+{
+    char *end = NULL;
+    unsigned long long v =
+        value && value[0] >= '0' && value[0] <= '9' ? strtoull(value, &end, 10) : 0;
+
+    if (v < 1 || v > HF_CONFIG_ID_MAX || *end) {
+        (void)cli_fail("-o %s=%s: a number from 1 to %llu, like %d (nobody); 0 would be root again",
+                       key, value ? value : "", (unsigned long long)HF_CONFIG_ID_MAX,
+                       HF_CONFIG_ANON_ID);
+        return CLI_MISUSED;
+    }
+    *ret = (uint32_t)v;
+    return CLI_DONE;
+}
+
+static int cpu_option(struct mount_plan *plan, const char *value)
+{
+    char *end = NULL;
+
+    plan->cpu = value ? (int)strtol(value, &end, 10) : -1;
+    if (!value || *end || plan->cpu < 0) {
+        (void)cli_fail("-o cpu=%s: the number of a CPU", value ? value : "");
         return CLI_MISUSED;
     }
     return CLI_DONE;
@@ -87,6 +116,11 @@ static int one_option(struct mount_plan *plan, const char *key, const char *valu
         o->suid = key[0] == 's';
     } else if (strcmp(key, "dev") == 0 || strcmp(key, "nodev") == 0) {
         o->dev = key[0] == 'd';
+    } else if (strcmp(key, "root_squash") == 0 || strcmp(key, "no_root_squash") == 0) {
+        o->root_squash = key[0] == 'r';
+    } else if (strcmp(key, "anonuid") == 0 || strcmp(key, "anongid") == 0) {
+        plan->anon_given = true;
+        return id_option(key, value, key[4] == 'u' ? &o->anon_uid : &o->anon_gid);
     } else if (strcmp(key, "dirty_max") == 0) {
         return size_option(key, value, 16u << 20, &o->dirty_max_bytes);
     } else if (strcmp(key, "dirty_target") == 0) {
@@ -100,13 +134,7 @@ static int one_option(struct mount_plan *plan, const char *key, const char *valu
     } else if (strcmp(key, "op_timeout") == 0) {
         return time_option(key, value, &o->op_timeout_ns);
     } else if (strcmp(key, "cpu") == 0) {
-        char *end = NULL;
-
-        plan->cpu = value ? (int)strtol(value, &end, 10) : -1;
-        if (!value || *end || plan->cpu < 0) {
-            (void)cli_fail("-o cpu=%s: the number of a CPU", value ? value : "");
-            return CLI_MISUSED;
-        }
+        return cpu_option(plan, value);
     } else {
         (void)cli_fail("-o %s: not an option ('holdfast mount --help' lists them)", key);
         return CLI_MISUSED;
@@ -133,6 +161,11 @@ static int parse_options(struct mount_plan *plan, const char *text)
         status = one_option(plan, word, value);
     }
     free(copy);
+    if (status == CLI_DONE && plan->anon_given && !plan->options.root_squash) {
+        (void)cli_fail("-o anonuid and anongid say whom root acts as: add root_squash, or leave "
+                       "them out");
+        status = CLI_MISUSED;
+    }
     return status;
 }
 
@@ -175,6 +208,9 @@ static int make_plan(const struct cli_args *args, struct mount_plan *plan)
     plan->options.readahead_bytes = c->client.readahead_bytes;
     plan->options.op_timeout_ns = c->client.op_timeout_ns;
     plan->options.open_timeout_ns = c->client.open_timeout_ns;
+    plan->options.root_squash = c->client.root_squash;
+    plan->options.anon_uid = c->client.anon_uid;
+    plan->options.anon_gid = c->client.anon_gid;
     status = parse_options(plan, cli_option(args, "o"));
     if (plan->options.dirty_target_bytes > plan->options.dirty_max_bytes) {
         plan->options.dirty_target_bytes = plan->options.dirty_max_bytes / 2;

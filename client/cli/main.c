@@ -36,7 +36,10 @@ const struct cli_command cli_commands[] = {
      "mount the cluster's namespace",
      "OPTIONS, separated by commas: ro, allow_other (default for root), noallow_other,\n"
      "dirty_max=SIZE, dirty_target=SIZE, dirty_max_age=TIME, cache=SIZE, readahead=SIZE,\n"
-     "op_timeout=TIME, cpu=N, nosuid/suid, nodev/dev (nosuid,nodev is the default).\n"
+     "op_timeout=TIME, cpu=N, nosuid/suid, nodev/dev (nosuid,nodev is the default),\n"
+     "root_squash/no_root_squash, anonuid=N, anongid=N: root is an ordinary user there, "
+     "65534:65534\n"
+     "if not said. What is not given is as in the cluster's file, section client.\n"
      "Returns when the mount is ready; with --foreground, when it is unmounted.",
      1,
      1,

@@ -65,11 +65,12 @@ static json_t *info(struct hf_fuse *fuse)
 {
     char uuid[HF_UUID_STR_MAX];
 
-    return json_pack("{s:s, s:i, s:s, s:I, s:s, s:b, s:I, s:I}", "mountpoint", fuse->mountpoint,
-                     "pid", (int)getpid(), "cluster", hf_uuid_str(&fuse->options->cluster, uuid),
-                     "session", num(hf_session_id(fuse->session).v), "leader",
-                     hf_session_leader(fuse->session), "live", hf_session_live(fuse->session),
-                     "unanswered", num(fuse->call_count), "requests", num(fuse->requests));
+    return json_pack(
+        "{s:s, s:i, s:s, s:I, s:s, s:b, s:b, s:b, s:I, s:I}", "mountpoint", fuse->mountpoint, "pid",
+        (int)getpid(), "cluster", hf_uuid_str(&fuse->options->cluster, uuid), "session",
+        num(hf_session_id(fuse->session).v), "leader", hf_session_leader(fuse->session), "live",
+        hf_session_live(fuse->session), "root_squash", fuse->squash.on, "read_only",
+        fuse->read_only, "unanswered", num(fuse->call_count), "requests", num(fuse->requests));
 }
 
 static json_t *dirty(struct hf_fuse *fuse, uint64_t ino)

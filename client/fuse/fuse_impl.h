@@ -11,6 +11,7 @@
 #include "client/fuse/looked.h"
 #include "client/fuse/mount.h"
 #include "client/fuse/raw.h"
+#include "client/fuse/squash.h"
 
 #define HF_FUSE_REQUEST_BYTES (1u << 20) /* most bytes of one READ or WRITE */
 
@@ -45,6 +46,8 @@ struct hf_fuse {
     struct fuse_session *se;
     struct hf_fd_watch *watch;
     struct hf_raw raw;
+    struct hf_squash squash;
+    bool read_only;    /* by its options, or the cluster says so */
     struct hf_buf *rx; /* the request being read; a large write keeps it */
     struct hf_timer rx_timer, end_timer;
     struct hf_task init_task; /* after INIT: what needs a connection */
@@ -63,6 +66,10 @@ struct hf_fuse {
 extern const struct fuse_lowlevel_ops hf_fuse_ops;
 size_t hf_fuse_ops_size(void);
 void hf_fuse_calls_free(struct hf_fuse *fuse);
+
+/* gate.c */
+/** A request as it was read: to libfuse, now or when it is known that it may be made. */
+void hf_gate_request(struct hf_fuse *fuse, void *data, size_t len);
 
 /* control.c */
 /** Errors: those of listening; the mount goes on without. */

@@ -184,7 +184,6 @@ static const struct fuse_custom_io custom_io = {.writev = io_writev, .read = io_
 /* False: nothing more to read now. */
 static bool serve_one(struct hf_fuse *fuse)
 {
-    struct fuse_buf buf = {0};
     ssize_t n;
 
     if (!fuse->rx) {
@@ -207,9 +206,7 @@ static bool serve_one(struct hf_fuse *fuse)
     }
     fuse->requests++;
     fuse->rx->len_bytes = (size_t)n;
-    buf.mem = fuse->rx->data;
-    buf.size = hf_raw_request(&fuse->raw, buf.mem, (size_t)n);
-    fuse_session_process_buf(fuse->se, &buf);
+    hf_gate_request(fuse, fuse->rx->data, (size_t)n);
     if (__atomic_load_n(&fuse->rx->refs, __ATOMIC_RELAXED) > 1) { /* a write keeps it */
         hf_buf_unref(fuse->rx);
         fuse->rx = NULL;
@@ -311,7 +308,7 @@ static int add_options(struct hf_fuse *fuse, struct fuse_args *args)
     int n = snprintf(text, sizeof(text), "fsname=%.255s,subtype=holdfast,max_read=%u%s%s%s%s",
                      o->fsname ? o->fsname : "holdfast", HF_FUSE_REQUEST_BYTES,
                      ",default_permissions", o->allow_other ? ",allow_other" : "",
-                     o->read_only ? ",ro" : "", o->suid ? ",suid" : ",nosuid");
+                     fuse->read_only ? ",ro" : "", o->suid ? ",suid" : ",nosuid");
 
     if (n < 0 || (size_t)n >= sizeof(text) || fuse_opt_add_arg(args, "holdfast") ||
         fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, text) ||
@@ -374,6 +371,22 @@ static int start_fs(struct hf_fuse *fuse)
     return err ? err : hf_fs_new(fuse->env, &fs, &fuse->fs);
 }
 
+/* What the cluster says is added to what this mount was told; its user for root counts. */
+static void take_rights(struct hf_fuse *fuse)
+{
+    const struct hf_session_rights r = hf_session_rights(fuse->session);
+
+    fuse->read_only |= r.read_only;
+    if (r.root_squash) {
+        fuse->squash.on = true;
+        fuse->squash.anon = (struct hf_rights_who){.uid = r.anon_uid, .gid = r.anon_gid};
+    }
+    if (r.read_only || r.root_squash) {
+        hf_log(HF_LOG_INFO, "mount", "rights", "mountpoint=%s read_only=%d root_squash=%d",
+               fuse->mountpoint, fuse->read_only, fuse->squash.on);
+    }
+}
+
 static void session_open(void *ctx, int err)
 {
     struct hf_fuse *fuse = ctx;
@@ -386,6 +399,7 @@ static void session_open(void *ctx, int err)
         (void)snprintf(text, sizeof(text), "no metadata leader answered: %s; tried %s",
                        hf_err_text(err), hf_session_tried(fuse->session));
     } else {
+        take_rights(fuse);
         err = start_fs(fuse);
         err = err ? err : mount_it(fuse);
         if (err) {
@@ -507,6 +521,9 @@ int hf_mount_run(struct hf_env *env, const struct hf_mount_options *options)
     }
     fuse->env = env;
     fuse->options = options;
+    fuse->read_only = options->read_only;
+    fuse->squash = (struct hf_squash){.on = options->root_squash,
+                                      .anon = {.uid = options->anon_uid, .gid = options->anon_gid}};
     fuse->init_task.fn = after_init;
     hf_timer_init(&fuse->rx_timer, env, rx_retry, fuse);
     hf_timer_init(&fuse->end_timer, env, flush_again, fuse);

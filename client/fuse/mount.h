@@ -7,7 +7,7 @@
  * One reactor serves /dev/fuse, the sockets to the cluster and the mount's control socket,
  * unix:HF_MOUNT_RUN_DIR/mount-<major>:<minor>.sock, which answers HF_M_ADMIN:
  *
- *   info                     {mountpoint, pid, cluster, session, leader}
+ *   info                     {mountpoint, pid, cluster, session, leader, root_squash, read_only}
  *   dirty [INO]              {dirty_bytes, oldest_ms, files: [{ino, bytes, age_ms}]}
  *   flush INO|0 [wait|nowait]  {flushed: true}; with wait when it is durable
  *   stats                    everything counted
@@ -37,6 +37,8 @@ struct hf_mount_options {
     bool read_only;
     bool allow_other;            /* the default for root: hf_mount_defaults() */
     bool suid, dev;              /* allow set-user-id and devices; default: nosuid, nodev */
+    bool root_squash;            /* root acts as this ordinary user: client/fuse/squash.h */
+    uint32_t anon_uid, anon_gid; /* not 0 */
     uint64_t dirty_max_bytes;    /* 0: 128 MiB */
     uint64_t dirty_target_bytes; /* 0: half of dirty_max */
     uint64_t dirty_max_age_ns;   /* 0: 5 s */

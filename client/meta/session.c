@@ -440,6 +440,10 @@ static void take_map(struct hf_session *s, const struct hf_rpc_reply *reply)
 static void opened(struct hf_session *s, const struct hf_meta_reply *reply)
 {
     s->id = reply->session;
+    s->rights = (struct hf_session_rights){.read_only = reply->rights & HF_RIGHTS_READ_ONLY,
+                                           .root_squash = reply->rights & HF_RIGHTS_ROOT_SQUASH,
+                                           .anon_uid = reply->anon_uid,
+                                           .anon_gid = reply->anon_gid};
     s->ttl_ns = reply->ttl_ns ? reply->ttl_ns : s->ttl_ns;
     s->last_stream = reply->last_stream;
     s->ino_next = reply->first_ino.v;
@@ -858,6 +862,11 @@ bool hf_session_live(const struct hf_session *session)
 struct hf_session_id hf_session_id(const struct hf_session *session)
 {
     return session->id;
+}
+
+struct hf_session_rights hf_session_rights(const struct hf_session *session)
+{
+    return session->rights;
 }
 
 const struct hf_map *hf_session_map(const struct hf_session *session)

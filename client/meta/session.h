@@ -50,6 +50,12 @@ struct hf_session_options {
     struct hf_session_events events;
 };
 
+struct hf_session_rights {
+    bool read_only;   /* what changes anything is refused with -EROFS */
+    bool root_squash; /* root is to be anon_uid, of the group anon_gid; the client sees to it */
+    uint32_t anon_uid, anon_gid;
+};
+
 /** Errors: -ENOMEM, -EINVAL (addresses). */
 int hf_session_new(struct hf_env *env, const struct hf_session_options *options,
                    struct hf_session **ret);
@@ -72,6 +78,8 @@ void hf_session_free(struct hf_session *session);
 const char *hf_session_tried(struct hf_session *session);
 bool hf_session_live(const struct hf_session *session);
 struct hf_session_id hf_session_id(const struct hf_session *session);
+/** What the leader allowed this client when the session was opened. */
+struct hf_session_rights hf_session_rights(const struct hf_session *session);
 /** Borrowed until events.map_changed. */
 const struct hf_map *hf_session_map(const struct hf_session *session);
 /** Someone was told that the map is old: fetch it soon. */

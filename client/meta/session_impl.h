@@ -105,6 +105,7 @@ struct hf_session {
 
     struct hf_uuid uuid; /* of this mount */
     struct hf_session_id id;
+    struct hf_session_rights rights;
     uint64_t floor, next_object;
 
     struct hf_map map;

@@ -149,6 +149,17 @@ static cfg_opt_t *options(void)
         CFG_STR("op_timeout", "120s", CFGF_NONE),
         CFG_STR("open_timeout", "10s", CFGF_NONE),
         CFG_INT("flush_streams", 4, CFGF_NONE),
+        CFG_BOOL("root_squash", cfg_false, CFGF_NONE),
+        CFG_INT("anonuid", HF_CONFIG_ANON_ID, CFGF_NONE),
+        CFG_INT("anongid", HF_CONFIG_ANON_ID, CFGF_NONE),
+        CFG_END(),
+    };
+    static cfg_opt_t export_opts[] = {
+        CFG_STR("client", NULL, CFGF_NONE),
+        CFG_BOOL("read_only", cfg_false, CFGF_NONE),
+        CFG_BOOL("root_squash", cfg_false, CFGF_NONE),
+        CFG_INT("anonuid", HF_CONFIG_ANON_ID, CFGF_NONE),
+        CFG_INT("anongid", HF_CONFIG_ANON_ID, CFGF_NONE),
         CFG_END(),
     };
     static cfg_opt_t opts[] = {
@@ -162,6 +173,7 @@ static cfg_opt_t *options(void)
         CFG_STR("log_level", "info", CFGF_NONE),
         CFG_SEC("node", node_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
         CFG_SEC("client", client_opts, CFGF_NONE),
+        CFG_SEC("export", export_opts, CFGF_MULTI),
         CFG_FUNC("include", cfg_include),
         CFG_END(),
     };
@@ -354,6 +366,30 @@ static void check_nodes(struct load *l, struct hf_config *c)
     }
 }
 
+static void load_exports(struct load *l, cfg_t *cfg, struct hf_config *c)
+{
+    for (unsigned i = 0; i < cfg_size(cfg, "export"); i++) {
+        struct hf_export *e = &c->exports[i];
+        cfg_t *sec = cfg_getnsec(cfg, "export", i);
+        const char *client = cfg_getstr(sec, "client");
+
+        if (i == HF_EXPORTS_MAX) {
+            complain(l, format("more than %u exports", HF_EXPORTS_MAX));
+            return;
+        }
+        if (!client || hf_export_parse(client, e)) {
+            complain(l, format("export: client = \"%s\" must be an address, a network like "
+                               "\"10.0.0.0/8\" or \"2001:db8::/32\", or \"*\"",
+                               client ? client : ""));
+        }
+        e->read_only = cfg_getbool(sec, "read_only");
+        e->root_squash = cfg_getbool(sec, "root_squash");
+        e->anon_uid = get_number(l, sec, "anonuid", 1, HF_CONFIG_ID_MAX);
+        e->anon_gid = get_number(l, sec, "anongid", 1, HF_CONFIG_ID_MAX);
+        c->export_count++;
+    }
+}
+
 static void load_all(struct load *l, cfg_t *cfg, struct hf_config *c)
 {
     cfg_t *client = cfg_getsec(cfg, "client");
@@ -379,6 +415,7 @@ static void load_all(struct load *l, cfg_t *cfg, struct hf_config *c)
         load_node(l, cfg_getnsec(cfg, "node", i), &c->nodes[c->node_count++]);
     }
     check_nodes(l, c);
+    load_exports(l, cfg, c);
     c->client.dirty_max_bytes = get_size(l, client, "dirty_max", 16u << 20, UINT64_C(64) << 30);
     c->client.dirty_target_bytes = c->client.dirty_max_bytes / 2;
     if (cfg_getstr(client, "dirty_target")) {
@@ -391,6 +428,9 @@ static void load_all(struct load *l, cfg_t *cfg, struct hf_config *c)
     c->client.op_timeout_ns = get_duration(l, client, "op_timeout", 1000, 86400000);
     c->client.open_timeout_ns = get_duration(l, client, "open_timeout", 100, 3600000);
     c->client.flush_streams = get_number(l, client, "flush_streams", 1, 64);
+    c->client.root_squash = cfg_getbool(client, "root_squash");
+    c->client.anon_uid = get_number(l, client, "anonuid", 1, HF_CONFIG_ID_MAX);
+    c->client.anon_gid = get_number(l, client, "anongid", 1, HF_CONFIG_ID_MAX);
 }
 
 int hf_config_load(const char *path, struct hf_config *ret, char **ret_error)
@@ -516,5 +556,15 @@ void hf_config_print(const struct hf_config *c, FILE *out)
     (void)fprintf(out, "    op_timeout = \"%" PRIu64 "ms\"\n", c->client.op_timeout_ns / 1000000);
     (void)fprintf(out, "    open_timeout = \"%" PRIu64 "ms\"\n",
                   c->client.open_timeout_ns / 1000000);
-    (void)fprintf(out, "    flush_streams = %u\n}\n", c->client.flush_streams);
+    (void)fprintf(out, "    flush_streams = %u\n", c->client.flush_streams);
+    (void)fprintf(out, "    root_squash = %s\n    anonuid = %u\n    anongid = %u\n}\n",
+                  c->client.root_squash ? "true" : "false", c->client.anon_uid, c->client.anon_gid);
+    for (uint32_t i = 0; i < c->export_count; i++) {
+        const struct hf_export *e = &c->exports[i];
+
+        (void)fprintf(out, "export {\n    client = \"%s\"\n    read_only = %s\n", e->client,
+                      e->read_only ? "true" : "false");
+        (void)fprintf(out, "    root_squash = %s\n    anonuid = %u\n    anongid = %u\n}\n",
+                      e->root_squash ? "true" : "false", e->anon_uid, e->anon_gid);
+    }
 }

@@ -20,9 +20,12 @@
 
 #include "common/base/ids.h"
 #include "common/base/limits.h"
+#include "common/config/exports.h"
 #include "common/log/log.h"
 
 #define HF_CONFIG_META_MAX 5u /* nodes that hold the metadata */
+#define HF_CONFIG_ANON_ID  65534
+#define HF_CONFIG_ID_MAX   4294967294 /* the next one means "leave it alone" */
 
 struct hf_config_node {
     struct hf_node_id id;
@@ -50,7 +53,11 @@ struct hf_config {
         uint64_t dirty_max_bytes, dirty_target_bytes, cache_bytes, readahead_bytes;
         uint64_t dirty_max_age_ns, op_timeout_ns, open_timeout_ns;
         uint32_t flush_streams;
+        bool root_squash;
+        uint32_t anon_uid, anon_gid; /* whom root acts as then; not 0 */
     } client;
+    struct hf_export exports[HF_EXPORTS_MAX]; /* in the file's order */
+    uint32_t export_count;
 };
 
 /**

@@ -99,6 +99,9 @@ struct hf_rpc_bulk {
 void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t msg_len,
                   const struct hf_rpc_bulk *bulk);
 
+/** Where it was made from: "HOST:PORT", or "" when it is gone. Borrowed for the moment. */
+const char *hf_rpc_conn_addr(const struct hf_rpc_conn *conn);
+
 /* Client */
 
 struct hf_rpc_peer;

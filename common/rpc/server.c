@@ -307,3 +307,8 @@ void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t m
     }
     conn_unref(c);
 }
+
+const char *hf_rpc_conn_addr(const struct hf_rpc_conn *c)
+{
+    return c->conn ? hf_conn_peer(c->conn) : "";
+}

@@ -81,14 +81,18 @@ enum hf_op {
                           count, offset name-hash seed */
     HF_OP_GROUP_SET = 39, /* count group, holders[0] acting mask order as packed bytes, holders[1]
                              target */
+    HF_OP_REFUSED = 48,   /* (S), in place of what a client sent that may only read: -EROFS. The
+                             stream goes on */
 };
 
-#define HF_CREATE_OPEN      0x1u
-#define HF_TMPFILE_LINKABLE 0x1u
-#define HF_PUNCH_EXTEND     0x1u
-#define HF_ALLOC_KEEP_SIZE  0x1u
-#define HF_ALLOC_RESERVE    0x2u
-#define HF_LOCK_FLOCK       0x1u
+#define HF_CREATE_OPEN        0x1u
+#define HF_TMPFILE_LINKABLE   0x1u
+#define HF_PUNCH_EXTEND       0x1u
+#define HF_ALLOC_KEEP_SIZE    0x1u
+#define HF_ALLOC_RESERVE      0x2u
+#define HF_LOCK_FLOCK         0x1u
+#define HF_RIGHTS_READ_ONLY   0x1u /* hf_meta_reply.rights */
+#define HF_RIGHTS_ROOT_SQUASH 0x2u
 
 /* hf_meta_op.mask */
 #define HF_SET_MODE     0x001u
@@ -196,6 +200,7 @@ struct hf_meta_reply {
     uint32_t lock_type, lock_pid;
     uint64_t lock_start, lock_end; /* end inclusive; UINT64_MAX: no end */
     uint64_t total_bytes, free_bytes, inodes, applied_index, count;
+    uint32_t rights, anon_uid, anon_gid; /* SESSION_OPEN: HF_RIGHTS_*, the leader's exports */
     char leader[HF_ADDR_BYTES_MAX];
     const void *bulk;
     size_t bulk_len;
@@ -209,7 +214,7 @@ enum hf_rd {
     HF_RD_READDIR = 3,   /* ino, cookie (0: start), max bytes, flags HF_READDIR_PLUS -> bulk of
                             entries, next_cookie, eof; first_ino: the parent. No "." and ".." */
     HF_RD_READLINK = 4,  /* ino -> bulk */
-    HF_RD_GETXATTR = 5,  /* ino, name -> bulk; -ENODATA */
+    HF_RD_GETXATTR = 5,  /* ino, name -> bulk, attr; -ENODATA -> attr */
     HF_RD_LISTXATTR = 6, /* ino -> bulk: names, each NUL-terminated */
     HF_RD_EXTENTS = 7, /* ino, offset, length, if_version -> attr, data_version, bulk: extents that
                           touch the range; -HF_ENOTMODIFIED. next_cookie: where the answer ends

@@ -45,6 +45,7 @@ static bool op_known(uint32_t op)
     case HF_OP_OBJECTS_GONE:
     case HF_OP_FORMAT:
     case HF_OP_GROUP_SET:
+    case HF_OP_REFUSED:
         return true;
     case HF_OP_NONE:
         break;
@@ -570,6 +571,9 @@ int hf_meta_reply_encode(const struct hf_meta_reply *reply, uint8_t ret[HF_RPC_M
     WIRE_SET(m, inodes, reply->inodes);
     WIRE_SET(m, applied_index, reply->applied_index);
     WIRE_SET(m, count, reply->count);
+    WIRE_SET(m, rights, reply->rights);
+    WIRE_SET(m, anon_uid, reply->anon_uid);
+    WIRE_SET(m, anon_gid, reply->anon_gid);
     m.leader = reply->leader[0] ? (char *)reply->leader : NULL;
     return wire_pack(&m.base, ret, ret_len);
 }
@@ -609,6 +613,9 @@ static int decode_reply(const Hf__Wire__MetaReply *m, struct hf_meta_reply *repl
     reply->inodes = m->inodes;
     reply->applied_index = m->applied_index;
     reply->count = m->count;
+    reply->rights = m->rights;
+    reply->anon_uid = m->anon_uid;
+    reply->anon_gid = m->anon_gid;
     return 0;
 }
 

@@ -156,8 +156,8 @@ uint32_t hf_leader_nodes(struct hf_leader *leader, struct hf_leader_node_info *r
 /* ops.c */
 int hf_leader_ops_init(struct hf_leader *leader);
 void hf_leader_ops_fini(struct hf_leader *leader);
-void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, const void *bulk,
-                  size_t bulk_len, hf_leader_done_fn done, void *ctx);
+void hf_leader_op(struct hf_leader *leader, bool read_only, const void *msg, size_t msg_len,
+                  const void *bulk, size_t bulk_len, hf_leader_done_fn done, void *ctx);
 /** One of its proposals is committed: apply, answer. Errors: the replica cannot go on. */
 int hf_leader_committed(const struct hf_mlog_entry *entry, struct hf_mlog_proposal *proposal);
 /**

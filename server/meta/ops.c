@@ -417,8 +417,30 @@ static int admit(struct hf_leader *leader, struct hf_lop *lop, struct hf_lsessio
     return 0;
 }
 
-void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, const void *bulk,
-                  size_t bulk_len, hf_leader_done_fn done, void *ctx)
+/* What a client that may only read sends all the same: numbers, locks, the end of what it holds. */
+static bool is_readers(enum hf_op op)
+{
+    return op == HF_OP_INO_RANGE || op == HF_OP_LOCK || op == HF_OP_LOCK_RELEASE ||
+           op == HF_OP_ORPHAN_RELEASE || op == HF_OP_SESSION_CLOSE;
+}
+
+/* Its number has an outcome in the log as that of any other, or the stream would end here. */
+static int make_refused(struct hf_lop *lop)
+{
+    const struct hf_meta_op *op = &lop->op;
+
+    lop->op = (struct hf_meta_op){.op = HF_OP_REFUSED,
+                                  .session = op->session,
+                                  .stream = op->stream,
+                                  .acked = op->acked,
+                                  .time_ns = op->time_ns};
+    lop->proposal.bulk = NULL;
+    lop->proposal.bulk_len = 0;
+    return recode(lop);
+}
+
+void hf_leader_op(struct hf_leader *leader, bool read_only, const void *msg, size_t msg_len,
+                  const void *bulk, size_t bulk_len, hf_leader_done_fn done, void *ctx)
 {
     bool fits = msg_len <= HF_RPC_MSG_MAX && bulk_len <= HF_LEADER_BULK_MAX &&
                 leader->queue_bytes <= HF_LEADER_QUEUE_BYTES_MAX;
@@ -429,6 +451,9 @@ void hf_leader_op(struct hf_leader *leader, const void *msg, size_t msg_len, con
     hf_assert_loop(leader->env);
     lop = lop_new(leader, msg, fits ? msg_len : 0, bulk, fits ? bulk_len : 0, done, ctx);
     err = admit(leader, lop, &session);
+    if (!err && read_only && session && !is_readers(lop->op.op)) {
+        err = make_refused(lop);
+    }
     if (err) {
         refuse(leader, lop, err);
         return;
@@ -621,6 +646,7 @@ static void after_apply(struct hf_leader *leader, const struct hf_meta_op *op, s
     case HF_OP_OBJECTS_GONE:
     case HF_OP_FORMAT:
     case HF_OP_GROUP_SET:
+    case HF_OP_REFUSED:
         break;
     }
 }

@@ -623,11 +623,11 @@ static void refuse(struct hf_replica *replica, hf_leader_done_fn done, void *ctx
     hf_env_post(replica->env, &refusal->task);
 }
 
-void hf_replica_op(struct hf_replica *replica, const void *msg, size_t msg_len, const void *bulk,
-                   size_t bulk_len, hf_leader_done_fn done, void *ctx)
+void hf_replica_op(struct hf_replica *replica, bool read_only, const void *msg, size_t msg_len,
+                   const void *bulk, size_t bulk_len, hf_leader_done_fn done, void *ctx)
 {
     if (replica->leader) {
-        hf_leader_op(replica->leader, msg, msg_len, bulk, bulk_len, done, ctx);
+        hf_leader_op(replica->leader, read_only, msg, msg_len, bulk, bulk_len, done, ctx);
     } else {
         refuse(replica, done, ctx);
     }

@@ -123,10 +123,11 @@ typedef void (*hf_leader_done_fn)(void *ctx, const struct hf_meta_reply *reply);
 
 /**
  * A mutation from a client, as its encoded bytes (they go into the log as they are).
+ * @read_only   what changes anything is answered -EROFS
  * @msg, @bulk  copied
  */
-void hf_replica_op(struct hf_replica *replica, const void *msg, size_t msg_len, const void *bulk,
-                   size_t bulk_len, hf_leader_done_fn done, void *ctx);
+void hf_replica_op(struct hf_replica *replica, bool read_only, const void *msg, size_t msg_len,
+                   const void *bulk, size_t bulk_len, hf_leader_done_fn done, void *ctx);
 /** A look. Answered from the applied state; OPEN, RENEW, LOCK_WAIT and so on from memory. */
 void hf_replica_read(struct hf_replica *replica, const struct hf_meta_read *rd,
                      hf_leader_done_fn done, void *ctx);

@@ -171,6 +171,15 @@ struct op_kind {
     enum stream_rule rule;
 };
 
+static int op_refused(struct hf_meta *meta, const struct hf_meta_op *op,
+                      struct hf_meta_reply *reply)
+{
+    (void)meta;
+    (void)op;
+    (void)reply;
+    return -EROFS;
+}
+
 static const struct op_kind op_kinds[] = {
     [HF_OP_SESSION_OPEN] = {hf_meta_op_session_open, NO_STREAM},
     [HF_OP_SESSION_CLOSE] = {hf_meta_op_session_end, EITHER},
@@ -201,6 +210,7 @@ static const struct op_kind op_kinds[] = {
     [HF_OP_OBJECTS_GONE] = {hf_meta_op_objects_gone, NO_STREAM},
     [HF_OP_FORMAT] = {hf_meta_op_format, NO_STREAM},
     [HF_OP_GROUP_SET] = {hf_meta_op_group_set, NO_STREAM},
+    [HF_OP_REFUSED] = {op_refused, IN_STREAM},
 };
 
 /* One operation as a transaction. reply->err is its outcome; meta->failed says it went wrong. */
@@ -398,7 +408,7 @@ void hf_meta_read(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf
         reply->err = -ENOSYS; /* the leader's own */
         break;
     }
-    if (reply->err && reply->err != -HF_ENOTMODIFIED) {
+    if (reply->err && reply->err != -HF_ENOTMODIFIED && reply->err != -ENODATA) {
         *reply = (struct hf_meta_reply){.err = reply->err, .applied_index = meta->c.applied};
     }
 }

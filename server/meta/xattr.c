@@ -186,6 +186,7 @@ void hf_meta_rd_getxattr(struct hf_meta *meta, const struct hf_meta_read *rd,
 
     reply->err = hf_inode_look(meta, rd->ino, &inode);
     if (!reply->err) {
+        reply->attr = inode.attr;
         reply->err = name_check(rd->name, rd->name_len);
     }
     if (!reply->err) {
@@ -201,7 +202,6 @@ void hf_meta_rd_getxattr(struct hf_meta *meta, const struct hf_meta_read *rd,
     if (len) {
         memcpy(buf, value, len);
     }
-    reply->attr = inode.attr;
     reply->bulk = buf;
     reply->bulk_len = len;
 }

@@ -15,6 +15,7 @@ struct meta_run {
     struct hf_node *node;
     struct hf_rpc_request *req;
     void *mem;
+    const struct hf_export *export; /* for whoever asks; NULL: none */
 };
 
 void meta_service_not_leader(struct hf_node *node, struct hf_rpc_request *req)
@@ -76,6 +77,28 @@ static void meta_done(void *ctx, const struct hf_meta_reply *reply)
     free(run);
 }
 
+/* What the client is told when its session is opened, and holds to by itself. */
+static void add_rights(const struct hf_export *export, struct hf_meta_reply *reply)
+{
+    reply->rights |= export->read_only ? HF_RIGHTS_READ_ONLY : 0;
+    if (export->root_squash) {
+        reply->rights |= HF_RIGHTS_ROOT_SQUASH;
+        reply->anon_uid = export->anon_uid;
+        reply->anon_gid = export->anon_gid;
+    }
+}
+
+static void op_done(void *ctx, const struct hf_meta_reply *reply)
+{
+    struct meta_run *run = ctx;
+    struct hf_meta_reply told = *reply;
+
+    if (run->export && told.session.v) {
+        add_rights(run->export, &told);
+    }
+    meta_done(ctx, &told);
+}
+
 static void read_or_op(struct hf_node *node, struct hf_rpc_request *req)
 {
     struct meta_run *run = calloc(1, sizeof(*run));
@@ -89,8 +112,11 @@ static void read_or_op(struct hf_node *node, struct hf_rpc_request *req)
     run->node = node;
     run->req = req;
     if (req->method == HF_M_META_OP) {
-        hf_replica_op(node->replica, req->msg, req->msg_len, req->bulk ? req->bulk->data : NULL,
-                      req->bulk ? req->bulk->len_bytes : 0, meta_done, run);
+        run->export = hf_export_find(node->config->exports, node->config->export_count,
+                                     hf_rpc_conn_addr(req->conn));
+        hf_replica_op(node->replica, run->export && run->export->read_only, req->msg, req->msg_len,
+                      req->bulk ? req->bulk->data : NULL, req->bulk ? req->bulk->len_bytes : 0,
+                      op_done, run);
         return;
     }
     err = hf_meta_read_decode(req->msg, req->msg_len, &rd, &run->mem);

@@ -138,8 +138,9 @@ def cluster(make_cluster):
 
 @pytest.fixture(scope="module")
 def shared(request):
-    """Three nodes and the mount "a", for all tests of a module; each works in its own directory."""
-    c = _open(client={"op_timeout": "60s"})
+    """Three nodes (or what the module's CLUSTER says) and the mount "a", for all tests of a module;
+    each works in its own directory."""
+    c = _open(**{"client": {"op_timeout": "60s"}, **getattr(request.module, "CLUSTER", {})})
     try:
         c.up()
         c.mount("a")

@@ -115,6 +115,10 @@ static void mistakes_are_named(void **state)
     refused(HEAD "copies = 1\nmin_copies = 1\n", "no node");
     refused(HEAD "copies = 2\nnode_timeout = \"3 weeks\"\n" NODES, "node_timeout");
     refused(HEAD "copies = 2\nclient { dirty_max = \"lots\" }\n" NODES, "dirty_max");
+    refused(HEAD "copies = 2\nclient { anonuid = 0 }\n" NODES,
+            "anonuid = 0 is not a number from 1");
+    refused(HEAD "copies = 2\nclient { anongid = 4294967295 }\n" NODES, "anongid");
+    refused(HEAD "copies = 2\nclient { root_squash = \"perhaps\" }\n" NODES, "root_squash");
     refused(HEAD "copies = 2\nthis_node = 7\n" NODES, "this_node");
     refused(HEAD "copies = 1\nmin_copies = 1\nnode \"x\" { address = \"127.0.0.1:1\" }\n",
             "number from 1");
@@ -132,13 +136,83 @@ static void what_is_printed_loads_to_the_same(void **state)
 
     (void)state;
     assert_non_null(out);
-    assert_int_equal(load(HEAD "copies = 2\nthis_node = 2\n" NODES, &a, &error), 0);
+    assert_int_equal(load(HEAD "copies = 2\nthis_node = 2\n" NODES
+                               "client { root_squash = true anonuid = 4294967294 anongid = 7 }\n"
+                               "export { client = \"10.1.0.0/16\" }\n"
+                               "export { client = \"*\" read_only = true root_squash = true "
+                               "anonuid = 9 }\n",
+                          &a, &error),
+                     0);
+    assert_true(a.client.root_squash);
+    assert_int_equal(a.client.anon_uid, 4294967294);
+    assert_int_equal(a.client.anon_gid, 7);
     hf_config_print(&a, out);
     (void)fclose(out);
     assert_int_equal(load(text, &b, &error), 0);
     memcpy(b.path, a.path, sizeof(a.path));
     assert_memory_equal(&a, &b, sizeof(a));
     free(text);
+}
+
+static void exported(const struct hf_config *c, const char *addr, const char *client)
+{
+    const struct hf_export *e = hf_export_find(c->exports, c->export_count, addr);
+
+    assert_string_equal(e ? e->client : "none", client);
+}
+
+static void the_first_export_that_fits_counts(void **state)
+{
+    struct hf_config c;
+    char *error;
+
+    (void)state;
+    assert_int_equal(load(HEAD "copies = 2\n" NODES "export { client = \"10.1.2.3\" }\n"
+                               "export { client = \"10.1.0.0/17\" read_only = true }\n"
+                               "export { client = \"2001:db8::/33\" root_squash = true }\n"
+                               "export { client = \"10.0.0.0/8\" }\n",
+                          &c, &error),
+                     0);
+    exported(&c, "10.1.2.3:99", "10.1.2.3");
+    exported(&c, "10.1.127.4:99", "10.1.0.0/17");
+    exported(&c, "10.1.128.4:99", "10.0.0.0/8");
+    exported(&c, "[::ffff:10.1.2.4]:99", "10.1.0.0/17");
+    exported(&c, "[2001:db8:7fff::1]:99", "2001:db8::/33");
+    exported(&c, "[2001:db8:8000::1]:99", "none");
+    exported(&c, "11.0.0.1:99", "none");
+    exported(&c, "unix:/10.1.2.3:99", "none");
+    exported(&c, "", "none");
+    assert_true(c.exports[1].read_only && !c.exports[1].root_squash);
+    assert_true(c.exports[2].root_squash && !c.exports[2].read_only);
+    assert_int_equal(c.exports[2].anon_uid, 65534);
+}
+
+static void an_export_of_everything_fits_every_client(void **state)
+{
+    struct hf_config c;
+    char *error;
+
+    (void)state;
+    assert_int_equal(load(HEAD "copies = 2\n" NODES "export { client = \"*\" }\n", &c, &error), 0);
+    exported(&c, "10.1.2.3:99", "*");
+    exported(&c, "[2001:db8::1]:99", "*");
+    exported(&c, "unix:/x", "*");
+}
+
+static void what_is_no_network_is_no_export(void **state)
+{
+    static const char *const wrong[] = {
+        "",           "10.0.0", "10.0.0.0/33",   "10.0.0.0/",   "10.0.0.0/x",
+        "2001::/129", "host",   "10.0.0.1:7400", "10.0.0.0/-1", "10.0.0.0/8 "};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct hf_export e = {0};
+
+        assert_int_equal(hf_export_parse(wrong[i], &e), -EINVAL);
+    }
+    refused(HEAD "copies = 2\nexport { read_only = true }\n" NODES, "must be an address");
+    refused(HEAD "copies = 2\nexport { client = \"*\" anonuid = 0 }\n" NODES, "anonuid");
 }
 
 static void sizes_and_times_have_units(void **state)
@@ -167,6 +241,9 @@ int main(void)
         cmocka_unit_test(even_and_too_many_metadata_nodes_are_refused_with_the_reason),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(what_is_printed_loads_to_the_same),
+        cmocka_unit_test(the_first_export_that_fits_counts),
+        cmocka_unit_test(an_export_of_everything_fits_every_client),
+        cmocka_unit_test(what_is_no_network_is_no_export),
         cmocka_unit_test(sizes_and_times_have_units),
     };
 

@@ -142,7 +142,7 @@ static void rnd_columns(struct hf_meta_op *op, uint32_t max)
                     X(eof, rnd() % 2) X(data_version, rnd64()) X(lock_type, rnd32())               \
                         X(lock_pid, rnd32()) X(lock_start, rnd64()) X(lock_end, rnd64())           \
                             X(total_bytes, rnd64()) X(free_bytes, rnd64()) X(inodes, rnd64())      \
-                                X(applied_index, rnd64()) X(count, rnd64())
+                                X(applied_index, rnd64()) X(count, rnd64()) X(rights, rnd32()) X(anon_uid, rnd32()) X(anon_gid, rnd32())
 /* clang-format on */
 
 #define FILL(field, value) a->field = (value);

@@ -95,6 +95,8 @@ static void an_access_acl_sets_the_mode(void **state)
     assert_int_equal(set(ino, ACL_ACCESS, plain, 3), 0); /* no more than a mode: not kept */
     assert_int_equal(fx.reply.attr.mode, S_IFREG | 0750);
     assert_int_equal(get(ino, ACL_ACCESS), -ENODATA);
+    assert_int_equal(fx.reply.attr.ino.v, ino); /* who asks for rights needs the mode then */
+    assert_int_equal(fx.reply.attr.mode, S_IFREG | 0750);
     assert_int_equal(set(ino, ACL_ACCESS, named, 5), 0);
     assert_int_equal(fx_do(&fx, &s, &remove), 0);
     assert_int_equal(fx.reply.attr.mode, S_IFREG | 0761);

@@ -69,6 +69,7 @@ struct world {
     uint64_t ttl_ns;
     bool closed;
     bool refuse_copies;
+    bool read_only; /* who sends operations may only read */
 };
 
 struct session {
@@ -586,7 +587,7 @@ static inline void start_op(struct world *w, const struct hf_meta_op *op, struct
 
     *answer = (struct answer){0};
     assert_int_equal(hf_meta_op_encode(op, msg, &len), 0);
-    hf_replica_op(w->replica, msg, len, op->bulk, op->bulk_len, answered, answer);
+    hf_replica_op(w->replica, w->read_only, msg, len, op->bulk, op->bulk_len, answered, answer);
     assert_false(answer->done);
 }
 

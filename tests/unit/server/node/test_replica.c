@@ -83,7 +83,8 @@ static void a_client_may_not_send_the_leaders_operations(void **state)
     struct session s = open_session(w, 1);
     const enum hf_op ops[] = {HF_OP_SESSION_EVICT, HF_OP_PURGE,        HF_OP_NODE_STATE,
                               HF_OP_NODE_ADD,      HF_OP_DEGRADED_ADD, HF_OP_DEGRADED_CLEAR,
-                              HF_OP_OBJECTS_GONE,  HF_OP_FORMAT,       HF_OP_GROUP_SET};
+                              HF_OP_OBJECTS_GONE,  HF_OP_FORMAT,       HF_OP_GROUP_SET,
+                              HF_OP_REFUSED};
     struct hf_replica_status before, after;
 
     hf_replica_status(w->replica, &before);
@@ -94,6 +95,32 @@ static void a_client_may_not_send_the_leaders_operations(void **state)
     }
     hf_replica_status(w->replica, &after);
     assert_int_equal(before.applied_index, after.applied_index);
+}
+
+static void who_may_only_read_changes_nothing_and_goes_on(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino a = create(w, &s, "a");
+    struct hf_meta_op b, set = {.op = HF_OP_SETATTR, .session = s.id, .ino = a};
+    struct hf_meta_op lock = {.op = HF_OP_LOCK, .session = s.id, .ino = a, .lock_owner = 1};
+    struct hf_meta_read rd = {
+        .op = HF_RD_LOOKUP, .session = s.id, .ino = {HF_INO_ROOT}, .name = "b", .name_len = 1};
+
+    w->read_only = true;
+    b = create_of(&s, "b");
+    assert_int_equal(run_op(w, &b).err, -EROFS);
+    assert_int_equal(run_op(w, &b).err, -EROFS);
+    set.mask = HF_SET_MODE;
+    set.stream = ++s.stream;
+    assert_int_equal(run_op(w, &set).err, -EROFS);
+    lock.lock_type = F_RDLCK;
+    lock.stream = ++s.stream;
+    assert_int_equal(run_op(w, &lock).err, 0);
+    w->read_only = false;
+    assert_int_equal(run_op(w, &b).err, -EROFS); /* it has its answer */
+    assert_int_equal(run_read(w, &rd).err, -ENOENT);
+    (void)create(w, &s, "b");
 }
 
 static void an_op_without_its_stream_number_is_refused(void **state)
@@ -111,11 +138,11 @@ static void bytes_that_are_no_op_are_refused(void **state)
     struct world *w = *state;
     struct answer answer = {0};
 
-    hf_replica_op(w->replica, "\xff\xff\xff", 3, NULL, 0, answered, &answer);
+    hf_replica_op(w->replica, false, "\xff\xff\xff", 3, NULL, 0, answered, &answer);
     wait_for(w, &answer);
     assert_int_equal(answer.reply.err, -EBADMSG);
     answer = (struct answer){0};
-    hf_replica_op(w->replica, "", 0, NULL, 0, answered, &answer);
+    hf_replica_op(w->replica, false, "", 0, NULL, 0, answered, &answer);
     wait_for(w, &answer);
     assert_int_equal(answer.reply.err, -EBADMSG);
 }
@@ -763,6 +790,7 @@ int main(void)
         T(a_directory_of_another_cluster_is_refused),
         T(a_lost_log_is_noticed),
         T(a_client_may_not_send_the_leaders_operations),
+        T(who_may_only_read_changes_nothing_and_goes_on),
         T(an_op_without_its_stream_number_is_refused),
         T(bytes_that_are_no_op_are_refused),
         T(an_unknown_session_is_fenced),

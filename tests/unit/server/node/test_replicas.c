@@ -407,7 +407,7 @@ static void send_op(struct rnode *n, const struct hf_meta_op *op, hf_leader_done
     size_t len;
 
     assert_int_equal(hf_meta_op_encode(op, msg, &len), 0);
-    hf_replica_op(n->replica, msg, len, op->bulk, op->bulk_len, done, ctx);
+    hf_replica_op(n->replica, false, msg, len, op->bulk, op->bulk_len, done, ctx);
 }
 
 static void simply_answered(void *ctx, const struct hf_meta_reply *reply)
