@@ -12,26 +12,41 @@
 
 #define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
 
+static int getattr_ask(struct hf_fs_req *req);
+
+static void getattr_again(struct hf_fs_req *req)
+{
+    (void)getattr_ask(req);
+}
+
 static int got_attr(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
-    const struct hf_inode *inode =
-        reply->err == -ENOENT ? hf_fs_inode_find(req->fs, req->ino) : NULL;
+    struct hf_inode *inode = hf_fs_inode_find(req->fs, req->ino);
 
-    if (!inode || !inode->gone) {
+    if (inode && reply->err == 0 && hf_append_look(inode, &reply->attr)) {
+        hf_append_wait(inode, req, getattr_again);
+        return HF_FS_PENDING;
+    }
+    if (!inode || reply->err != -ENOENT || !inode->gone) {
         return reply->err;
     }
     req->attr = inode->gone->attr;
     return 0;
 }
 
+static int getattr_ask(struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = req->ino};
+
+    req->after = got_attr;
+    return hf_fs_look(req->fs, &rd, req);
+}
+
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
 {
-    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
-
     hf_fs_begin(fs, req);
     req->ino = ino;
-    req->after = got_attr;
-    return hf_fs_look(fs, &rd, req);
+    return getattr_ask(req);
 }
 
 /* Setting */
@@ -132,6 +147,8 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
         if (hf_dirty_cut(&inode->dirty, set->size, UINT64_MAX)) {
             return hf_fs_return(req, -ENOMEM);
         }
+        hf_append_cut(inode, set->size);
+        inode->kernel_end = set->size < inode->kernel_end ? set->size : inode->kernel_end;
         hf_flush_note(fs, inode);
         hf_fs_budget_trim(fs);
     }

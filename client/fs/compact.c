@@ -19,6 +19,7 @@ struct compact {
     struct hf_fs_file file; /* a reader of its own, not an open one */
     struct hf_fs_req req;
     uint64_t at, end;
+    uint32_t asked;
     uint8_t *bytes;
     void (*done)(void *ctx, int err);
     void *ctx;
@@ -74,7 +75,7 @@ static void have_read(struct hf_fs_req *req, int err)
     if (!err && n > 0) {
         err = fill(compact, compact->at, compact->at + n);
     }
-    compact->at = n < HF_FS_READ_BYTES_MAX ? compact->end : compact->at + n;
+    compact->at = n < compact->asked ? compact->end : compact->at + n;
     if (err) {
         compact_end(compact, err);
     } else {
@@ -84,13 +85,15 @@ static void have_read(struct hf_fs_req *req, int err)
 
 static void compact_next(struct compact *compact)
 {
+    uint64_t left = compact->end - compact->at;
     int err;
 
     if (compact->at >= compact->end) {
         compact_end(compact, 0);
         return;
     }
-    err = hf_fs_read(&compact->file, compact->at, HF_FS_READ_BYTES_MAX, &compact->req);
+    compact->asked = left < HF_FS_READ_BYTES_MAX ? (uint32_t)left : HF_FS_READ_BYTES_MAX;
+    err = hf_fs_read(&compact->file, compact->at, compact->asked, &compact->req);
     if (err != HF_FS_PENDING) {
         have_read(&compact->req, err);
     }
@@ -114,12 +117,14 @@ void hf_compact_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t index,
     compact->fs = fs;
     compact->bytes = bytes;
     compact->file.fs = fs;
+    compact->file.apart = true;
     compact->file.inode = hf_fs_inode_ref(inode);
     compact->file.next_off = UINT64_MAX / 2; /* no read-ahead */
     compact->req.done = have_read;
     compact->req.ctx = compact;
     compact->at = index * HF_WINDOW_BYTES;
     compact->end = compact->at + HF_WINDOW_BYTES;
+    compact->end = hf_append_start(inode) < compact->end ? hf_append_start(inode) : compact->end;
     compact->done = done;
     compact->ctx = ctx;
     compact_next(compact);

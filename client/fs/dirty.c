@@ -392,6 +392,111 @@ int hf_dirty_cut(struct hf_dirty *d, uint64_t off, uint64_t end)
     return 0;
 }
 
+/* Moving: a new map of all that stays and what moves */
+
+struct moved {
+    uint64_t off_bytes; /* in the file */
+    struct hf_range range;
+};
+
+struct moves {
+    struct moved *v;
+    uint32_t count, cap;
+};
+
+/* What is in [off, end), @shift further on. */
+static int moves_add(struct moves *moves, const struct hf_dirty *d, uint64_t off, uint64_t end,
+                     uint64_t shift)
+{
+    for (uint32_t k = window_find(d, WINDOW_INDEX(off)); k < d->count && off < end; k++) {
+        const struct hf_window *w = d->windows[k];
+        uint64_t base = w->index * HF_WINDOW_BYTES;
+
+        for (uint32_t i = off > base ? range_find(w, (uint32_t)(off - base)) : 0;
+             i < w->count && base + w->ranges[i].off_bytes < end; i++) {
+            struct moved m = {base + w->ranges[i].off_bytes, w->ranges[i]};
+            uint64_t stop = m.off_bytes + m.range.len_bytes;
+            uint32_t head = off > m.off_bytes ? (uint32_t)(off - m.off_bytes) : 0;
+
+            if (grow((void **)&moves->v, &moves->cap, moves->count, sizeof(*moves->v))) {
+                return -ENOMEM;
+            }
+            m.off_bytes += head;
+            m.range.pos_bytes += head;
+            m.range.len_bytes = (uint32_t)((stop < end ? stop : end) - m.off_bytes);
+            m.off_bytes += shift;
+            moves->v[moves->count++] = m;
+        }
+    }
+    return 0;
+}
+
+static int moved_cmp(const void *a, const void *b)
+{
+    const struct moved *l = a, *r = b;
+
+    return (l->off_bytes > r->off_bytes) - (l->off_bytes < r->off_bytes);
+}
+
+/* At the end of the map, by windows. */
+static int moved_put(struct hf_dirty *d, const struct moved *m)
+{
+    struct hf_range r = m->range;
+    uint64_t off = m->off_bytes;
+    uint32_t left = r.len_bytes;
+
+    while (left > 0) {
+        struct hf_window *w = window_get(d, WINDOW_INDEX(off));
+        uint32_t room = HF_WINDOW_BYTES - WINDOW_OFF(off);
+
+        r.off_bytes = WINDOW_OFF(off);
+        r.len_bytes = left < room ? left : room;
+        if (!w || range_insert(w, w->count, &r)) {
+            return -ENOMEM; /* the window may be empty: the map is dropped */
+        }
+        (void)hf_slab_ref(r.slab);
+        count_bytes(d, w, r.flush, r.len_bytes, true);
+        r.pos_bytes += r.len_bytes;
+        off += r.len_bytes;
+        left -= r.len_bytes;
+    }
+    return 0;
+}
+
+int hf_dirty_move(struct hf_dirty *d, uint64_t from, uint64_t end, uint64_t to)
+{
+    uint64_t to_end = to + (end - from);
+    uint64_t low = from < to ? from : to, low_end = from < to ? end : to_end;
+    uint64_t high = from < to ? to : from, high_end = from < to ? to_end : end;
+    struct moves moves = {0};
+    struct hf_dirty whole = {0};
+    int err = moves_add(&moves, d, 0, low, 0);
+
+    if (!err) {
+        err = moves_add(&moves, d, low_end, high, 0);
+    }
+    if (!err) {
+        err = moves_add(&moves, d, high_end, UINT64_MAX, 0);
+    }
+    if (!err) {
+        err = moves_add(&moves, d, from, end, to - from);
+    }
+    if (!err && moves.count > 0) {
+        qsort(moves.v, moves.count, sizeof(*moves.v), moved_cmp);
+    }
+    for (uint32_t i = 0; i < moves.count && !err; i++) {
+        err = moved_put(&whole, &moves.v[i]);
+    }
+    free(moves.v);
+    if (err) {
+        hf_dirty_fini(&whole);
+        return err;
+    }
+    hf_dirty_fini(d);
+    *d = whole;
+    return 0;
+}
+
 /* Reading and flushing */
 
 int hf_dirty_snapshot(const struct hf_dirty *d, uint64_t off, uint64_t end,
@@ -526,6 +631,25 @@ uint64_t hf_dirty_end(const struct hf_dirty *d)
     w = d->windows[d->count - 1];
     r = &w->ranges[w->count - 1];
     return w->index * HF_WINDOW_BYTES + r->off_bytes + r->len_bytes;
+}
+
+uint32_t hf_window_dirty(const struct hf_window *w, uint64_t off, uint64_t end)
+{
+    uint64_t base = w->index * HF_WINDOW_BYTES;
+    uint32_t from = (uint32_t)(off - base), to = (uint32_t)(end - base), bytes = 0;
+
+    if (to - from == HF_WINDOW_BYTES) {
+        return w->dirty_bytes;
+    }
+    for (uint32_t i = range_find(w, from); i < w->count && w->ranges[i].off_bytes < to; i++) {
+        const struct hf_range *r = &w->ranges[i];
+        uint32_t r_end = r->off_bytes + r->len_bytes;
+
+        if (!r->flush) {
+            bytes += (r_end < to ? r_end : to) - (r->off_bytes > from ? r->off_bytes : from);
+        }
+    }
+    return bytes;
 }
 
 uint32_t hf_window_run(const struct hf_window *w, uint32_t off)

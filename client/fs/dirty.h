@@ -74,6 +74,10 @@ int hf_dirty_write_slab(struct hf_dirty *dirty, uint64_t off, uint32_t len, stru
 /** Forget [off, end), DIRTY and FLUSHING. Errors: -ENOMEM  (splitting a range). */
 int hf_dirty_cut(struct hf_dirty *dirty, uint64_t off, uint64_t end);
 
+/** What is in [from, end), DIRTY and FLUSHING, goes to @to; what is there is dropped. Errors:
+ * -ENOMEM (nothing has changed). */
+int hf_dirty_move(struct hf_dirty *dirty, uint64_t from, uint64_t end, uint64_t to);
+
 /** Append the pieces of [off, end) to @list, references taken. Errors: -ENOMEM. */
 int hf_dirty_snapshot(const struct hf_dirty *dirty, uint64_t off, uint64_t end,
                       struct hf_piece_list *list);
@@ -94,6 +98,8 @@ static inline bool hf_dirty_empty(const struct hf_dirty *dirty)
 }
 /** NULL: nothing dirty there. Borrowed until the next change. */
 struct hf_window *hf_dirty_window(const struct hf_dirty *dirty, uint64_t index);
+/** DIRTY bytes of [off, end) of the file, which lies in the window. */
+uint32_t hf_window_dirty(const struct hf_window *window, uint64_t off, uint64_t end);
 /** Contiguous DIRTY bytes from @off (in the window). */
 uint32_t hf_window_run(const struct hf_window *window, uint32_t off);
 /** First byte >= off that is in the map; UINT64_MAX: none. */

@@ -28,6 +28,7 @@
 
 static void try_commit(struct hf_flush *first);
 static void flush_end(struct hf_flush *flush, int err);
+static void flush_discard(struct hf_flush *flush);
 
 /* Making one */
 
@@ -162,8 +163,6 @@ static void flush_launch(struct hf_flush *flush, bool urgent)
     hf_io_put_finish(&flush->put);
 }
 
-static void flush_discard(struct hf_flush *flush);
-
 void hf_flush_seal(struct hf_fs *fs, struct hf_inode *inode)
 {
     struct hf_flush *flush = inode->stream;
@@ -199,6 +198,14 @@ static void packer_launch(struct packer *packer)
     flush_launch(flush, packer->urgent);
 }
 
+/* Has a window of [off, end) refused inline bytes? */
+static bool inline_refused(const struct hf_inode *inode, uint64_t off, uint64_t end)
+{
+    uint64_t base = (inode->no_inline - 1) * HF_WINDOW_BYTES;
+
+    return inode->no_inline && base < end && base + HF_WINDOW_BYTES > off;
+}
+
 static bool packer_full(const struct packer *packer)
 {
     return packer->background && packer->fs->background >= packer->fs->flush_streams;
@@ -226,28 +233,29 @@ static struct hf_flush *packer_open(struct packer *packer)
     return flush;
 }
 
-/* All DIRTY bytes of one window. False: the limit is reached. */
-static bool pack_window(struct packer *packer, struct hf_inode *inode, uint64_t index)
+/* All DIRTY bytes of [off, end), within one window. False: the limit is reached. */
+static bool pack_range(struct packer *packer, struct hf_inode *inode, uint64_t off, uint64_t end)
 {
-    uint64_t off = index * HF_WINDOW_BYTES, end = off + HF_WINDOW_BYTES;
+    uint64_t index = off / HF_WINDOW_BYTES;
 
     while (off < end) {
         const struct hf_window *w = hf_dirty_window(&inode->dirty, index);
         struct hf_flush *flush = packer->flush;
-        bool full = w && w->dirty_bytes == HF_WINDOW_BYTES;
+        uint32_t bytes = w ? hf_window_dirty(w, off, end) : 0;
         int err;
 
-        if (!w || w->dirty_bytes == 0) {
+        if (bytes == 0) {
             return true;
         }
-        if (flush && flush->bytes + w->dirty_bytes > HF_OBJECT_BYTES_MAX) {
+        if (flush && flush->bytes + bytes > HF_OBJECT_BYTES_MAX) {
             packer_launch(packer); /* whole windows stay together */
         }
         flush = packer_open(packer);
         if (!flush) {
             return false;
         }
-        err = flush_take(flush, inode, off, end, HF_OBJECT_BYTES_MAX - flush->bytes, full, &off);
+        err = flush_take(flush, inode, off, end, HF_OBJECT_BYTES_MAX - flush->bytes,
+                         bytes == HF_WINDOW_BYTES, &off);
         if (err) {
             packer_launch(packer);
             return false;
@@ -257,6 +265,47 @@ static bool pack_window(struct packer *packer, struct hf_inode *inode, uint64_t 
         }
     }
     return true;
+}
+
+/* All DIRTY bytes of one window but for those appended. */
+static bool pack_window(struct packer *packer, struct hf_inode *inode, uint64_t index)
+{
+    uint64_t off = index * HF_WINDOW_BYTES, end = off + HF_WINDOW_BYTES;
+    uint64_t from = inode->append_end ? inode->append_from : end;
+    uint64_t behind = inode->append_end > off ? inode->append_end : off;
+
+    if (off < from && !pack_range(packer, inode, off, from < end ? from : end)) {
+        return false;
+    }
+    return from >= end || behind >= end || pack_range(packer, inode, behind, end);
+}
+
+/* Everything appended, one flush for what ends with a record. */
+static bool pack_append(struct packer *packer, struct hf_inode *inode)
+{
+    while (inode->append_end && !packer_full(packer)) {
+        uint64_t from = inode->append_from, end;
+        struct hf_flush_part *behind = hf_append_next(inode, &end);
+        bool is_inline = packer->urgent && end - from <= HF_INLINE_BYTES_MAX &&
+                         !inline_refused(inode, from, end);
+        struct hf_flush *flush =
+            flush_new(packer->fs, is_inline ? HF_FLUSH_INLINE : HF_FLUSH_PACKED);
+        int err;
+
+        if (!flush) {
+            return false;
+        }
+        flush->background = packer->background;
+        packer->fs->background += packer->background;
+        err = flush_take(flush, inode, from, end, HF_OBJECT_BYTES_MAX, true, NULL);
+        if (err || flush->bytes == 0) {
+            flush_discard(flush);
+            return false;
+        }
+        hf_append_taken(inode, flush->parts, behind);
+        flush_launch(flush, packer->urgent);
+    }
+    return inode->append_end == 0;
 }
 
 static bool pack_inode(struct packer *packer, struct hf_inode *inode)
@@ -273,18 +322,17 @@ static bool pack_inode(struct packer *packer, struct hf_inode *inode)
         all = pack_window(packer, inode, off / HF_WINDOW_BYTES);
         off = (off / HF_WINDOW_BYTES + 1) * HF_WINDOW_BYTES;
     }
-    if (alone) {
-        packer_launch(packer);
+    if (alone || inode->append_end) {
+        packer_launch(packer); /* what is appended must not wait for what stays open */
     }
-    return all;
+    return all && pack_append(packer, inode);
 }
 
-/* Has a window of [off, end) refused inline bytes? */
-static bool inline_refused(const struct hf_inode *inode, uint64_t off, uint64_t end)
+void hf_flush_append(struct hf_fs *fs, struct hf_inode *inode)
 {
-    uint64_t base = (inode->no_inline - 1) * HF_WINDOW_BYTES;
+    struct packer packer = {.fs = fs};
 
-    return inode->no_inline && base < end && base + HF_WINDOW_BYTES > off;
+    (void)pack_append(&packer, inode); /* without memory it goes with what follows */
 }
 
 static int flush_inline(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
@@ -317,7 +365,8 @@ int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent)
     }
     hf_fs_inode_ref(inode);
     hf_flush_seal(fs, inode);
-    if (urgent && inode->dirty.dirty_bytes > 0 && inode->dirty.dirty_bytes <= HF_INLINE_BYTES_MAX &&
+    if (urgent && inode->append_end == 0 && inode->dirty.dirty_bytes > 0 &&
+        inode->dirty.dirty_bytes <= HF_INLINE_BYTES_MAX &&
         !inline_refused(inode, hf_dirty_next(&inode->dirty, 0), hf_dirty_end(&inode->dirty))) {
         (void)flush_inline(fs, inode, 0, UINT64_MAX, NULL); /* what is left goes as an object */
     }
@@ -421,8 +470,8 @@ static void stream_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t ind
 
 void hf_flush_stream(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end)
 {
-    if (inode->kill || inode->not_before_ns) {
-        return; /* its flushes fail at the moment: by age */
+    if (inode->kill || inode->not_before_ns || inode->append_end) {
+        return; /* its flushes fail at the moment, or what is appended lies behind: by age */
     }
     for (uint64_t w = off / HF_WINDOW_BYTES; w * HF_WINDOW_BYTES < end; w++) {
         stream_window(fs, inode, w);
@@ -437,6 +486,9 @@ static bool in_order(const struct hf_flush *flush)
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
         const struct hf_flush_part *prev = TAILQ_PREV(part, hf_part_list, in_inode);
 
+        if (part->append && hf_append_waits(part)) {
+            return false;
+        }
         if (prev && !prev->submitted && !HF_BUG(commit_out_of_order)) {
             return false;
         }
@@ -485,12 +537,17 @@ static void committed(struct hf_meta_call *call, const struct hf_meta_reply *rep
             hf_fs_inode_own_version(part->inode,
                                     part == flush->parts ? reply->attr.data_version : 0);
         }
-        if (flush->kind == HF_FLUSH_INLINE) {
-            const struct hf_piece *last = &flush->pieces.v[flush->pieces.count - 1];
-
-            hf_relocate_note(flush->fs, flush->parts->inode, flush->pieces.v[0].off_bytes,
-                             last->off_bytes + last->len_bytes, flush->bytes);
+        if (flush->parts->append) {
+            hf_append_placed(flush->parts, &reply->attr);
         }
+        if (flush->kind == HF_FLUSH_INLINE) {
+            const struct hf_flush_part *part = flush->parts;
+            uint64_t from = part->append ? part->end - flush->bytes : flush->pieces.v[0].off_bytes;
+
+            hf_relocate_note(flush->fs, part->inode, from, part->end, flush->bytes);
+        }
+    } else if (flush->parts->append) {
+        hf_append_refused(flush->parts, &reply->attr);
     }
     flush_end(flush, reply->err);
 }
@@ -525,6 +582,8 @@ static void submit(struct hf_flush *flush)
         .bulk_len = is_inline ? flush->bytes : 0,
         .mask = flush->kill ? HF_SET_KILLPRIV : 0,
         .time_ns = hf_env_wall_ns(fs->env),
+        .flags = flush->parts->append ? HF_WRITE_APPEND : 0,
+        .offset = flush->parts->append ? flush->pieces.v[0].off_bytes : 0,
     };
 
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
@@ -590,6 +649,10 @@ static bool may_pass(int err)
 /* The ranges leave the map, or are DIRTY again. */
 static void settle_ranges(struct hf_flush *flush, bool undo)
 {
+    if (flush->parts && flush->parts->append) {
+        hf_append_settle(flush->parts, undo);
+        return;
+    }
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
         uint64_t last = UINT64_MAX;
 
@@ -679,7 +742,7 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
     }
 }
 
-static void through_waited(struct hf_fs_req *req)
+void hf_flush_through_done(struct hf_fs_req *req)
 {
     hf_fs_finish(req, req->inode->err_seq != req->err_seq ? req->inode->err : 0);
 }
@@ -700,46 +763,13 @@ static void retry_now(struct hf_fs *fs, const struct hf_flush_part *part, struct
     }
     if (writer && !err) {
         hf_fs_hold(writer, hf_fs_inode_ref(inode));
-        if (hf_flush_wait(inode, writer, through_waited)) {
+        if (hf_flush_wait(inode, writer, hf_flush_through_done)) {
             return;
         }
     }
     if (writer) {
         hf_fs_finish(writer, err ? err : -EIO);
     }
-}
-
-static void wake_waiters(struct hf_inode *inode)
-{
-    struct hf_fs_req *req = inode->waiters;
-
-    while (req) {
-        const struct hf_flush_part *first = TAILQ_FIRST(&inode->parts);
-
-        if (!first || first->seq > req->target) {
-            hf_req_ring_remove(&inode->waiters, req);
-            req->then(req); /* may do anything: look again from the start */
-            req = inode->waiters;
-        } else {
-            req = req->next == inode->waiters ? NULL : req->next;
-        }
-    }
-}
-
-bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
-                   void (*then)(struct hf_fs_req *req))
-{
-    const struct hf_flush_part *last = HF_BUG(fsync_waits_first)
-                                           ? TAILQ_FIRST(&inode->parts)
-                                           : TAILQ_LAST(&inode->parts, hf_part_list);
-
-    if (!last) {
-        return false;
-    }
-    req->target = last->seq;
-    req->then = then;
-    hf_req_ring_add(&inode->waiters, req);
-    return true;
 }
 
 static void flush_free(struct hf_flush *flush)
@@ -767,7 +797,7 @@ static void parts_end(struct hf_flush *flush, bool again)
             retry_now(fs, part, flush->writer);
             flush->writer = NULL;
         }
-        wake_waiters(inode);
+        hf_flush_wake(inode);
         hf_fs_inode_unref(fs, inode);
         free(part);
         part = next;
@@ -829,12 +859,12 @@ static bool refused(struct hf_flush *flush, int err)
     if (err != -E2BIG) {
         return false;
     }
+    index = (part->append ? part->at : flush->pieces.v[0].off_bytes) / HF_WINDOW_BYTES;
     if (flush->kind == HF_FLUSH_INLINE) {
-        part->inode->no_inline = flush->pieces.v[0].off_bytes / HF_WINDOW_BYTES + 1;
+        part->inode->no_inline = index + 1;
         flush_close(flush, err, true, true);
         return true;
     }
-    index = flush->pieces.v[0].off_bytes / HF_WINDOW_BYTES;
     if (part->inode->compacted == index + 1) {
         return false; /* even whole: it is not the number of extents */
     }
@@ -875,21 +905,6 @@ static void flush_discard(struct hf_flush *flush)
     parts_end(flush, false);
     flush_free(flush);
     hf_fs_syncs_wake(fs);
-}
-
-void hf_flush_lost(struct hf_fs *fs)
-{
-    struct hf_inode *inode;
-
-    while ((inode = TAILQ_FIRST(&fs->dirty_inodes)) != NULL) {
-        inode->err = -EIO;
-        inode->err_seq += !HF_BUG(lost_unreported);
-        fs->stats.flush_errors++;
-        fs->stats.lost_bytes += inode->dirty.dirty_bytes;
-        hf_log(HF_LOG_ERROR, "fs", "dirty data dropped", "ino=%llu bytes=%llu err=session lost",
-               (unsigned long long)inode->ino.v, (unsigned long long)inode->dirty.dirty_bytes);
-        hf_fs_inode_drop_dirty(fs, inode);
-    }
 }
 
 /* Policy */

@@ -142,6 +142,7 @@ static void answered(struct hf_meta_call *call, const struct hf_meta_reply *repl
 
     req->attr = reply->attr;
     if (req->attr.ino.v && (inode = hf_fs_inode_find(req->fs, req->attr.ino))) {
+        (void)hf_append_look(inode, &req->attr);
         hf_fs_inode_overlay_since(inode, req, &req->attr);
     }
     req->data = reply->bulk;
@@ -530,6 +531,21 @@ void hf_fs_free(struct hf_fs *fs)
     free(fs);
 }
 
+static void drop_everything(struct hf_fs *fs)
+{
+    struct hf_inode *inode;
+
+    while ((inode = TAILQ_FIRST(&fs->dirty_inodes)) != NULL) {
+        inode->err = -EIO;
+        inode->err_seq += !HF_BUG(lost_unreported);
+        fs->stats.flush_errors++;
+        fs->stats.lost_bytes += inode->dirty.dirty_bytes;
+        hf_log(HF_LOG_ERROR, "fs", "dirty data dropped", "ino=%llu bytes=%llu err=session lost",
+               (unsigned long long)inode->ino.v, (unsigned long long)inode->dirty.dirty_bytes);
+        hf_fs_inode_drop_dirty(fs, inode);
+    }
+}
+
 void hf_fs_session_lost(struct hf_fs *fs, int why)
 {
     if (!fs->lost) {
@@ -537,7 +553,7 @@ void hf_fs_session_lost(struct hf_fs *fs, int why)
                "why=%s dirty_bytes=%llu: unmount and mount again", hf_err_name(why),
                (unsigned long long)(fs->dirty_bytes + fs->flush_bytes));
         fs->lost = -EIO;
-        hf_flush_lost(fs);
+        drop_everything(fs);
     }
 }
 

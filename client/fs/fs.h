@@ -167,6 +167,7 @@ bool hf_fs_file_mappable(const struct hf_fs_file *file);
 
 #define HF_FS_WRITE_THROUGH 0x1u /* durable and committed before the answer */
 #define HF_FS_WRITE_KILL    0x2u /* suid, sgid and security.capability go with it */
+#define HF_FS_WRITE_APPEND  0x4u /* to the end of the file, wherever that is; @off: a guess */
 
 /**
  * All of @len or an error. The bytes are copied, or when @buf is given (@data points into it) and

@@ -50,6 +50,8 @@ struct hf_flush_part {
     uint64_t ctime_ns;                   /* that the commit makes; 0: not sent yet, or not known */
     uint32_t piece_from, piece_to;       /* of flush->pieces */
     bool submitted;
+    bool append; /* all that its flush has; it goes to the end of the file */
+    uint64_t at; /* append: where it lies in the map, all that the flush has */
 };
 
 enum hf_flush_state {
@@ -117,8 +119,12 @@ struct hf_inode {
     uint64_t compacted;      /* index + 1 of a window that was made whole and not yet committed */
     uint64_t dirty_mtime_ns; /* wall; 0: the commit leaves the time alone */
     uint64_t told_ctime_ns;  /* since the last write; 0: nobody looked */
-    uint64_t counted_bytes;  /* of dirty.dirty_bytes in fs->dirty_bytes */
-    uint64_t settle_seq;     /* fs->settle_seq of its last commit's answer */
+    uint64_t append_from, append_end; /* DIRTY, appended: it may move; end 0: none */
+    uint64_t append_version;          /* data_version when it was last said where the end is */
+    uint64_t moves;                   /* of what was appended: a reader looks again */
+    uint64_t kernel_end; /* the kernel takes the file to be at least as long; not more is known */
+    uint64_t counted_bytes; /* of dirty.dirty_bytes in fs->dirty_bytes */
+    uint64_t settle_seq;    /* fs->settle_seq of its last commit's answer */
     uint64_t settled_end, settled_mtime_ns, settled_ctime_ns; /* committed since last clean */
     bool settled_clean;
     struct hf_flush *stream;          /* FILLING, or NULL */
@@ -145,6 +151,7 @@ struct hf_fs_file {
     struct hf_fs *fs;
     struct hf_inode *inode;
     uint32_t open_flags;
+    bool apart; /* not an open one: a reader of the file system's own, which no flush waits for */
     uint64_t err_seen; /* inode->err_seq reported through this file */
     uint64_t next_off; /* where a sequential reader goes on */
     uint64_t ahead_end;
@@ -233,9 +240,9 @@ struct hf_inode *hf_fs_inode_find(struct hf_fs *fs, struct hf_ino ino);
 struct hf_inode *hf_fs_inode_get(struct hf_fs *fs, struct hf_ino ino);
 struct hf_inode *hf_fs_inode_ref(struct hf_inode *inode);
 void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode);
-void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr);
+void hf_fs_inode_overlay(struct hf_inode *inode, struct hf_attr *attr);
 /** Also what was committed while @req was asking. */
-void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_req *req,
+void hf_fs_inode_overlay_since(struct hf_inode *inode, const struct hf_fs_req *req,
                                struct hf_attr *attr);
 /** Its own commit or truncation made data_version @version. */
 void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version);
@@ -277,15 +284,49 @@ int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent);
 int hf_flush_all(struct hf_fs *fs, bool urgent);
 /** No more bytes join the inode's stream. */
 void hf_flush_seal(struct hf_fs *fs, struct hf_inode *inode);
+/** Start flushing what is appended; what follows is a record of its own. */
+void hf_flush_append(struct hf_fs *fs, struct hf_inode *inode);
 /** Flush just this range for @writer, who gets the outcome. Errors: -ENOMEM (done not called). */
 int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
                    struct hf_fs_req *writer);
 /** Age and size: start what is due. */
 void hf_flush_kick(struct hf_fs *fs);
+/** A part has left: waiters whose last one that was go on. */
+void hf_flush_wake(struct hf_inode *inode);
+/** A then of hf_flush_wait(): it ends with an error reported since it held its inode. */
+void hf_flush_through_done(struct hf_fs_req *req);
 /** @then runs when every flush of the inode that is under way now has ended; false: none is. */
 bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
                    void (*then)(struct hf_fs_req *req));
-void hf_flush_lost(struct hf_fs *fs);
+
+/* append.c: bytes that go to the end of the file, wherever that is */
+
+/** Where the first of them is; UINT64_MAX: none. */
+uint64_t hf_append_start(const struct hf_inode *inode);
+/** Where the next record goes, for which the kernel says @off. */
+uint64_t hf_append_place(const struct hf_inode *inode, uint64_t off);
+/** [off, end) is DIRTY and appended. */
+void hf_append_note(struct hf_inode *inode, uint64_t off, uint64_t end);
+/** What lies behind @size is DIRTY no longer. */
+void hf_append_cut(struct hf_inode *inode, uint64_t size);
+/** [append_from, *ret_end) goes next, before the part returned. NULL: last. */
+struct hf_flush_part *hf_append_next(const struct hf_inode *inode, uint64_t *ret_end);
+/** @part is the flush of that, complete. */
+void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
+                     struct hf_flush_part *behind);
+/** May it not be submitted yet? */
+bool hf_append_waits(const struct hf_flush_part *part);
+/** It was committed: the file's attributes right after it. */
+void hf_append_placed(struct hf_flush_part *part, const struct hf_attr *attr);
+/** It was refused; the file's attributes then. */
+void hf_append_refused(struct hf_flush_part *part, const struct hf_attr *attr);
+/** hf_dirty_settle() of its ranges, which lie elsewhere by now than where they were taken. */
+void hf_append_settle(struct hf_flush_part *part, bool undo);
+/** The leader says so of the file: move what floats. True: not before the commit under way has
+ *  ended (hf_append_wait()): it may be what @attr tells of. */
+bool hf_append_look(struct hf_inode *inode, const struct hf_attr *attr);
+void hf_append_wait(struct hf_inode *inode, struct hf_fs_req *req,
+                    void (*then)(struct hf_fs_req *req));
 
 /* compact.c */
 

@@ -128,6 +128,41 @@ void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode)
     }
 }
 
+/* Who waits for its flushes */
+
+void hf_flush_wake(struct hf_inode *inode)
+{
+    struct hf_fs_req *req = inode->waiters;
+
+    while (req) {
+        const struct hf_flush_part *first = TAILQ_FIRST(&inode->parts);
+
+        if (!first || first->seq > req->target) {
+            hf_req_ring_remove(&inode->waiters, req);
+            req->then(req); /* may do anything: look again from the start */
+            req = inode->waiters;
+        } else {
+            req = req->next == inode->waiters ? NULL : req->next;
+        }
+    }
+}
+
+bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
+                   void (*then)(struct hf_fs_req *req))
+{
+    const struct hf_flush_part *last = HF_BUG(fsync_waits_first)
+                                           ? TAILQ_FIRST(&inode->parts)
+                                           : TAILQ_LAST(&inode->parts, hf_part_list);
+
+    if (!last) {
+        return false;
+    }
+    req->target = last->seq;
+    req->then = then;
+    hf_req_ring_add(&inode->waiters, req);
+    return true;
+}
+
 /* Inodes without a name */
 
 static void gone_drop(struct hf_fs *fs, struct hf_inode *inode)
@@ -244,21 +279,21 @@ static uint64_t bytes_with(const struct hf_attr *attr, uint64_t dirty_bytes)
     return attr->bytes > all ? attr->bytes : all;
 }
 
-void hf_fs_inode_overlay(const struct hf_inode *inode, struct hf_attr *attr)
+void hf_fs_inode_overlay(struct hf_inode *inode, struct hf_attr *attr)
 {
-    if (hf_dirty_empty(&inode->dirty)) {
-        return;
+    if (!hf_dirty_empty(&inode->dirty)) {
+        raise(attr, hf_dirty_end(&inode->dirty), inode->dirty_mtime_ns,
+              ctime_ahead(inode, attr->ctime_ns));
+        attr->bytes = bytes_with(attr, inode->dirty.dirty_bytes + inode->dirty.busy_bytes);
     }
-    raise(attr, hf_dirty_end(&inode->dirty), inode->dirty_mtime_ns,
-          ctime_ahead(inode, attr->ctime_ns));
-    attr->bytes = bytes_with(attr, inode->dirty.dirty_bytes + inode->dirty.busy_bytes);
-    if (inode->kill) {
+    if (!hf_dirty_empty(&inode->dirty) && inode->kill) {
         attr->mode &= ~(uint32_t)S_ISUID;
         attr->mode &= attr->mode & S_IXGRP ? ~(uint32_t)S_ISGID : ~0u;
     }
+    inode->kernel_end = attr->size < inode->kernel_end ? attr->size : inode->kernel_end;
 }
 
-void hf_fs_inode_overlay_since(const struct hf_inode *inode, const struct hf_fs_req *req,
+void hf_fs_inode_overlay_since(struct hf_inode *inode, const struct hf_fs_req *req,
                                struct hf_attr *attr)
 {
     if (inode->settle_seq > req->begin_seq && !HF_BUG(stat_misses_commit)) {
@@ -298,6 +333,7 @@ void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
 {
     hf_flush_seal(fs, inode);
     hf_dirty_fini(&inode->dirty);
+    hf_append_cut(inode, 0);
     inode->dirty_mtime_ns = 0;
     inode->told_ctime_ns = 0;
     inode->kill = false;

@@ -61,6 +61,8 @@ struct read {
     bool sequential;
     struct hf_piece_list dirty;
     uint64_t dirty_end; /* of the whole file, when it began */
+    uint64_t moves;     /* of what is appended, then */
+    int anew;           /* times that it began again for that */
 
     struct hf_meta_call call;
     bool asking, valid;     /* valid: the plan is of the version that was confirmed */
@@ -86,6 +88,7 @@ struct read {
 
 static void read_ask(struct read *read);
 static void read_step(struct read *read);
+static void read_end(struct read *read, int err);
 
 /* The plan: which gets, and where their bytes go */
 
@@ -567,6 +570,55 @@ static void read_free(struct read *read)
     free(read);
 }
 
+static int read_dirty(struct read *read)
+{
+    const struct hf_inode *inode = read->file->inode;
+
+    hf_piece_list_fini(&read->dirty);
+    read->dirty_end = hf_dirty_end(&inode->dirty);
+    read->moves = inode->moves;
+    return hf_dirty_snapshot(&inode->dirty, read->off, read->end, &read->dirty);
+}
+
+/* From the start: what was appended here lies elsewhere than when it began. */
+static void read_anew(struct hf_fs_req *req)
+{
+    struct read *read = (struct read *)req->arg;
+
+    plan_drop(read);
+    read->valid = false;
+    if (read_dirty(read)) {
+        read_end(read, -ENOMEM);
+    } else {
+        read_ask(read);
+    }
+}
+
+/*
+ * What is appended has its place when somebody has read it: it is committed first. One that cannot
+ * be now is told where it lies. False: it is read anew.
+ */
+static bool append_settled(struct read *read)
+{
+    struct hf_inode *inode = read->file->inode;
+    uint64_t start = hf_append_start(inode);
+
+    if (read->file->apart || ++read->anew > TRIES_MAX * 20) {
+        return true;
+    }
+    read->req->arg = read;
+    if (start < UINT64_MAX && (start < read->end || read->size < read->end) &&
+        inode->not_before_ns <= hf_env_mono_ns(read->fs->env) &&
+        hf_flush_inode(read->fs, inode, true) == 0 && hf_flush_wait(inode, read->req, read_anew)) {
+        return false;
+    }
+    if (inode->moves != read->moves) {
+        read_anew(read->req);
+        return false;
+    }
+    return true;
+}
+
 static void read_end(struct read *read, int err)
 {
     struct hf_fs_req *req = read->req;
@@ -652,7 +704,9 @@ static void read_step(struct read *read)
                (unsigned long long)read->file->inode->ino.v, (unsigned long long)read->off);
         err = -EIO;
     }
-    read_end(read, err);
+    if (err || append_settled(read)) {
+        read_end(read, err);
+    }
 }
 
 static void read_send(struct read *read, uint64_t off, uint64_t end);
@@ -756,8 +810,7 @@ static struct read *read_new(struct hf_fs_file *file, uint64_t off, uint64_t end
     read->file = file;
     read->off = off;
     read->end = end;
-    read->dirty_end = hf_dirty_end(&file->inode->dirty);
-    if (hf_dirty_snapshot(&file->inode->dirty, off, end, &read->dirty)) {
+    if (read_dirty(read)) {
         read_free(read);
         return NULL;
     }

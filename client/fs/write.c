@@ -68,6 +68,49 @@ static int enter(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, const v
     return err;
 }
 
+/* Must it wait until what is appended has found its place? It says itself where it goes. */
+static bool waits_for_append(const struct hf_inode *inode, uint64_t end, uint32_t flags)
+{
+    return !(flags & HF_FS_WRITE_APPEND) && hf_append_start(inode) < end;
+}
+
+/* Durable, with all that was appended before it. */
+static int append_through(struct hf_fs *fs, struct hf_inode *inode, struct hf_fs_req *req)
+{
+    int err;
+
+    hf_fs_hold(req, hf_fs_inode_ref(inode));
+    err = hf_flush_inode(fs, inode, true);
+    if (!err && hf_flush_wait(inode, req, hf_flush_through_done)) {
+        return HF_FS_PENDING;
+    }
+    err = err ? err : inode->err_seq != req->err_seq ? inode->err : 0;
+    return hf_fs_return(req, err);
+}
+
+/* In one flush with what was appended before it, or in one of its own. */
+static int append(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, const void *data,
+                  uint32_t len, struct hf_buf *buf)
+{
+    uint64_t most = HF_BUG(append_torn) ? UINT64_MAX : HF_OBJECT_BYTES_MAX - len;
+    int err;
+
+    if (inode->append_end - inode->append_from > most) {
+        hf_flush_append(fs, inode);
+    }
+    off = hf_append_place(inode, off);
+    if (off > HF_FILE_BYTES_MAX - len) {
+        return -EFBIG;
+    }
+    err = enter(fs, inode, off, data, len, buf);
+    if (err) {
+        (void)hf_dirty_cut(&inode->dirty, off, off + len);
+    } else {
+        hf_append_note(inode, off, off + len);
+    }
+    return err;
+}
+
 /* -EAGAIN: no memory or budget now; -ENOSPC: nor later. HF_FS_PENDING: @req ends when it is
  * through. */
 static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
@@ -80,6 +123,12 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
     if (fs->lost && !HF_BUG(lost_takes_writes)) {
         return fs->lost;
     }
+    if (waits_for_append(inode, off + len, flags)) {
+        if (inode->not_before_ns <= hf_env_mono_ns(fs->env)) {
+            (void)hf_flush_inode(fs, inode, true);
+        }
+        return -EAGAIN;
+    }
     if (!has_room(fs, buf, len)) {
         return -EAGAIN;
     }
@@ -90,7 +139,8 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
         }
         fs->budget_bytes += len;
     }
-    err = enter(fs, inode, off, data, len, buf);
+    err = flags & HF_FS_WRITE_APPEND ? append(fs, inode, off, data, len, buf)
+                                     : enter(fs, inode, off, data, len, buf);
     hf_flush_note(fs, inode);
     if (err) {
         hf_fs_budget_trim(fs);
@@ -99,16 +149,22 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
     if (fs->budget_bytes > fs->dirty_bytes + fs->flush_bytes) {
         hf_fs_budget_trim(fs); /* it overwrote what was dirty */
     }
+    inode->kernel_end = off + len > inode->kernel_end ? off + len : inode->kernel_end;
     inode->dirty_mtime_ns = hf_env_wall_ns(fs->env);
     inode->told_ctime_ns = 0;
     inode->kill = inode->kill || (flags & HF_FS_WRITE_KILL);
     fs->stats.writes++;
     fs->stats.write_bytes += len;
+    if (flags & HF_FS_WRITE_THROUGH && flags & HF_FS_WRITE_APPEND) {
+        return append_through(fs, inode, req);
+    }
     if (flags & HF_FS_WRITE_THROUGH) {
         err = hf_flush_range(fs, inode, off, off + len, req);
         return err ? err : HF_FS_PENDING;
     }
-    hf_flush_stream(fs, inode, off, off + len);
+    if (!(flags & HF_FS_WRITE_APPEND)) {
+        hf_flush_stream(fs, inode, off, off + len);
+    }
     hf_flush_note(fs, inode);
     if (fs->arena.mem_bytes > fs->dirty_target_bytes) {
         hf_flush_kick(fs);
@@ -181,7 +237,9 @@ static void writers_wait(struct hf_fs *fs)
 {
     const struct hf_fs_req *req = fs->writers;
 
-    if (!fs->budget_wait && has_room(fs, req->buf, (uint32_t)req->len_bytes)) {
+    if (!fs->budget_wait &&
+        !waits_for_append(req->of->inode, req->off_bytes + req->len_bytes, req->flags) &&
+        has_room(fs, req->buf, (uint32_t)req->len_bytes)) {
         fs->budget_wait = true;
         hf_session_wait_budget(fs->session, req->len_bytes, budget_done, fs);
     }
@@ -260,6 +318,9 @@ int hf_fs_write(struct hf_fs_file *file, uint64_t off, const void *data, uint32_
     }
     if (off > HF_FILE_BYTES_MAX || len > HF_FILE_BYTES_MAX - off) {
         return -EFBIG;
+    }
+    if (off < file->inode->kernel_end) {
+        flags &= ~HF_FS_WRITE_APPEND; /* RWF_NOAPPEND, of which a WRITE says nothing */
     }
     if (!fs->writers) {
         err = write_now(file, off, data, len, buf, flags, req);

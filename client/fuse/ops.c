@@ -200,9 +200,19 @@ static void reply_set(struct hf_fuse_call *call)
     (void)fuse_reply_attr(call->freq, &st, 0);
 }
 
+/*
+ * The kernel would keep what is appended where it thinks that the end is, for everybody who reads.
+ * The leader may place it elsewhere: such descriptors go past its pages.
+ */
+static bool goes_direct(const struct fuse_file_info *fi)
+{
+    return (fi->flags & O_APPEND) && (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
 static void reply_open(struct hf_fuse_call *call)
 {
     call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
+    call->fi.direct_io = goes_direct(&call->fi);
     call->fi.keep_cache = call->req.keep_cache;
     if (fuse_reply_open(call->freq, &call->fi) == -ENOENT) {
         hf_fs_release(call->req.file); /* interrupted: the kernel will not release it */
@@ -215,6 +225,7 @@ static void reply_create(struct hf_fuse_call *call)
 
     call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
     call->fi.keep_cache = 1; /* nobody has read it */
+    call->fi.direct_io = goes_direct(&call->fi);
     if (fuse_reply_create(call->freq, &e, &call->fi) == -ENOENT) {
         hf_fs_release(call->req.file);
     }
@@ -696,6 +707,7 @@ static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t si
     call->size = size;
     flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
     flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
+    flags |= (fi->flags & O_APPEND) && !fi->writepage ? HF_FS_WRITE_APPEND : 0;
     call_end(call, hf_fs_write(file_of(fi), (uint64_t)off, buf, (uint32_t)size, call->fuse->rx,
                                flags, &call->req));
 }

@@ -140,6 +140,7 @@
     X(meta, claims_of_another, "claims that were made for another leader count")                   \
     X(meta, resend_answered,                                                                       \
       "an operation that is sent again while it is in flight is answered at once")                 \
+    X(meta, append_anywhere, "what is appended goes where the client thinks that the end is")      \
     X(meta, release_of_reopened, "a release that comes late takes a later opening away")           \
     X(meta, read_only_is_up, "a store whose disk fails writes counts as one that takes them")      \
     /* server/node */                                                                              \
@@ -200,6 +201,7 @@
     X(client_fs, truncate_keeps_end,                                                               \
       "a truncation forgets that what was committed before it reached further")                    \
     X(client_fs, lost_takes_writes, "writes are taken after the session was lost")                 \
+    X(client_fs, append_torn, "what is appended is flushed up to any byte, not to a record's end") \
     X(client_fs, stale_plan_kept,                                                                  \
       "bytes fetched by older extents are told though the extents have changed")                   \
     X(client_fs, fsync_skips_busy,                                                                 \

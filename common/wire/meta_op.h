@@ -49,8 +49,10 @@ enum hf_op {
                                HF_SET_KILLPRIV: an access ACL clears sgid */
     HF_OP_REMOVEXATTR = 18, /* ino, name */
     HF_OP_WRITE = 19, /* objects, extents, inodes; bulk: inline bytes. Extents of one inode ascend.
-                         mask HF_SET_KILLPRIV: clear suid, sgid and security.capability
-                         -> attr of inode_inos[0] */
+                         mask HF_SET_KILLPRIV: clear suid, sgid and security.capability.
+                         flags HF_WRITE_APPEND: of one inode; what begins at offset goes to the
+                         end that the file has now
+                         -> attr of inode_inos[0]; of an append also with -E2BIG */
     /* the next three: mask HF_SET_KILLPRIV, as of a write */
     HF_OP_PUNCH = 20, /* ino, offset, length: the range reads as zeros; the size stays unless flags
                          HF_PUNCH_EXTEND (then at least offset + length: fallocate) */
@@ -87,6 +89,7 @@ enum hf_op {
 
 #define HF_CREATE_OPEN        0x1u
 #define HF_TMPFILE_LINKABLE   0x1u
+#define HF_WRITE_APPEND       0x1u
 #define HF_PUNCH_EXTEND       0x1u
 #define HF_ALLOC_KEEP_SIZE    0x1u
 #define HF_ALLOC_RESERVE      0x2u

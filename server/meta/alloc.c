@@ -275,7 +275,7 @@ int hf_alloc_reserve(struct hf_meta *meta, struct hf_inode *inode, uint64_t off,
 }
 
 int hf_alloc_release_extents(struct hf_meta *meta, struct hf_inode *inode,
-                             const struct hf_wr_extent *extents, uint32_t count)
+                             const struct hf_wr_extent *extents, uint32_t count, uint64_t shift)
 {
     struct hf_alloc alloc;
     uint64_t before;
@@ -283,7 +283,9 @@ int hf_alloc_release_extents(struct hf_meta *meta, struct hf_inode *inode,
 
     before = hf_alloc_bytes(&alloc);
     for (uint32_t i = 0; i < count && alloc.count && !err; i++) {
-        err = cut(&alloc, extents[i].off_bytes, extents[i].off_bytes + extents[i].len_bytes);
+        uint64_t off = extents[i].off_bytes + shift;
+
+        err = cut(&alloc, off, off + extents[i].len_bytes);
         err = err ? hf_txn_fail(meta, err) : 0;
     }
     if (!err && hf_alloc_bytes(&alloc) != before) {

@@ -39,9 +39,9 @@ uint64_t hf_alloc_bytes(const struct hf_alloc *alloc);
 int hf_alloc_reserve(struct hf_meta *meta, struct hf_inode *inode, uint64_t off, uint64_t end,
                      uint64_t limit_bytes);
 int hf_alloc_release(struct hf_meta *meta, struct hf_inode *inode, uint64_t off, uint64_t end);
-/** The ranges of @count extents of the inode. */
+/** The ranges of @count extents of the inode, @shift further on. */
 int hf_alloc_release_extents(struct hf_meta *meta, struct hf_inode *inode,
-                             const struct hf_wr_extent *extents, uint32_t count);
+                             const struct hf_wr_extent *extents, uint32_t count, uint64_t shift);
 /** reply->count: how many bytes of the range are reserved. */
 void hf_meta_rd_reserved(struct hf_meta *meta, const struct hf_meta_read *rd,
                          struct hf_meta_reply *reply);

@@ -61,6 +61,20 @@ static int write_check_extent(const struct hf_meta_op *op, const struct hf_wr_ex
     return range_check(extent->off_bytes, extent->len_bytes);
 }
 
+/* An append is of one file, and nothing of it lies before its offset. */
+static int append_check(const struct hf_meta_op *op)
+{
+    if (op->inode_count != 1 || op->inodes[0].size_min_bytes < op->offset) {
+        return -EINVAL;
+    }
+    for (uint32_t i = 0; i < op->extent_count; i++) {
+        if (op->extents[i].ino.v != op->inodes[0].ino.v || op->extents[i].off_bytes < op->offset) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 static int write_check(const struct hf_meta_op *op)
 {
     if (op->object_count > HF_COMMIT_OBJECTS_MAX || op->extent_count > HF_COMMIT_EXTENTS_MAX ||
@@ -84,7 +98,7 @@ static int write_check(const struct hf_meta_op *op)
             return -EFBIG;
         }
     }
-    return 0;
+    return op->flags & HF_WRITE_APPEND ? append_check(op) : 0;
 }
 
 /* Write */
@@ -101,8 +115,32 @@ static uint64_t write_ctime(const struct hf_meta *meta, const struct hf_wr_inode
     return told_ns > was_ns && told_ns <= meta->latest_ns ? told_ns : meta->now_ns;
 }
 
+/* How far (modulo 2^64) what is appended lies from where the client thought that it would. */
+static int append_shift(struct hf_meta *meta, const struct hf_meta_op *op,
+                        struct hf_meta_reply *reply, uint64_t *ret)
+{
+    struct hf_inode *inode;
+    int err;
+
+    *ret = 0;
+    if (!(op->flags & HF_WRITE_APPEND)) {
+        return 0;
+    }
+    err = regular_get(meta, op->inodes[0].ino, &inode);
+    if (err) {
+        return err == -ENOENT ? 0 : err;
+    }
+    reply->attr = inode->attr;
+    if (HF_BUG(append_anywhere)) {
+        return 0;
+    }
+    *ret = inode->attr.size - op->offset;
+    return op->inodes[0].size_min_bytes - op->offset > HF_FILE_BYTES_MAX - inode->attr.size ? -EFBIG
+                                                                                            : 0;
+}
+
 /* Sizes and times. Inodes that are gone are passed over. */
-static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op)
+static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op, uint64_t shift)
 {
     for (uint32_t i = 0; i < op->inode_count; i++) {
         const struct hf_wr_inode *wr = &op->inodes[i];
@@ -122,8 +160,8 @@ static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op)
         }
         hf_inode_touch(meta, inode);
         inode->attr.ctime_ns = write_ctime(meta, wr, was_ns);
-        if (wr->size_min_bytes > inode->attr.size) {
-            inode->attr.size = wr->size_min_bytes;
+        if (wr->size_min_bytes + shift > inode->attr.size) {
+            inode->attr.size = wr->size_min_bytes + shift;
             inode->attr.data_version = inode->attr.version;
         }
         if (wr->mtime_ns) {
@@ -135,10 +173,11 @@ static int write_inodes(struct hf_meta *meta, const struct hf_meta_op *op)
 
 /* The part of @extent in [off, off + len) of its window goes into meta->vec. */
 static int write_piece(struct hf_meta *meta, const struct hf_meta_op *op,
-                       const struct hf_wr_extent *extent, uint64_t start, uint32_t len)
+                       const struct hf_wr_extent *extent, uint64_t shift, uint64_t start,
+                       uint32_t len)
 {
     uint32_t off = (uint32_t)(start % HF_WINDOW_BYTES);
-    uint32_t pos = extent->pos_bytes + (uint32_t)(start - extent->off_bytes);
+    uint32_t pos = extent->pos_bytes + (uint32_t)(start - (extent->off_bytes + shift));
     int err;
 
     if (extent->object == HF_EXTENT_INLINE) {
@@ -152,13 +191,13 @@ static int write_piece(struct hf_meta *meta, const struct hf_meta_op *op,
 /* All extents of one inode, @count of them from @extents; one load and store per window. */
 static int write_extents_of(struct hf_meta *meta, const struct hf_meta_op *op,
                             struct hf_inode *inode, const struct hf_wr_extent *extents,
-                            uint32_t count)
+                            uint32_t count, uint64_t shift)
 {
     uint64_t loaded = UINT64_MAX;
     int err = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t at = extents[i].off_bytes, end = at + extents[i].len_bytes;
+        uint64_t at = extents[i].off_bytes + shift, end = at + extents[i].len_bytes;
 
         end = end < inode->attr.size ? end : inode->attr.size; /* nothing behind EOF */
         while (at < end) {
@@ -174,7 +213,7 @@ static int write_extents_of(struct hf_meta *meta, const struct hf_meta_op *op,
                 loaded = window;
             }
             if (!err) {
-                err = write_piece(meta, op, &extents[i], at, (uint32_t)(stop - at));
+                err = write_piece(meta, op, &extents[i], shift, at, (uint32_t)(stop - at));
             }
             if (err) {
                 return err;
@@ -185,7 +224,7 @@ static int write_extents_of(struct hf_meta *meta, const struct hf_meta_op *op,
     return loaded == UINT64_MAX ? 0 : hf_window_store(meta, inode, loaded, true);
 }
 
-static int write_extents(struct hf_meta *meta, const struct hf_meta_op *op)
+static int write_extents(struct hf_meta *meta, const struct hf_meta_op *op, uint64_t shift)
 {
     uint32_t count;
 
@@ -205,10 +244,10 @@ static int write_extents(struct hf_meta *meta, const struct hf_meta_op *op)
 
             hf_inode_touch_data(meta, inode);
             inode->attr.mtime_ns = mtime_ns; /* only as the operation says */
-            err = hf_alloc_release_extents(meta, inode, &op->extents[i], count);
+            err = hf_alloc_release_extents(meta, inode, &op->extents[i], count, shift);
         }
         if (!err) {
-            err = write_extents_of(meta, op, inode, &op->extents[i], count);
+            err = write_extents_of(meta, op, inode, &op->extents[i], count, shift);
         }
         if (err) {
             return err;
@@ -220,16 +259,20 @@ static int write_extents(struct hf_meta *meta, const struct hf_meta_op *op)
 int hf_meta_op_write(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_meta_reply *reply)
 {
     struct hf_inode *first;
+    uint64_t shift;
     int err = write_check(op);
 
+    if (!err) {
+        err = append_shift(meta, op, reply, &shift);
+    }
     for (uint32_t i = 0; i < op->object_count && !err; i++) {
         err = hf_objects_enter(meta, &op->objects[i]);
     }
     if (!err) {
-        err = write_inodes(meta, op);
+        err = write_inodes(meta, op, shift);
     }
     if (!err) {
-        err = write_extents(meta, op);
+        err = write_extents(meta, op, shift);
     }
     if (err || !op->inode_count) {
         return err;
@@ -272,7 +315,7 @@ static int relocate_extent(struct hf_meta *meta, const struct hf_meta_op *op,
     if (err || !relocate_same(&meta->vec, off, extent->len_bytes, extent->digest)) {
         return err; /* written meanwhile: this part of the object stays unreferenced */
     }
-    err = write_piece(meta, op, extent, extent->off_bytes, extent->len_bytes);
+    err = write_piece(meta, op, extent, 0, extent->off_bytes, extent->len_bytes);
     return err ? err : hf_window_store(meta, inode, window, false);
 }
 

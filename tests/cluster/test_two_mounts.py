@@ -2,7 +2,9 @@
 """Two mounts of one cluster stand for two machines: what one did, the other sees."""
 import errno
 import fcntl
+import multiprocessing
 import os
+import random
 import threading
 import time
 
@@ -47,6 +49,51 @@ def test_rewriting_is_seen_by_the_next_open(two):
         size = 100 + 3000 * n
         put(f"{here}/f", content.data(n, 0, size))
         assert get(f"{there}/f") == content.data(n, 0, size), f"round {n}"
+
+
+def record(writer, number):
+    text = f"{writer}.{number}:"
+    return text + text[0] * (random.Random(text).randrange(60 if number % 10 else 60_000)) + "\n"
+
+
+def append_records(path, writer, count):
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    for number in range(count):
+        data = record(writer, number).encode()
+        assert os.write(fd, data) == len(data)
+        if number % 7 == writer:
+            os.fsync(fd)
+    os.close(fd)
+
+
+def test_records_appended_at_once_are_all_there_whole_and_in_order(two):
+    """Four processes on two mounts, none of which waits for another."""
+    a, b = two
+    put(f"{a}/log", b"")
+    count = 200
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=append_records, args=(f"{(a, b)[w % 2]}/log", w, count))
+               for w in range(4)]
+    for w in writers:
+        w.start()
+    reader = os.open(f"{a}/log", os.O_RDONLY)
+    seen = b""
+    while any(w.is_alive() for w in writers):
+        seen += os.read(reader, 1 << 20)  # as `tail -f`: what was read stays where it was
+        time.sleep(0.01)
+    for w in writers:
+        w.join(60)
+        assert w.exitcode == 0
+    while more := os.read(reader, 1 << 20):
+        seen += more
+    os.close(reader)
+    assert seen == get(f"{b}/log")
+    next_of = [0] * 4
+    for line in seen.decode().splitlines(keepends=True):
+        w = int(line.split(".")[0])
+        assert line == record(w, next_of[w]), line[:40]
+        next_of[w] += 1
+    assert next_of == [count] * 4
 
 
 def test_fsynced_bytes_are_seen_by_a_file_that_is_open_there(two):

@@ -108,27 +108,17 @@ void px_not_ready(const char *file, int line, const char *what)
     _exit(PX_NOT_READY);
 }
 
-static bool left_out(const char *why, const char *key, uint64_t *count_left_out)
+bool px_impossible(const char *key)
 {
     struct statfs fs;
 
     if (statfs(".", &fs) || fs.f_type != FUSE_MAGIC) {
         return false;
     }
-    printf("%s %s: %s\n", why, px_run.group, key);
+    printf("impossible %s: %s\n", px_run.group, key);
     fflush(stdout);
-    __atomic_fetch_add(count_left_out, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&px_run.counts->impossible, 1, __ATOMIC_RELAXED);
     return true;
-}
-
-bool px_impossible(const char *key)
-{
-    return left_out("impossible", key, &px_run.counts->impossible);
-}
-
-bool px_otherwise(const char *key)
-{
-    return left_out("otherwise", key, &px_run.counts->otherwise);
 }
 
 /* Users */

@@ -123,8 +123,6 @@ void px_not_ready(const char *file, int line, const char *what) __attribute__((n
  * leave the claims out. (On a file system that is not FUSE: always false.)
  */
 bool px_impossible(const char *key);
-/** Likewise: Holdfast does otherwise, or cannot do it yet. */
-bool px_otherwise(const char *key);
 
 /* Users: never root, with no supplementary groups unless given. PX_ROOT groups only. */
 

@@ -8,7 +8,7 @@
 #define PX_NOT_READY 99 /* exit status of a group of which a NEED failed, which is counted */
 
 struct px_counts { /* shared by all processes */
-    uint64_t held, failed, impossible, otherwise;
+    uint64_t held, failed, impossible;
 };
 
 struct px_run {

@@ -22,6 +22,7 @@ void sim_load_new(struct sim *s)
         s->load->trees[i] = tree_new();
     }
     s->load->shared = shared_new();
+    s->load->stream = stream_new();
 }
 
 void sim_load_client(struct sim_client *c)
@@ -34,6 +35,7 @@ void sim_load_client(struct sim_client *c)
     (void)actor_new(c, shared_append_program, NULL);
     (void)actor_new(c, shared_names_program, NULL);
     (void)actor_new(c, shared_files_program, NULL);
+    (void)actor_new(c, stream_program, NULL);
 }
 
 bool load_goes_on(const struct actor *a)
@@ -81,13 +83,14 @@ int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino
     return err;
 }
 
-int load_read_all(struct actor *a, struct hf_fs_file *file, uint8_t **ret, uint64_t *ret_len)
+int load_read_from(struct actor *a, struct hf_fs_file *file, uint64_t off, uint8_t **ret,
+                   uint64_t *ret_len)
 {
     uint8_t *bytes = NULL;
     uint64_t len = 0;
 
     for (;;) {
-        int err = DO(a, hf_fs_read(file, len, READ_BYTES, &a->req));
+        int err = DO(a, hf_fs_read(file, off + len, READ_BYTES, &a->req));
 
         if (err) {
             free(bytes);
@@ -108,6 +111,11 @@ int load_read_all(struct actor *a, struct hf_fs_file *file, uint8_t **ret, uint6
     *ret = bytes;
     *ret_len = len;
     return 0;
+}
+
+int load_read_all(struct actor *a, struct hf_fs_file *file, uint8_t **ret, uint64_t *ret_len)
+{
+    return load_read_from(a, file, 0, ret, ret_len);
 }
 
 static bool is_set(void *ctx)

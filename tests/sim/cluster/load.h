@@ -2,6 +2,7 @@
 /*
  * load.h - what the programs of the clients share: their models, which outlive their lives.
  *
+ *     load_append.c  a file to which all append, without a lock
  *     load_tree.c    one directory per client, which only its own program changes: exact, but for
  *                    the one change under way when it died; others look at what was synced
  *     load_shared.c  a log that all append to under a lock, names that all fight for, and files
@@ -16,10 +17,12 @@
 
 struct tree;
 struct shared;
+struct stream;
 
 struct sim_load {
     struct tree *trees[SIM_CLIENTS_MAX];
     struct shared *shared;
+    struct stream *stream;
 };
 
 /** False: the program is to end. */
@@ -33,7 +36,9 @@ void load_wait_for_end(struct actor *a);
 void load_check_clean(struct actor *a, struct hf_ino ino);
 /** A name below @dir, made if it is missing; its inode, or an error of a lost session. */
 int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino *ret);
-/** The contents of a file, whole; *ret is malloc'd. */
+/** The contents of a file from @off on; *ret is malloc'd. */
+int load_read_from(struct actor *a, struct hf_fs_file *file, uint64_t off, uint8_t **ret,
+                   uint64_t *ret_len);
 int load_read_all(struct actor *a, struct hf_fs_file *file, uint8_t **ret, uint64_t *ret_len);
 
 struct tree *tree_new(void);
@@ -49,6 +54,12 @@ void shared_append_program(struct actor *a, void *arg);
 void shared_names_program(struct actor *a, void *arg);
 void shared_files_program(struct actor *a, void *arg);
 void shared_final_program(struct actor *a, void *arg);
+
+struct stream *stream_new(void);
+/** Appends, syncs and reads. @arg  unused */
+void stream_program(struct actor *a, void *arg);
+/** Reads it whole; @top: the directory that it is in. */
+bool stream_final(struct actor *a, struct hf_ino top);
 /** Is what was seen linearizable? */
 void shared_check(struct sim *s);
 

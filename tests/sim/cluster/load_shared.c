@@ -560,6 +560,9 @@ void shared_final_program(struct actor *a, void *arg)
     }
     check_log(a->s, bytes, len, sim_now(a->s));
     free(bytes);
+    if (!stream_final(a, top)) {
+        return;
+    }
     for (uint32_t reg = 0; reg < NAMES; reg++) {
         struct lin_op *op = lin_add(&sh->history, lin_process(a));
 

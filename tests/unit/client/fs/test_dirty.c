@@ -257,6 +257,40 @@ static void the_map_is_the_model_whatever_happens(void **state)
     }
 }
 
+static void what_moves_is_all_there_and_the_rest_stays(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        uint64_t from, to, span;
+        uint8_t *value, *marks;
+        struct world w;
+
+        world_init(&w, seed);
+        for (int step = 0; step < 12; step++) {
+            write_some(&w, step % 3 == 0);
+            if (step % 4 == 3) {
+                take_some(&w);
+            }
+        }
+        span = 1 + below(&w, FILE_BYTES / 2);
+        from = below(&w, FILE_BYTES - span);
+        to = below(&w, FILE_BYTES - span);
+        assert_int_equal(hf_dirty_move(&w.dirty, from, from + span, to), 0);
+        value = malloc(span);
+        marks = malloc(span);
+        assert_true(value && marks);
+        memcpy(value, w.model.value + from, span);
+        memcpy(marks, w.model.state + from, span);
+        memset(w.model.state + from, 0, span);
+        memcpy(w.model.value + to, value, span);
+        memcpy(w.model.state + to, marks, span);
+        free(value);
+        free(marks);
+        compare(&w);
+        world_fini(&w);
+    }
+}
+
 static void sequential_writes_become_one_range_a_slab(void **state)
 {
     struct world w;
@@ -314,6 +348,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_map_is_the_model_whatever_happens),
+        cmocka_unit_test(what_moves_is_all_there_and_the_rest_stays),
         cmocka_unit_test(sequential_writes_become_one_range_a_slab),
         cmocka_unit_test(overwriting_in_place_takes_no_memory),
         cmocka_unit_test(a_slab_nobody_refers_to_is_filled_again),

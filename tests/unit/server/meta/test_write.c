@@ -99,6 +99,46 @@ static int write_inline(uint64_t ino, uint64_t off, const void *bytes, uint32_t 
     return fx_do(&fx, &s, &op);
 }
 
+static void an_append_goes_to_the_end_that_the_file_has(void **state)
+{
+    uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f");
+    struct hf_extent *extents;
+    struct hf_meta_op *op;
+    struct commit c;
+    uint32_t count;
+
+    (void)state;
+    assert_int_equal(fx_do(&fx, &s, commit_of(&c, ino, 0, 1000)), 0);
+    op = commit_of(&c, ino, 50, 3000); /* its client thinks that the file has 50 bytes */
+    op->flags = HF_WRITE_APPEND;
+    op->offset = 50;
+    assert_int_equal(fx_do(&fx, &s, op), 0);
+    assert_int_equal(fx.reply.attr.size, 4000);
+    op = commit_of(&c, ino, 8 * MIB - 10, 4 * MIB); /* that it is longer: two windows, not three */
+    op->flags = HF_WRITE_APPEND;
+    op->offset = 8 * MIB - 10;
+    assert_int_equal(fx_do(&fx, &s, op), 0);
+    assert_int_equal(fx.reply.attr.size, 4000 + 4 * MIB);
+    assert_int_equal(fx.reply.attr.bytes, 4000 + 4 * MIB);
+    extents = extents_of(ino, 0, 0, &count);
+    assert_int_equal(count, 4);
+    assert_int_equal(extents[1].off_bytes, 1000);
+    assert_int_equal(extents[1].pos_bytes, 0);
+    assert_int_equal(extents[2].off_bytes, 4000);
+    assert_int_equal(extents[3].off_bytes, 4 * MIB);
+    assert_int_equal(extents[3].pos_bytes, 4 * MIB - 4000);
+    free(extents);
+    op = commit_of(&c, ino, 0, 10);
+    op->flags = HF_WRITE_APPEND;
+    op->offset = 5; /* it begins before its own beginning */
+    assert_int_equal(fx_do(&fx, &s, op), -EINVAL);
+    op = commit_of(&c, ino, 0, 10);
+    op->flags = HF_WRITE_APPEND;
+    c.inode.size_min_bytes = HF_FILE_BYTES_MAX;
+    assert_int_equal(fx_do(&fx, &s, op), -EFBIG);
+    assert_int_equal(fx_attr(&fx, ino).size, 4000 + 4 * MIB);
+}
+
 static void a_write_shows_as_extents_size_and_times(void **state)
 {
     uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f");
@@ -735,6 +775,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(an_append_goes_to_the_end_that_the_file_has),
         T(a_write_shows_as_extents_size_and_times),
         T(an_object_dies_with_its_last_extent),
         T(an_object_id_is_used_once),
