@@ -51,7 +51,7 @@ static void relocation_end(struct hf_relocation *r, int err)
     fs->relocation = NULL;
     fs->calls--;
     for (uint32_t i = 0; i < r->inode_count; i++) {
-        if (err && err != -ENOENT && !fs->lost) { /* later again, with what has come */
+        if (err && err != -ENOENT && err != -EROFS && !fs->lost) { /* later, with what has come */
             hf_relocate_note(fs, r->inodes[i], r->from[i], r->end[i], 1);
         }
         hf_fs_inode_unref(fs, r->inodes[i]);

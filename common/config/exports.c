@@ -12,6 +12,8 @@ static bool parse_host(const char *text, uint8_t ret[16], bool *ret_v6)
     return !*ret_v6 || inet_pton(AF_INET6, text, ret) == 1;
 }
 
+static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff}; /* IPv4 in IPv6 */
+
 int hf_export_parse(const char *client, struct hf_export *ret)
 {
     struct hf_export e = *ret;
@@ -29,8 +31,9 @@ int hf_export_parse(const char *client, struct hf_export *ret)
     if (slash) {
         *slash++ = '\0';
     }
-    if (!e.any && !parse_host(text, e.net, &e.v6)) {
-        return -EINVAL;
+    if (!e.any &&
+        (!parse_host(text, e.net, &e.v6) || (e.v6 && memcmp(e.net, mapped, sizeof(mapped)) == 0))) {
+        return -EINVAL; /* such peers count as of IPv4: it would fit nobody */
     }
     e.bits = e.v6 ? 128 : 32;
     if (slash) {
@@ -47,7 +50,6 @@ int hf_export_parse(const char *client, struct hf_export *ret)
 /* "HOST:PORT" or "[HOST]:PORT". */
 static bool parse_addr(const char *addr, uint8_t ret[16], bool *ret_v6)
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     const char *end = strrchr(addr, ':');
     char host[64];
     size_t len;

@@ -66,6 +66,7 @@ struct hf_lop {
     uint8_t *recoded;            /* owned; msg with them */
     int err;                     /* of one refused */
     size_t bytes;                /* of queue room taken */
+    uint64_t reserving_bytes;    /* of leader->reserving_bytes */
     uint8_t data[];              /* msg, bulk */
 };
 
@@ -91,6 +92,7 @@ struct hf_leader {
     enum hf_leader_state state;
     uint64_t session_ttl_ns, node_timeout_ns, reserve_bytes;
     uint64_t started_ns;
+    uint64_t reserving_bytes; /* by operations in flight */
     uint64_t claim_cookie; /* of this term of office: claims made to another leader have another */
 
     /* mutations */

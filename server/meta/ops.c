@@ -50,6 +50,7 @@ static int admissible(const struct hf_meta_op *op)
 static void lop_free(struct hf_lop *lop)
 {
     lop->leader->queue_bytes -= lop->bytes;
+    lop->leader->reserving_bytes -= lop->reserving_bytes;
     hf_meta_op_release(lop->op_mem);
     free(lop->holders);
     free(lop->recoded);
@@ -250,10 +251,17 @@ static int bound_ttl(struct hf_leader *leader, struct hf_lop *lop)
     return recode(lop);
 }
 
+static bool reserves(const struct hf_meta_op *op)
+{
+    return (op->op == HF_OP_ALLOCATE || op->op == HF_OP_PUNCH) && (op->flags & HF_ALLOC_RESERVE);
+}
+
 /* Every replica has to refuse the same: the entry says how much may be reserved. */
 static int bound_reserved(struct hf_leader *leader, struct hf_lop *lop)
 {
     lop->op.size = hf_space_reservable(leader);
+    lop->reserving_bytes = lop->op.length < lop->op.size ? lop->op.length : lop->op.size;
+    leader->reserving_bytes += lop->reserving_bytes;
     return recode(lop);
 }
 
@@ -264,7 +272,7 @@ static int complete(struct hf_leader *leader, struct hf_lop *lop)
     if (op->op == HF_OP_SESSION_OPEN) {
         return bound_ttl(leader, lop);
     }
-    if ((op->op == HF_OP_ALLOCATE || op->op == HF_OP_PUNCH) && (op->flags & HF_ALLOC_RESERVE)) {
+    if (reserves(op)) {
         return bound_reserved(leader, lop);
     }
     return fill_holders(leader, lop);
@@ -412,6 +420,9 @@ static int admit(struct hf_leader *leader, struct hf_lop *lop, struct hf_lsessio
     hf_sessions_heard(leader, session);
     if (lop->op.stream > session->queued_stream + 1) {
         return -HF_EGAP; /* would be the outcome of applying it: spare the log */
+    }
+    if (reserves(&lop->op) && !hf_space_known(leader)) {
+        return -HF_ENOTREADY;
     }
     *ret_session = session;
     return 0;

@@ -70,13 +70,16 @@ static uint64_t reserved(const struct hf_leader *leader)
     return usage.reserved_bytes;
 }
 
+bool hf_space_known(const struct hf_leader *leader)
+{
+    return hf_env_mono_ns(leader->env) - leader->started_ns >= leader->node_timeout_ns ||
+           (look(leader).nodes > 0 && leader->sessions.unclaimed == 0);
+}
+
 uint64_t hf_space_reservable(const struct hf_leader *leader)
 {
     uint64_t usable = hf_space_usable(leader), granted = 0;
 
-    if (look(leader).nodes == 0) {
-        return UINT64_MAX; /* no store was heard yet, and who is refused does not ask again */
-    }
     for (const struct hf_lsession *s = leader->sessions.head; s; s = s->next) {
         granted += s->budget_bytes;
     }
@@ -90,7 +93,7 @@ uint64_t hf_space_grant(struct hf_leader *leader, struct hf_lsession *session, u
     for (const struct hf_lsession *s = leader->sessions.head; s; s = s->next) {
         others += s == session ? 0 : s->budget_bytes;
     }
-    others += reserved(leader);
+    others += reserved(leader) + leader->reserving_bytes;
     rest = usable - less(usable, others);
     most = rest;
     if (leader->sessions.count > 1) {

@@ -13,6 +13,7 @@
 #ifndef HF_META_SPACE_H
 #define HF_META_SPACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct hf_leader;
@@ -27,6 +28,9 @@ struct hf_meta_reply;
 
 /** Bytes of new file data: as many as the fullest live store can take its share of. */
 uint64_t hf_space_usable(const struct hf_leader *leader);
+/** Has this leader heard of the stores, and of all sessions what they were granted? Else what may
+ * be reserved is not known; it is for a moment only. */
+bool hf_space_known(const struct hf_leader *leader);
 /** Bytes that files may have reserved, all together: what is usable and granted to nobody. */
 uint64_t hf_space_reservable(const struct hf_leader *leader);
 /** What @session may hold from now on, of the @want_bytes asked for. */
