@@ -17,6 +17,7 @@
 
 #include "client/fs/fs_impl.h"
 #include "common/base/assert.h"
+#include "common/base/bugs.h"
 
 static uint64_t part_stop(const struct hf_flush_part *part)
 {
@@ -100,10 +101,13 @@ void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
 
     part->append = true;
     part->at = inode->append_from;
+    TAILQ_REMOVE(&inode->parts, part, in_inode);
     if (behind) {
-        TAILQ_REMOVE(&inode->parts, part, in_inode);
         TAILQ_INSERT_BEFORE(behind, part, in_inode);
-        part->seq = behind->seq; /* who waits for that one waits for this */
+        part->seq = behind->seq;
+    } else {
+        TAILQ_INSERT_TAIL(&inode->parts, part, in_inode);
+        part->seq = ++part->flush->fs->part_seq;
     }
     TAILQ_FOREACH (p, &inode->parts, in_inode) { /* in order of their places */
         if (p->append && p->at == inode->append_from) {
@@ -115,12 +119,58 @@ void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
     }
 }
 
+/* Is something DIRTY that was not appended? It may reach beyond the end that is committed. */
+static bool has_positioned(const struct hf_inode *inode)
+{
+    const struct hf_flush_part *part;
+    uint64_t floating = inode->append_end - inode->append_from;
+
+    TAILQ_FOREACH (part, &inode->parts, in_inode) {
+        if (part->append && part->at >= inode->append_from && part->at < inode->append_end) {
+            floating -= part->flush->bytes < floating ? part->flush->bytes : floating;
+        }
+    }
+    return inode->dirty.dirty_bytes > floating;
+}
+
 bool hf_append_waits(const struct hf_flush_part *part)
 {
     const struct hf_inode *inode = part->inode;
 
     return TAILQ_PREV(part, hf_part_list, in_inode) ||
+           (has_positioned(inode) && !HF_BUG(append_overtakes)) ||
            (inode->append_end && inode->append_from < part->at);
+}
+
+void hf_append_yield(struct hf_flush_part *part)
+{
+    struct hf_flush_part *p;
+
+    TAILQ_FOREACH (p, &part->inode->parts, in_inode) {
+        if (p->append && !p->submitted) {
+            TAILQ_REMOVE(&part->inode->parts, part, in_inode);
+            TAILQ_INSERT_BEFORE(p, part, in_inode);
+            part->seq = p->seq; /* who waits for that one waits for this */
+            return;
+        }
+    }
+}
+
+bool hf_append_full(const struct hf_inode *inode, uint32_t len)
+{
+    uint64_t bytes = inode->append_end - inode->append_from + len;
+    uint32_t pieces = 3; /* of the record itself, at most */
+
+    if (inode->append_end == 0) {
+        return false;
+    }
+    for (uint64_t i = inode->append_from / HF_WINDOW_BYTES; i * HF_WINDOW_BYTES < inode->append_end;
+         i++) {
+        const struct hf_window *w = hf_dirty_window(&inode->dirty, i);
+
+        pieces += w ? w->count : 0;
+    }
+    return bytes > HF_OBJECT_BYTES_MAX || pieces > HF_FS_PIECES_MAX;
 }
 
 /* Moving */
@@ -223,5 +273,6 @@ void hf_append_wait(struct hf_inode *inode, struct hf_fs_req *req,
     HF_ASSERT(part);
     req->target = part->seq;
     req->then = then;
+    req->looks = true;
     hf_req_ring_add(&inode->waiters, req);
 }

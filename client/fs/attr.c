@@ -158,6 +158,7 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
         if (err && (set->mask & HF_SET_MODE)) {
             return hf_fs_return(req, err);
         }
+        hf_flush_go(inode);
         if (!HF_BUG(truncate_overtakes) && hf_flush_wait(inode, req, set_clean)) {
             return HF_FS_PENDING;
         }

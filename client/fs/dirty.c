@@ -652,6 +652,25 @@ uint32_t hf_window_dirty(const struct hf_window *w, uint64_t off, uint64_t end)
     return bytes;
 }
 
+bool hf_dirty_busy(const struct hf_dirty *d, uint64_t off, uint64_t end)
+{
+    for (uint32_t k = window_find(d, WINDOW_INDEX(off)); k < d->count; k++) {
+        const struct hf_window *w = d->windows[k];
+        uint64_t base = w->index * HF_WINDOW_BYTES;
+
+        if (base >= end) {
+            break;
+        }
+        for (uint32_t i = off > base ? range_find(w, (uint32_t)(off - base)) : 0;
+             w->busy_bytes > 0 && i < w->count && base + w->ranges[i].off_bytes < end; i++) {
+            if (w->ranges[i].flush) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 uint32_t hf_window_run(const struct hf_window *w, uint32_t off)
 {
     uint32_t at = off;

@@ -100,6 +100,8 @@ static inline bool hf_dirty_empty(const struct hf_dirty *dirty)
 struct hf_window *hf_dirty_window(const struct hf_dirty *dirty, uint64_t index);
 /** DIRTY bytes of [off, end) of the file, which lies in the window. */
 uint32_t hf_window_dirty(const struct hf_window *window, uint64_t off, uint64_t end);
+/** Is something of [off, end) of the file FLUSHING? */
+bool hf_dirty_busy(const struct hf_dirty *dirty, uint64_t off, uint64_t end);
 /** Contiguous DIRTY bytes from @off (in the window). */
 uint32_t hf_window_run(const struct hf_window *window, uint32_t off);
 /** First byte >= off that is in the map; UINT64_MAX: none. */

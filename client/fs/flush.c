@@ -26,8 +26,6 @@
 
 #define IOV_CHUNK 64
 
-static void try_commit(struct hf_flush *first);
-static void flush_end(struct hf_flush *flush, int err);
 static void flush_discard(struct hf_flush *flush);
 
 /* Making one */
@@ -37,12 +35,14 @@ static void put_done(struct hf_io_put *put, int err)
     struct hf_flush *flush = put->ctx;
 
     if (err) {
-        flush_end(flush, err);
+        hf_flush_end(flush, err);
         return;
     }
     HF_ASSERT(flush->state == HF_FLUSH_PUTTING && put->len_bytes == flush->bytes);
     flush->state = HF_FLUSH_DURABLE;
-    try_commit(flush);
+    flush->fs->background -= flush->background; /* it may wait for one that has no place yet */
+    flush->background = false;
+    hf_flush_commit(flush);
 }
 
 static struct hf_flush *flush_new(struct hf_fs *fs, enum hf_flush_kind kind)
@@ -77,6 +77,7 @@ static struct hf_flush_part *part_get(struct hf_flush *flush, struct hf_inode *i
     part->seq = ++flush->fs->part_seq;
     part->piece_from = part->piece_to = flush->pieces.count;
     TAILQ_INSERT_TAIL(&inode->parts, part, in_inode);
+    hf_append_yield(part);
     *(flush->parts_last ? &flush->parts_last->next : &flush->parts) = part;
     flush->parts_last = part;
     flush->part_count++;
@@ -154,7 +155,7 @@ static void flush_launch(struct hf_flush *flush, bool urgent)
     flush->fs->launched++;
     if (flush->kind == HF_FLUSH_INLINE) {
         flush->state = HF_FLUSH_DURABLE;
-        try_commit(flush);
+        hf_flush_commit(flush);
         return;
     }
     flush->put.urgent = urgent;
@@ -332,7 +333,11 @@ void hf_flush_append(struct hf_fs *fs, struct hf_inode *inode)
 {
     struct packer packer = {.fs = fs};
 
-    (void)pack_append(&packer, inode); /* without memory it goes with what follows */
+    if (!HF_BUG(append_overtakes)) {
+        (void)pack_inode(&packer, inode); /* without memory it goes with what follows */
+    }
+    (void)pack_append(&packer, inode);
+    packer_launch(&packer);
 }
 
 static int flush_inline(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
@@ -478,165 +483,6 @@ void hf_flush_stream(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uin
     }
 }
 
-/* Committing */
-
-/* May it submit: is every earlier part of each of its inodes in the stream? */
-static bool in_order(const struct hf_flush *flush)
-{
-    for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
-        const struct hf_flush_part *prev = TAILQ_PREV(part, hf_part_list, in_inode);
-
-        if (part->append && hf_append_waits(part)) {
-            return false;
-        }
-        if (prev && !prev->submitted && !HF_BUG(commit_out_of_order)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Fills the scratch extents; returns their count. */
-static uint32_t commit_extents(struct hf_flush *flush, uint32_t object)
-{
-    struct hf_wr_extent *v = flush->fs->commit_extents;
-    uint32_t n = 0, pos = 0;
-
-    for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
-        for (uint32_t i = part->piece_from; i < part->piece_to; i++) {
-            const struct hf_piece *p = &flush->pieces.v[i];
-            struct hf_wr_extent *last = n ? &v[n - 1] : NULL;
-
-            if (last && i > part->piece_from && p->off_bytes % HF_WINDOW_BYTES != 0 &&
-                last->off_bytes + last->len_bytes == p->off_bytes) {
-                last->len_bytes += p->len_bytes;
-            } else {
-                HF_ASSERT(n < HF_COMMIT_EXTENTS_MAX);
-                v[n++] = (struct hf_wr_extent){.ino = part->inode->ino,
-                                               .off_bytes = p->off_bytes,
-                                               .len_bytes = p->len_bytes,
-                                               .object = object,
-                                               .pos_bytes = pos};
-            }
-            if (object == HF_EXTENT_INLINE) {
-                memcpy(flush->fs->commit_bulk + pos, hf_slab_at(p->slab, p->pos_bytes),
-                       p->len_bytes);
-            }
-            pos += p->len_bytes;
-        }
-    }
-    return n;
-}
-
-static void committed(struct hf_meta_call *call, const struct hf_meta_reply *reply)
-{
-    struct hf_flush *flush = call->ctx;
-
-    if (reply->err == 0) {
-        for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
-            hf_fs_inode_own_version(part->inode,
-                                    part == flush->parts ? reply->attr.data_version : 0);
-        }
-        if (flush->parts->append) {
-            hf_append_placed(flush->parts, &reply->attr);
-        }
-        if (flush->kind == HF_FLUSH_INLINE) {
-            const struct hf_flush_part *part = flush->parts;
-            uint64_t from = part->append ? part->end - flush->bytes : flush->pieces.v[0].off_bytes;
-
-            hf_relocate_note(flush->fs, part->inode, from, part->end, flush->bytes);
-        }
-    } else if (flush->parts->append) {
-        hf_append_refused(flush->parts, &reply->attr);
-    }
-    flush_end(flush, reply->err);
-}
-
-/* The ctime that the commit asks for. The one that was told is that of the last commit: what comes
- * before must leave it something to change. */
-static uint64_t told_ctime(const struct hf_flush_part *part)
-{
-    const struct hf_inode *inode = part->inode;
-    bool last = inode->dirty.dirty_bytes == 0 && !TAILQ_NEXT(part, in_inode);
-
-    return inode->told_ctime_ns == 0 || last ? inode->told_ctime_ns : HF_CTIME_NEXT;
-}
-
-static void submit(struct hf_flush *flush)
-{
-    struct hf_fs *fs = flush->fs;
-    bool is_inline = flush->kind == HF_FLUSH_INLINE;
-    struct hf_wr_object object = {.oid = flush->put.oid,
-                                  .len_bytes = flush->put.len_bytes,
-                                  .digest = flush->put.digest,
-                                  .holders = flush->put.holders,
-                                  .epoch = flush->put.epoch};
-    struct hf_meta_op op = {
-        .op = HF_OP_WRITE,
-        .objects = is_inline ? NULL : &object,
-        .object_count = is_inline ? 0 : 1,
-        .extents = fs->commit_extents,
-        .extent_count = commit_extents(flush, is_inline ? HF_EXTENT_INLINE : 0),
-        .inodes = fs->commit_inodes,
-        .bulk = is_inline ? fs->commit_bulk : NULL,
-        .bulk_len = is_inline ? flush->bytes : 0,
-        .mask = flush->kill ? HF_SET_KILLPRIV : 0,
-        .time_ns = hf_env_wall_ns(fs->env),
-        .flags = flush->parts->append ? HF_WRITE_APPEND : 0,
-        .offset = flush->parts->append ? flush->pieces.v[0].off_bytes : 0,
-    };
-
-    for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
-        uint64_t told_ns = told_ctime(part);
-
-        part->mtime_ns = part->inode->dirty_mtime_ns;
-        part->ctime_ns = told_ns == 0 ? op.time_ns : told_ns == HF_CTIME_NEXT ? 0 : told_ns;
-        part->submitted = true;
-        fs->commit_inodes[op.inode_count++] = (struct hf_wr_inode){.ino = part->inode->ino,
-                                                                   .size_min_bytes = part->end,
-                                                                   .mtime_ns = part->mtime_ns,
-                                                                   .ctime_ns = told_ns};
-    }
-    flush->state = HF_FLUSH_COMMITTING;
-    flush->call.done = committed;
-    flush->call.ctx = flush;
-    fs->stats.commits++;
-    fs->stats.inline_commits += is_inline;
-    hf_session_op(fs->session, &op, &flush->call);
-}
-
-/* Submit it, and those of the same inodes that waited for it, as far as order allows. */
-static void try_commit(struct hf_flush *first)
-{
-    struct hf_flush *work = first;
-
-    first->work_next = NULL;
-    while (work) {
-        struct hf_flush *flush = work;
-
-        work = flush->work_next;
-        if (flush->state != HF_FLUSH_DURABLE || !in_order(flush)) {
-            continue;
-        }
-        submit(flush);
-        for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
-            struct hf_flush_part *next = TAILQ_NEXT(part, in_inode);
-
-            if (next && next->flush->state == HF_FLUSH_DURABLE && next->flush != work) {
-                bool listed = false;
-
-                for (struct hf_flush *f = work; f && !listed; f = f->work_next) {
-                    listed = f == next->flush;
-                }
-                if (!listed) {
-                    next->flush->work_next = work;
-                    work = next->flush;
-                }
-            }
-        }
-    }
-}
-
 /* Ending */
 
 static bool may_pass(int err)
@@ -698,6 +544,17 @@ static void syncs_missed(struct hf_fs *fs, const struct hf_flush_part *part, boo
     }
 }
 
+/* Does somebody wait for the outcome? */
+static bool has_waiters(const struct hf_inode *inode)
+{
+    const struct hf_fs_req *req = inode->waiters;
+
+    while (req && req->looks) {
+        req = req->next == inode->waiters ? NULL : req->next;
+    }
+    return req != NULL;
+}
+
 /* What the outcome means for each file. */
 static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again)
 {
@@ -727,11 +584,12 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
             inode->kill = inode->kill || flush->kill;
             if (!again && !HF_BUG(fsync_ignores_retry)) {
                 syncs_missed(fs, part, false);
-                if (inode->waiters) {
+                if (has_waiters(inode)) {
                     report(flush, inode, err, 0);
                 }
             }
         } else if (!flush->writer && part->piece_to > part->piece_from) {
+            inode->moves += part->append; /* out of the way of who is reading */
             report(flush, inode, err, bytes);
         }
         if (hf_dirty_empty(&inode->dirty)) {
@@ -790,7 +648,7 @@ static void parts_end(struct hf_flush *flush, bool again)
 
         TAILQ_REMOVE(&inode->parts, part, in_inode);
         if (behind && behind->flush->state == HF_FLUSH_DURABLE) {
-            try_commit(behind->flush);
+            hf_flush_commit(behind->flush);
         }
         hf_flush_note(fs, inode);
         if (again) {
@@ -874,7 +732,7 @@ static bool refused(struct hf_flush *flush, int err)
     return true;
 }
 
-static void flush_end(struct hf_flush *flush, int err)
+void hf_flush_end(struct hf_flush *flush, int err)
 {
     struct hf_fs *fs = flush->fs;
 

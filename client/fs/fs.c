@@ -58,6 +58,7 @@ void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req)
     req->of = req->of2 = NULL;
     req->after = NULL;
     req->then = NULL;
+    req->looks = false;
     req->next = req->prev = NULL;
     req->file = NULL;
     req->data = NULL;
@@ -418,24 +419,37 @@ void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode)
     hf_fs_inode_last_close(fs, inode);
 }
 
-void hf_fs_release(struct hf_fs_file *file)
+/* It is not open any more; the inode's reference stays. */
+static void file_close(struct hf_fs_file *file)
 {
     struct hf_fs *fs = file->fs;
-    struct hf_inode *inode = file->inode;
 
     hf_lock_release(file);
-    inode->mappable -= (file->open_flags & O_ACCMODE) == O_RDWR;
+    file->inode->mappable -= (file->open_flags & O_ACCMODE) == O_RDWR;
     fs->open_count--;
     LIST_REMOVE(file, in_fs);
+    hf_fs_inode_closed(fs, file->inode);
+}
+
+static void file_free(struct hf_fs_file *file)
+{
+    hf_fs_inode_unref(file->fs, file->inode);
     free(file);
-    hf_fs_inode_closed(fs, inode);
-    hf_fs_inode_unref(fs, inode);
+}
+
+void hf_fs_release(struct hf_fs_file *file)
+{
+    file_close(file);
+    file_free(file);
 }
 
 void hf_fs_release_all(struct hf_fs *fs)
 {
     while (!LIST_EMPTY(&fs->files)) {
-        hf_fs_release(LIST_FIRST(&fs->files));
+        struct hf_fs_file *file = LIST_FIRST(&fs->files);
+
+        file_close(file);
+        LIST_INSERT_HEAD(&fs->closed, file, in_fs); /* requests under way may refer to it */
     }
 }
 
@@ -516,6 +530,12 @@ void hf_fs_free(struct hf_fs *fs)
     }
     HF_ASSERT(fs->open_count == 0);
     fs->lost = -EIO;
+    while (!LIST_EMPTY(&fs->closed)) {
+        struct hf_fs_file *file = LIST_FIRST(&fs->closed);
+
+        LIST_REMOVE(file, in_fs);
+        file_free(file);
+    }
     while ((inode = TAILQ_FIRST(&fs->dirty_inodes)) != NULL) {
         hf_fs_inode_drop_dirty(fs, inode);
     }

@@ -101,6 +101,7 @@ struct hf_fs_req { /* embedded by the caller, alive until done */
     struct hf_meta_call call;
     int (*after)(struct hf_fs_req *req, const struct hf_meta_reply *reply);
     void (*then)(struct hf_fs_req *req); /* when what it waits for has ended */
+    bool looks; /* it waits for the end of a flush only, not for its outcome */
     struct hf_fs_req *next, *prev;
     uint64_t begin_seq; /* fs->settle_seq when it began */
     uint64_t target, off_bytes, off2_bytes, len_bytes;

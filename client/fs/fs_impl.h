@@ -209,6 +209,7 @@ struct hf_fs {
     struct hf_timer release_timer;
     uint32_t calls; /* of the file system's own, under way */
     LIST_HEAD(hf_file_list, hf_fs_file) files;
+    struct hf_file_list closed; /* by hf_fs_release_all(), not yet freed */
     uint32_t open_count;
     struct hf_fs_stats stats; /* counters only */
 };
@@ -291,6 +292,15 @@ int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint6
                    struct hf_fs_req *writer);
 /** Age and size: start what is due. */
 void hf_flush_kick(struct hf_fs *fs);
+/** It has ended: its ranges leave the map, are DIRTY again, or go again in another shape. */
+void hf_flush_end(struct hf_flush *flush, int err);
+
+/* commit.c */
+
+/** Submit it, when it is durable and its turn, and those that waited for it. */
+void hf_flush_commit(struct hf_flush *first);
+/** What was DIRTY was dropped: the first part may have waited for that. */
+void hf_flush_go(struct hf_inode *inode);
 /** A part has left: waiters whose last one that was go on. */
 void hf_flush_wake(struct hf_inode *inode);
 /** A then of hf_flush_wait(): it ends with an error reported since it held its inode. */
@@ -316,6 +326,11 @@ void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
                      struct hf_flush_part *behind);
 /** May it not be submitted yet? */
 bool hf_append_waits(const struct hf_flush_part *part);
+/** @part is new, and of what was not appended: it goes before what is, but for what is under way.
+ */
+void hf_append_yield(struct hf_flush_part *part);
+/** Does a record of @len bytes not fit in one flush with what is DIRTY and appended? */
+bool hf_append_full(const struct hf_inode *inode, uint32_t len);
 /** It was committed: the file's attributes right after it. */
 void hf_append_placed(struct hf_flush_part *part, const struct hf_attr *attr);
 /** It was refused; the file's attributes then. */

@@ -331,6 +331,7 @@ void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version)
 
 void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
 {
+    hf_fs_inode_ref(inode);
     hf_flush_seal(fs, inode);
     hf_dirty_fini(&inode->dirty);
     hf_append_cut(inode, 0);
@@ -338,6 +339,8 @@ void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
     inode->told_ctime_ns = 0;
     inode->kill = false;
     hf_flush_note(fs, inode);
+    hf_flush_go(inode);
+    hf_fs_inode_unref(fs, inode);
     hf_fs_budget_trim(fs);
     hf_fs_writers_wake(fs);
 }

@@ -596,21 +596,29 @@ static void read_anew(struct hf_fs_req *req)
 
 /*
  * What is appended has its place when somebody has read it: it is committed first. One that cannot
- * be now is told where it lies. False: it is read anew.
+ * be now is told behind what is committed. False: it is read anew.
  */
 static bool append_settled(struct read *read)
 {
     struct hf_inode *inode = read->file->inode;
+    const struct hf_attr attr = {.size = read->size, .data_version = read->version};
     uint64_t start = hf_append_start(inode);
 
     if (read->file->apart || ++read->anew > TRIES_MAX * 20) {
         return true;
     }
     read->req->arg = read;
-    if (start < UINT64_MAX && (start < read->end || read->size < read->end) &&
-        inode->not_before_ns <= hf_env_mono_ns(read->fs->env) &&
-        hf_flush_inode(read->fs, inode, true) == 0 && hf_flush_wait(inode, read->req, read_anew)) {
-        return false;
+    read->req->looks = true;
+    if (start < UINT64_MAX && (start < read->end || read->size < read->end)) {
+        if (inode->not_before_ns <= hf_env_mono_ns(read->fs->env) &&
+            hf_flush_inode(read->fs, inode, true) == 0 &&
+            hf_flush_wait(inode, read->req, read_anew)) {
+            return false;
+        }
+        if (hf_append_look(inode, &attr)) {
+            hf_append_wait(inode, read->req, read_anew);
+            return false;
+        }
     }
     if (inode->moves != read->moves) {
         read_anew(read->req);

@@ -92,10 +92,9 @@ static int append_through(struct hf_fs *fs, struct hf_inode *inode, struct hf_fs
 static int append(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, const void *data,
                   uint32_t len, struct hf_buf *buf)
 {
-    uint64_t most = HF_BUG(append_torn) ? UINT64_MAX : HF_OBJECT_BYTES_MAX - len;
     int err;
 
-    if (inode->append_end - inode->append_from > most) {
+    if (hf_append_full(inode, len) && !HF_BUG(append_torn)) {
         hf_flush_append(fs, inode);
     }
     off = hf_append_place(inode, off);
@@ -132,6 +131,9 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
     if (!has_room(fs, buf, len)) {
         return -EAGAIN;
     }
+    if ((flags & WRITE_RESERVED) && hf_dirty_busy(&inode->dirty, off, off + len)) {
+        return -ENOSPC; /* what is on its way there takes what is reserved */
+    }
     if (!(flags & WRITE_RESERVED)) {
         err = hf_session_take_budget(fs->session, len);
         if (err) {
@@ -149,7 +151,6 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
     if (fs->budget_bytes > fs->dirty_bytes + fs->flush_bytes) {
         hf_fs_budget_trim(fs); /* it overwrote what was dirty */
     }
-    inode->kernel_end = off + len > inode->kernel_end ? off + len : inode->kernel_end;
     inode->dirty_mtime_ns = hf_env_wall_ns(fs->env);
     inode->told_ctime_ns = 0;
     inode->kill = inode->kill || (flags & HF_FS_WRITE_KILL);
@@ -162,6 +163,7 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
         err = hf_flush_range(fs, inode, off, off + len, req);
         return err ? err : HF_FS_PENDING;
     }
+    inode->kernel_end = off + len > inode->kernel_end ? off + len : inode->kernel_end;
     if (!(flags & HF_FS_WRITE_APPEND)) {
         hf_flush_stream(fs, inode, off, off + len);
     }
@@ -189,12 +191,19 @@ static void reserved_told(struct hf_meta_call *call, const struct hf_meta_reply 
     fs->calls--;
     fs->asking = false;
     fs->asked = NULL;
-    if (req && !reply->err && reply->count == req->len_bytes) {
+    if (req && !reply->err && reply->count == req->len_bytes &&
+        !hf_dirty_busy(&req->of->inode->dirty, req->off_bytes, req->off_bytes + req->len_bytes)) {
         req->flags |= WRITE_RESERVED;
     } else if (req) {
         first_ends(fs, fs->lost ? fs->lost : -ENOSPC);
     }
     hf_fs_writers_wake(fs);
+}
+
+/* Not where the leader says where it goes. */
+static bool may_be_reserved(uint32_t flags)
+{
+    return !(flags & HF_FS_WRITE_APPEND);
 }
 
 /* The cluster is full. But where the first waiting writer writes, the file may have space. */
@@ -222,7 +231,7 @@ static void budget_done(void *ctx, int err)
     struct hf_fs *fs = ctx;
 
     fs->budget_wait = false;
-    if (err == -ENOSPC && fs->writers && !fs->lost) {
+    if (err == -ENOSPC && fs->writers && !fs->lost && may_be_reserved(fs->writers->flags)) {
         ask_reserved(fs);
         return;
     }
@@ -265,7 +274,7 @@ void hf_fs_writers_wake(struct hf_fs *fs)
         hf_req_ring_remove(&fs->writers, req);
         err = write_now(req->of, req->off_bytes, req->arg, (uint32_t)req->len_bytes, req->buf,
                         req->flags, req);
-        if (err == -EAGAIN || err == -ENOSPC) {
+        if (err == -EAGAIN || (err == -ENOSPC && may_be_reserved(req->flags))) {
             hf_req_ring_add(&fs->writers, req);
             fs->writers = req; /* still the first */
             first_waits(fs, err);
@@ -325,7 +334,7 @@ int hf_fs_write(struct hf_fs_file *file, uint64_t off, const void *data, uint32_
     if (!fs->writers) {
         err = write_now(file, off, data, len, buf, flags, req);
     }
-    return err == -EAGAIN || err == -ENOSPC
+    return err == -EAGAIN || (err == -ENOSPC && may_be_reserved(flags))
                ? write_later(file, off, data, len, buf, flags, req, err)
                : err;
 }

@@ -201,6 +201,8 @@
     X(client_fs, truncate_keeps_end,                                                               \
       "a truncation forgets that what was committed before it reached further")                    \
     X(client_fs, lost_takes_writes, "writes are taken after the session was lost")                 \
+    X(client_fs, append_overtakes,                                                                 \
+      "what is appended is committed before what was written at its place before it")              \
     X(client_fs, append_torn, "what is appended is flushed up to any byte, not to a record's end") \
     X(client_fs, stale_plan_kept,                                                                  \
       "bytes fetched by older extents are told though the extents have changed")                   \

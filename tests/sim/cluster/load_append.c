@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,6 +23,10 @@
 #define STREAM_BYTES_MAX   (UINT64_C(12) << 20)
 #define BIG_BYTES_MAX      (900u << 10)
 #define BIG_RECORDS        12u /* at once: more than goes in one commit */
+#define MIXED_FILES        3u
+#define MIXED_HEAD         4096u
+#define MIXED_RECORDS      16u
+#define MIXED_BYTES        (500u << 10)
 #define STREAM_START       ((UINT64_C(4) << 20) - (48u << 10)) /* the end of a window comes soon */
 
 struct head { /* of a record; its bytes follow */
@@ -40,7 +45,8 @@ struct entry {
 struct stream {
     struct entry entries[STREAM_RECORDS_MAX];
     uint64_t count, bytes;
-    uint32_t big; /* times that a client would have appended much at once: the first did */
+    uint64_t mixed; /* files of that kind made */
+    uint32_t big;   /* times that a client would have appended much at once: the first did */
 };
 
 struct stream *stream_new(void)
@@ -275,6 +281,55 @@ static int open_stream(struct actor *a, struct hf_ino top, int flags, struct hf_
     return err;
 }
 
+/*
+ * A file of this client's alone: what was written at its place, and not synced, is not what is
+ * appended behind it (I2).
+ */
+static int mixed_file(struct actor *a, struct hf_ino top)
+{
+    struct sim *s = a->s;
+    struct stream *stream = s->load->stream;
+    uint64_t tag = ++stream->mixed, len = MIXED_HEAD, read_len;
+    uint8_t *want = malloc(MIXED_HEAD + MIXED_RECORDS * MIXED_BYTES), *bytes;
+    struct hf_fs_file *file;
+    char name[32];
+    int err;
+
+    HF_ASSERT(want != NULL);
+    contents_pattern(tag, 0, want, MIXED_HEAD + MIXED_RECORDS * MIXED_BYTES);
+    (void)snprintf(name, sizeof(name), "mixed%" PRIu64, tag);
+    err = DO(a, hf_fs_create(a->fs, top, name, S_IFREG | 0644, O_RDWR | O_CREAT | O_EXCL, &a->req));
+    file = a->file;
+    err = err ? err : DO(a, hf_fs_write(file, 0, want, MIXED_HEAD, NULL, 0, &a->req));
+    while (!err && len < MIXED_HEAD + MIXED_RECORDS * MIXED_BYTES) {
+        uint32_t n = (uint32_t)(1 + hf_sim_rng_below(&s->rng, MIXED_BYTES));
+
+        n = n < MIXED_HEAD + MIXED_RECORDS * MIXED_BYTES - len
+                ? n
+                : (uint32_t)(MIXED_HEAD + MIXED_RECORDS * MIXED_BYTES - len);
+        err = DO(a, hf_fs_write(file, len, want + len, n, NULL, HF_FS_WRITE_APPEND, &a->req));
+        len += n;
+        if (!err && tag % 2 == 0 && hf_sim_rng_below(&s->rng, 4) == 0) { /* again, at its place */
+            uint64_t at = hf_sim_rng_below(&s->rng, len - MIXED_HEAD);
+
+            err = DO(a, hf_fs_write(file, at, want + at, MIXED_HEAD, NULL, 0, &a->req));
+        }
+    }
+    err = err ? err : DO(a, hf_fs_fsync(file, &a->req));
+    err = err ? err : load_read_all(a, file, &bytes, &read_len);
+    sim_trace(s, "client %u: %s: %s", a->client->number, name, hf_err_name(err));
+    if (!err) {
+        if (read_len != len || memcmp(bytes, want, len) != 0) {
+            sim_fail(s, "I2", "client %u: %s has %" PRIu64 " bytes, of %" PRIu64 ", or other ones",
+                     a->client->number, name, read_len, len);
+        }
+        free(bytes);
+        err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));
+    }
+    free(want);
+    return err == -ENOSPC ? 0 : err;
+}
+
 void stream_program(struct actor *a, void *arg)
 {
     struct sim *s = a->s;
@@ -291,7 +346,9 @@ void stream_program(struct actor *a, void *arg)
     while (!err && load_goes_on(a)) {
         uint64_t draw = hf_sim_rng_below(&s->rng, 100);
 
-        if (draw < 6) {
+        if (draw == 0 && s->load->stream->mixed < MIXED_FILES) {
+            err = mixed_file(a, top);
+        } else if (draw < 6) {
             err = read_stream(a, file, life);
         } else if (draw < 22) {
             err = look_at_stream(a, file, life, &end);

@@ -98,6 +98,7 @@ static void write_some(struct world *w, bool adopt)
         struct hf_buf *buf = hf_buf_get(w->pool, len + 80);
         struct hf_slab *slab;
 
+        assert_non_null(buf);
         memcpy(buf->data + 80, w->model.value + off, len);
         slab = hf_arena_adopt(&w->arena, buf);
         assert_non_null(slab);
