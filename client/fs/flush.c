@@ -333,10 +333,8 @@ void hf_flush_append(struct hf_fs *fs, struct hf_inode *inode)
 {
     struct packer packer = {.fs = fs};
 
-    if (!HF_BUG(append_overtakes)) {
-        (void)pack_inode(&packer, inode); /* without memory it goes with what follows */
-    }
-    (void)pack_append(&packer, inode);
+    /* without memory it goes with what follows */
+    (void)(HF_BUG(append_overtakes) ? pack_append : pack_inode)(&packer, inode);
     packer_launch(&packer);
 }
 

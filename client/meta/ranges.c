@@ -224,29 +224,26 @@ void hf_session_no_space(struct hf_session *session)
     session->no_space_until_ns = hf_env_mono_ns(session->env) + BUDGET_FULL_NS;
 }
 
-void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
-                            void (*done)(void *ctx, int err), void *ctx)
+static void budget_wait(struct hf_session *s, struct budget_waiter waiter)
 {
-    struct hf_session *s = session;
     struct budget_waiter *w = malloc(sizeof(*w));
 
     hf_assert_loop(s->env);
     HF_ASSERT_MEMORY(w);
-    *w = (struct budget_waiter){.bytes = bytes, .done = done, .ctx = ctx};
+    *w = waiter;
     TAILQ_INSERT_TAIL(&s->budget_waiters, w, link);
     hf_timer_arm(&s->wake, 0);
 }
 
+void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
+                            void (*done)(void *ctx, int err), void *ctx)
+{
+    budget_wait(session, (struct budget_waiter){.bytes = bytes, .done = done, .ctx = ctx});
+}
+
 void hf_session_drop_spare(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx)
 {
-    struct hf_session *s = session;
-    struct budget_waiter *w = malloc(sizeof(*w));
-
-    hf_assert_loop(s->env);
-    HF_ASSERT_MEMORY(w);
-    *w = (struct budget_waiter){.done = done, .ctx = ctx, .spare = true};
-    TAILQ_INSERT_TAIL(&s->budget_waiters, w, link);
-    hf_timer_arm(&s->wake, 0);
+    budget_wait(session, (struct budget_waiter){.done = done, .ctx = ctx, .spare = true});
 }
 
 void ranges_init(struct hf_session *s)
