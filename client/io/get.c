@@ -131,7 +131,7 @@ static void fetch_round(void *ctx)
     uint32_t count = 0;
 
     run->reader = run->reader_count = 0;
-    run->missing = run->bad = run->unreachable = false;
+    run->missing = run->bad = run->damaged = run->unreachable = false;
     if (run->oid.group < map->group_count) {
         count = hf_map_group_readers(map, run->oid.group, hf_oid_hash(&run->oid), all);
     }
@@ -165,11 +165,11 @@ static void fetch_round_over(struct io_run *run)
 {
     struct hf_io *io = run->io;
     uint64_t now = hf_env_mono_ns(io->env), delay;
-    bool alone = run->reader_count == 0 || run->unreachable;
+    bool may_pass = run->reader_count == 0 || run->unreachable || run->damaged;
 
     run->round++;
     run->bad_ever = run->bad_ever || run->bad;
-    if (run->round >= 2 && !alone) {
+    if (run->round >= 2 && !may_pass) {
         run_over(run, RUN_FAILED, run->bad || !run->missing ? -EIO : -HF_ENOOBJECT);
         return;
     }
@@ -240,8 +240,10 @@ static void fetch_failed(struct io_run *run, struct hf_node_id node, int err)
     case HF_ENOOBJECT:
         run->missing = true;
         break;
+    case HF_ECHECKSUM: /* the way there; if it is the copy, its store will say so */
+        run->bad = run->damaged = true;
+        break;
     case HF_EQUARANTINED:
-    case HF_ECHECKSUM:
     case EBADMSG:
     case EPROTO:
     case EIO:

@@ -74,6 +74,7 @@ struct io_run {
     uint32_t reader_count, reader, round;
     uint64_t deadline_ns;
     bool missing, bad, unreachable; /* what this round's replicas said */
+    bool damaged;                   /* bad, and it is not the store that said so */
     bool timed_out, bad_ever;
 };
 

@@ -37,7 +37,7 @@
 #define LOOK_NS        (500 * HF_NS_PER_MS) /* at frames that do not come back */
 #define OLD_NS         HF_NS_PER_SEC
 #define HUNG_NS        (3 * HF_NS_PER_SEC / 2) /* a frame out for so long: its member hangs */
-/* Members say -EIO for so long, and the leader neither takes them out nor can: give up. */
+/* A member fails for so long, and the leader neither takes it out nor can: give up. */
 #define REFUSED_NS    (10 * HF_NS_PER_SEC)
 #define CONFLICTS_MAX 3u
 
@@ -837,7 +837,7 @@ static void member_no_space(struct io_put *p, struct put_member *m)
     }
 }
 
-/* The member took other bytes under this id, or found ours damaged. */
+/* The member took other bytes under this id. */
 static void member_conflict(struct io_put *p, struct put_member *m, int err)
 {
     char text[HF_OID_STR_MAX];
@@ -851,10 +851,31 @@ static void member_conflict(struct io_put *p, struct put_member *m, int err)
     }
 }
 
-static void member_unwell(struct io_put *p, struct put_member *m, int err, bool answered)
+/* Has it failed for too long, now that it fails again? */
+static bool hopeless(const struct io_put *p, struct put_member *m)
 {
     uint64_t now = hf_env_mono_ns(p->io->env);
 
+    m->refused_ns = m->refused_ns ? m->refused_ns : now;
+    return now - m->refused_ns > REFUSED_NS;
+}
+
+/* It got other bytes than were summed: damaged on the way, or else in memory here, for good. */
+static void member_damaged(struct io_put *p, struct put_member *m)
+{
+    char text[HF_OID_STR_MAX];
+
+    hf_log(HF_LOG_WARN, "io", "put damaged on the way", "oid=%s node=%u", hf_oid_str(&p->oid, text),
+           m->node.v);
+    if (hopeless(p, m)) {
+        put_over(p, -EIO);
+    } else {
+        member_pause(p, m, PAUSE_SHORT_NS);
+    }
+}
+
+static void member_unwell(struct io_put *p, struct put_member *m, int err, bool answered)
+{
     io_node_failed(p->io, m->node, err);
     hf_session_refresh_map(p->io->options.session);
     if (other_group(p, hf_node_bit(m->node)) >= 0) {
@@ -863,9 +884,7 @@ static void member_unwell(struct io_put *p, struct put_member *m, int err, bool 
     }
     if (!answered || !hf_session_leader(p->io->options.session)[0]) {
         m->refused_ns = 0; /* the map cannot say so yet, if it is the disk */
-    } else if (m->refused_ns == 0) {
-        m->refused_ns = now;
-    } else if (now - m->refused_ns > REFUSED_NS) {
+    } else if (hopeless(p, m)) {
         put_over(p, -EIO);
         return;
     }
@@ -889,8 +908,10 @@ static void member_failed(struct io_put *p, struct put_member *m, int err, bool 
         put_over(p, err);
         break;
     case HF_ECONFLICT:
-    case HF_ECHECKSUM:
         member_conflict(p, m, err);
+        break;
+    case HF_ECHECKSUM:
+        member_damaged(p, m);
         break;
     case ENOSPC:
         member_no_space(p, m);
@@ -930,11 +951,8 @@ static void frame_done(struct hf_rpc_call *rpc, int err, const struct hf_rpc_rep
     }
     if (current && err) {
         member_failed(p, m, err, was_answered(p->io, m->node, err));
-    } else if (current) {
-        m->refused_ns = 0;
-        if (last || (HF_BUG(frame_ack_counts) && p->finished)) {
-            m->state = MEMBER_OK;
-        }
+    } else if (current && (last || (HF_BUG(frame_ack_counts) && p->finished))) {
+        m->state = MEMBER_OK;
     }
     put_step(p);
 }

@@ -336,6 +336,21 @@ static void an_id_in_conflict_is_given_up(void **state)
     assert_int_equal(put.err, -EIO);
 }
 
+static void a_put_damaged_on_its_way_goes_again(void **state)
+{
+    struct world *w = *state;
+    struct hf_oid oid;
+
+    world_start(w, 3, 3);
+    w->stores[0].damaged_puts = 8;
+    w->stores[1].damaged_puts = 5;
+    oid = put_ok(w, 3u << 20);
+    assert_int_equal(oid.seq, 1);
+    assert_int_equal(stats(w).put_retries, 0);
+    assert_int_equal(w->stores[0].puts, 9 * 3);
+    assert_int_equal(w->stores[2].puts, 3);
+}
+
 static void a_fenced_put_fails(void **state)
 {
     struct world *w = *state;
@@ -617,6 +632,7 @@ int main(void)
         T(a_full_member_is_avoided_and_a_full_cluster_says_so),
         T(a_busy_store_is_asked_again),
         T(an_id_in_conflict_is_given_up),
+        T(a_put_damaged_on_its_way_goes_again),
         T(a_fenced_put_fails),
         T(a_lost_session_ends_puts),
         T(urgent_puts_go_first),

@@ -31,6 +31,18 @@ static void a_corrupt_copy_is_reported_and_another_read(void **state)
     assert_int_equal(get_run(w, &oid, 0, 4096, false), -EIO);
 }
 
+static void bytes_damaged_on_their_way_are_asked_for_again(void **state)
+{
+    struct world *w = *state;
+    struct hf_oid oid;
+
+    world_start(w, 3, 3);
+    oid = put_ok(w, 1u << 20);
+    w->stores[0].damaged_gets = w->stores[1].damaged_gets = w->stores[2].damaged_gets = 4;
+    assert_int_equal(get_run(w, &oid, 0, 1u << 20, false), 0);
+    assert_int_equal(stats(w).mismatches, 12);
+}
+
 static void a_dead_or_hanging_replica_is_passed_over(void **state)
 {
     struct world *w = *state;
@@ -249,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_corrupt_copy_is_reported_and_another_read),
+        T(bytes_damaged_on_their_way_are_asked_for_again),
         T(a_dead_or_hanging_replica_is_passed_over),
         T(an_object_that_is_nowhere_is_said_to_be),
         T(a_replica_that_lacks_it_is_passed_over),

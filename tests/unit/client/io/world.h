@@ -26,7 +26,7 @@ struct object {
     uint8_t *data;
     uint64_t *sums;
     uint32_t len, got;
-    bool whole;
+    bool whole, quarantined;
     struct hf_rpc_conn *conn; /* frames come over one connection */
 };
 
@@ -44,12 +44,13 @@ struct fake_store { /* in memory; what it holds survives kill and start */
     struct object objects[OBJECTS_MAX];
     uint32_t object_count;
     uint32_t puts, gets, abandons, reports;
-    int put_err, get_err;   /* every put, get fails so */
-    uint32_t put_err_count; /* so many times; 0: always */
-    bool corrupt, hang;     /* answers to gets; nothing is answered */
-    uint32_t drop_at;       /* kill and start at this many put frames from now */
-    uint64_t delay_ns;      /* of put answers */
-    uint64_t epoch;         /* older ones are refused */
+    int put_err, get_err;                /* every put, get fails so */
+    uint32_t put_err_count;              /* so many times; 0: always */
+    uint32_t damaged_puts, damaged_gets; /* so many more are damaged on their way */
+    bool corrupt, hang;                  /* what it holds, until it is told; nothing is answered */
+    uint32_t drop_at;                    /* kill and start at this many put frames from now */
+    uint64_t delay_ns;                   /* of put answers */
+    uint64_t epoch;                      /* older ones are refused */
     struct hf_rpc_request *hung[512];
     uint32_t hung_count;
     struct delayed delayed[256];
@@ -141,6 +142,12 @@ static inline int put_frame(struct fake_store *s, const struct hf_msg_put *m,
     if (!m->last) {
         return 0;
     }
+    if (s->damaged_puts) {
+        s->damaged_puts--;
+        o->got = 0;
+        o->conn = NULL;
+        return -HF_ECHECKSUM;
+    }
     hf_checksum_blocks(&m->oid, 0, o->data, o->got, sums);
     assert_int_equal(m->len_bytes, o->got);
     assert_int_equal(m->sum_count, hf_blocks(o->got));
@@ -227,6 +234,9 @@ static inline void store_get(struct fake_store *s, struct hf_rpc_request *req)
     if (!err && (!o || !o->whole)) {
         err = -HF_ENOOBJECT;
     }
+    if (!err && o->quarantined) {
+        err = -HF_EQUARANTINED;
+    }
     if (!err && m.off_bytes >= o->len) {
         err = -EINVAL;
     }
@@ -238,7 +248,8 @@ static inline void store_get(struct fake_store *s, struct hf_rpc_request *req)
     copy = malloc(len);
     assert_non_null(copy);
     memcpy(copy, o->data + m.off_bytes, len);
-    copy[len / 2] ^= s->corrupt;
+    copy[len / 2] ^= s->corrupt || s->damaged_gets;
+    s->damaged_gets -= s->damaged_gets > 0;
     assert_int_equal(
         hf_msg_get_reply_encode(&(struct hf_msg_get_reply){.object_len_bytes = o->len,
                                                            .sums = o->sums + m.off_bytes / 4096,
@@ -250,6 +261,19 @@ static inline void store_get(struct fake_store *s, struct hf_rpc_request *req)
                                        .iov_count = 1,
                                        .release = release_buf,
                                        .ctx = copy});
+}
+
+static inline void store_told(struct fake_store *s, struct hf_rpc_request *req)
+{
+    struct hf_msg_oids m;
+    void *mem = NULL;
+
+    assert_int_equal(hf_msg_oids_decode(req->msg, req->msg_len, &m, &mem), 0);
+    assert_int_equal(m.count, 1);
+    object_find(s, &m.oids[0], false)->quarantined = s->corrupt;
+    s->reports++;
+    hf_msg_release(mem);
+    hf_rpc_reply(req, 0, NULL, 0, NULL);
 }
 
 static inline void store_request(void *ctx, struct hf_rpc_request *req)
@@ -265,8 +289,7 @@ static inline void store_request(void *ctx, struct hf_rpc_request *req)
         store_get(s, req);
     } else {
         assert_int_equal(req->method, HF_M_REPORT_BAD);
-        s->reports++;
-        hf_rpc_reply(req, 0, NULL, 0, NULL);
+        store_told(s, req);
     }
 }
 
