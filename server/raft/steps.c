@@ -343,15 +343,19 @@ void raft_driver_run_soon(struct hf_raft_driver *d)
     hf_env_post(d->env, &d->run);
 }
 
-/* Entries up to where a checkpoint reaches may go, but for what peers that lag a little need. */
+/* Entries up to where a checkpoint reaches may go, but for what peers that lag a little need, and
+ * for a last one that is durable: a store that takes part is told by it from one that lost its log.
+ */
 static void trim(struct hf_raft_driver *d)
 {
     struct hf_raft_event event = {.type = HF_RAFT_EV_TRIM};
     uint64_t to = d->items.first - 1, bytes = d->items.bytes;
+    const uint64_t durable = hf_raft_durable_index(d->raft);
     const struct raft_item *item;
 
-    while (to < d->trim_to && (bytes > d->options.keep_bytes ||
-                               raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
+    while (
+        to < d->trim_to && to + 1 < durable &&
+        (bytes > d->options.keep_bytes || raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
         item = raft_items_get(&d->items, to + 1);
         bytes -= item->bytes;
         to++;

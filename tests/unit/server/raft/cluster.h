@@ -94,7 +94,7 @@ static inline int cl_try_start(struct cl_node *n)
     assert_null(error);
     hf_raft_driver_status(n->driver, &status);
     if (status.abstaining) {
-        assert_true(n->damaged || n->disk_failed); /* else the driver imagines a loss */
+        assert_true(n->damaged); /* else the driver imagines a loss */
         n->damaged = true;
     }
     hf_raft_driver_start(n->driver);

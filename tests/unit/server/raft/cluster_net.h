@@ -63,8 +63,7 @@ struct cl_node {
     struct hf_bufpool *pool;
     struct cl_state state, checkpoint;
     bool checkpointing, leading, failed, closing;
-    bool damaged;     /* by the test, and not whole again yet */
-    bool disk_failed; /* writes or syncs did: it may be careful, and take that for a loss */
+    bool damaged; /* by the test, and not whole again yet */
     struct cl_load *load;
     uint32_t member_count; /* of its configuration file */
     bool must_join;

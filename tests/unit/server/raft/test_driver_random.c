@@ -6,7 +6,7 @@
  */
 #include "tests/unit/server/raft/cluster.h"
 
-#define SEEDS 100u
+#define SEEDS 200u
 
 static uint64_t running, snapshots, leads, reads, entries, lost;
 
@@ -30,7 +30,6 @@ static void disk_fault(struct cl_node *n)
     const uint64_t at = hf_sim_disk_calls(disk) + chance(n->c, 40);
     const enum hf_sim_fault kind = kinds[chance(n->c, 6)];
 
-    n->disk_failed = true;
     if (chance(n->c, 2)) {
         hf_sim_disk_fail_at(disk, at, kind);
     } else {
