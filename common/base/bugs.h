@@ -82,6 +82,7 @@
     X(seglog, fresh_unsynced, "a batch into a fresh segment counts as synced with its header")     \
     X(seglog, sync_retried, "a sync that failed is tried again, and believed")                     \
     X(seglog, segment_name_unsynced, "the name of a fresh segment is not made durable")            \
+    X(seglog, segment_number_reused, "a fresh segment may get the number of one that was lost")    \
     X(seglog, torn_record_kept, "a torn record at the end is kept when its header is whole")       \
     X(seglog, tail_not_rewritten,                                                                  \
       "what a failed sync may have dropped is not written again at the start")                     \
@@ -143,6 +144,7 @@
     X(meta, append_anywhere, "what is appended goes where the client thinks that the end is")      \
     X(meta, release_of_reopened, "a release that comes late takes a later opening away")           \
     X(meta, read_only_is_up, "a store whose disk fails writes counts as one that takes them")      \
+    X(meta, quick_start_trusted, "no inventory of a store that was away too short to be missed")   \
     /* server/node */                                                                              \
     X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
     X(node, copy_error_lost, "a copy that could not be written counts as made")                    \

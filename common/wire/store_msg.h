@@ -117,6 +117,7 @@ struct hf_msg_heartbeat {
     struct hf_msg_store_stats stats;
     const struct hf_oid *bad;
     uint32_t bad_count;
+    bool started; /* no leader has heard this process yet */
 };
 int hf_msg_heartbeat_encode(const struct hf_msg_heartbeat *m, uint8_t ret[HF_RPC_MSG_MAX],
                             size_t *ret_len);

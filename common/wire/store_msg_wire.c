@@ -511,6 +511,7 @@ int hf_msg_heartbeat_encode(const struct hf_msg_heartbeat *m, uint8_t ret[HF_RPC
     }
     pb.n_bad_oids = m->bad_count;
     pb.bad_oids = oids.column;
+    WIRE_SET(pb, started, m->started);
     return wire_pack(&pb.base, ret, ret_len);
 }
 
@@ -543,6 +544,7 @@ int hf_msg_heartbeat_decode(const void *msg, size_t len, struct hf_msg_heartbeat
     }
     m.bad = bad;
     m.bad_count = (uint32_t)pb->n_bad_oids;
+    m.started = pb->started;
     *ret = m;
     *ret_mem = a;
     return 0;

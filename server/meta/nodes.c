@@ -170,12 +170,12 @@ static bool known_store(struct hf_leader *leader, struct hf_lnode *node,
     return false;
 }
 
-static void take_stats(struct hf_lnode *node, const struct hf_msg_store_stats *stats)
+static void take_stats(struct hf_lnode *node, const struct hf_msg_heartbeat *beat)
 {
-    if (!node->heard || stats->puts + stats->gets < node->stats.puts + node->stats.gets) {
-        node->inventory_wanted = true; /* it started anew: a segment may have been damaged */
+    if (!node->heard || (beat->started && !HF_BUG(quick_start_trusted))) {
+        node->inventory_wanted = true; /* the store may have found less than it held */
     }
-    node->stats = *stats;
+    node->stats = beat->stats;
     node->named_bytes = 0;
 }
 
@@ -314,7 +314,7 @@ void hf_leader_heartbeat(struct hf_leader *leader, const struct hf_msg_heartbeat
         return;
     }
     ret->state = member->state;
-    take_stats(node, &beat->stats);
+    take_stats(node, beat);
     node->heard = true;
     node->heard_ns = hf_env_mono_ns(leader->env);
     take_bad(leader, node, beat);

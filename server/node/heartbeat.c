@@ -130,6 +130,7 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
                 (node->bad_count - node->bad_told) * sizeof(node->bad[0]));
         node->bad_count -= node->bad_told;
     }
+    node->start_told = node->start_told || heard;
     if (heard && !node->was_member) {
         note_member(node);
     }
@@ -171,6 +172,7 @@ static void beat(void *ctx)
         .map_epoch = node->map.epoch.v,
         .bad = node->bad,
         .bad_count = node->bad_count,
+        .started = !node->start_told,
     };
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len;

@@ -680,7 +680,7 @@ int hf_seglog_open(struct hf_env *env, const struct hf_seglog_options *options,
     log->options = *options;
     log->dir = strdup(options->dir);
     log->options.dir = log->dir;
-    log->next_number = 1;
+    log->next_number = HF_BUG(segment_number_reused) ? 1 : options->known_number + 1;
     log->batch.log = log;
     hf_seglog_init_queues(log);
     err = log->dir ? hf_seglog_recover(log) : -ENOMEM;

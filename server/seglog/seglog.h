@@ -75,6 +75,7 @@ struct hf_seglog_options {
         whole_meta_types;  /* bit n: replay and scans give the whole meta of records of type n */
     uint64_t replay_after; /* replay records with higher numbers only */
     uint64_t known_synced; /* the user knows that records up to here were synced */
+    uint64_t known_number; /* ... of a segment of this number: no file gets it again */
     /** Every record in order, truncated ones left out. Non-zero ends hf_seglog_open() with it. */
     int (*replay)(void *ctx, const struct hf_seglog_record *record);
     /** Records first .. last were synced and are unreadable (at @pos; segment 0: unknown). */

@@ -322,6 +322,7 @@ static int open_log(struct hf_store *store, uint64_t mark_seq, char **ret_error)
         .whole_meta_types = 1u << HF_STORE_RECORD_NOTES,
         .replay_after = mark_seq,
         .known_synced = mark_seq,
+        .known_number = store->segment_count ? store->segments[store->segment_count - 1].number : 0,
         .replay = replay,
         .rot = rot,
         .verify = hf_store_verify_record,

@@ -146,7 +146,8 @@ static int make_heartbeat(uint8_t *ret, size_t *ret_len)
                                  .map_epoch = 9,
                                  .stats = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
                                  .bad = oids,
-                                 .bad_count = 2};
+                                 .bad_count = 2,
+                                 .started = true};
 
     return hf_msg_heartbeat_encode(&m, ret, ret_len);
 }

@@ -41,8 +41,8 @@ struct stored {
     bool quarantined;
 };
 
-struct node { /* a store, as the leader sees it */
-    bool alive;
+struct node {            /* a store, as the leader sees it */
+    bool alive, started; /* started: its process anew, and no leader heard of it */
     enum hf_store_state state;
     struct hf_uuid uuid;
     struct stored objects[STORED_MAX];
@@ -316,7 +316,8 @@ static inline void beat(void *ctx)
                                                  .free_bytes = node->free_bytes,
                                                  .puts = node->puts},
                                        .bad = node->bad,
-                                       .bad_count = node->bad_count};
+                                       .bad_count = node->bad_count,
+                                       .started = node->started};
         struct hf_msg_heartbeat_reply reply;
 
         if (node->alive) {
@@ -324,6 +325,7 @@ static inline void beat(void *ctx)
             hf_replica_heartbeat(w->replica, &msg, &reply);
             node->told = reply.state;
             node->bad_count = 0;
+            node->started = node->started && node->told == HF_NODE_NONE;
         }
     }
     hf_timer_arm(&w->beat, 500 * MSEC);

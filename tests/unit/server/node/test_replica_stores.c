@@ -119,7 +119,7 @@ static void a_store_that_restarted_is_inventoried(void **state)
 
     hf_sim_run_ns(w->sim, SEC);
     store_delete(&w->nodes[0], &oid); /* a damaged segment */
-    w->nodes[0].puts = 0;
+    w->nodes[0].started = true;
     hf_sim_run_ns(w->sim, 5 * SEC);
     assert_int_equal(state_of(w, 1), HF_NODE_UP);
     assert_non_null(stored(&w->nodes[0], &oid));
@@ -196,7 +196,7 @@ static void strays_of_ended_sessions_are_deleted_and_others_kept(void **state)
     store_put(&w->nodes[0], &unheard, 4096, 1);
     assert_int_equal(run_op(w, &op).err, 0);
     hf_sim_run_ns(w->sim, SEC);
-    w->nodes[0].puts = 0; /* it restarts: an inventory */
+    w->nodes[0].started = true; /* again, and nobody has missed it: an inventory */
     hf_sim_run_ns(w->sim, 5 * SEC);
     assert_null(stored(&w->nodes[0], &ended));
     assert_non_null(stored(&w->nodes[0], &living));

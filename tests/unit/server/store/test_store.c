@@ -625,6 +625,36 @@ static void a_missing_segment_quarantines_its_objects(void **state)
     world_verify(w);
 }
 
+static int drop_file(void *ctx, const char *name)
+{
+    struct world *w = ctx;
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), DIR_PATH "/segments/%s", name);
+    return hf_disk_unlink(hf_env_disk(w->env), path);
+}
+
+/* The segments that are made then must not pass for those that the index knows. */
+static void with_all_segments_gone_every_object_is_quarantined(void **state)
+{
+    struct world *w = *state;
+
+    world_open(w);
+    for (uint32_t id = 0; id < 60; id++) {
+        assert_int_equal(put_one(w, id), 0);
+    }
+    world_run_ns(w, 30 * HF_NS_PER_SEC); /* the index reaches its base */
+    world_close(w);
+    assert_int_equal(hf_disk_list(hf_env_disk(w->env), DIR_PATH "/segments", drop_file, w), 0);
+    world_open(w);
+    for (uint32_t id = 0; id < 60; id++) {
+        assert_int_equal(get_one(w, id, 0, 4096), -HF_EQUARANTINED);
+    }
+    w->quarantine_ok = true;
+    assert_int_equal(put_one(w, 60), 0);
+    world_verify(w);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -656,6 +686,7 @@ int main(void)
         T(after_three_failed_syncs_the_store_is_read_only),
         T(a_put_after_a_failed_sync_goes_to_a_new_segment),
         T(a_missing_segment_quarantines_its_objects),
+        T(with_all_segments_gone_every_object_is_quarantined),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
