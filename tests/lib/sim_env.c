@@ -621,7 +621,7 @@ void hf_sim_suspend(struct hf_env *e, uint64_t ns)
 
 /* Running */
 
-static void mix(struct hf_sim *sim, uint64_t v)
+void hf_sim_mix(struct hf_sim *sim, uint64_t v)
 {
     for (int i = 0; i < 8; i++) {
         sim->digest = (sim->digest ^ (v & 0xff)) * DIGEST_MULTIPLY;
@@ -640,9 +640,9 @@ bool hf_sim_step(struct hf_sim *sim)
     event = sim->heap[0];
     HF_ASSERT(event->at_ns >= sim->now_ns);
     sim->now_ns = event->at_ns;
-    mix(sim, event->at_ns);
-    mix(sim, event->seq);
-    mix(sim, event->env->number);
+    hf_sim_mix(sim, event->at_ns);
+    hf_sim_mix(sim, event->seq);
+    hf_sim_mix(sim, event->env->number);
     if (hold(sim, event)) {
         return true;
     }

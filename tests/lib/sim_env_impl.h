@@ -103,6 +103,8 @@ static inline struct hf_sim_env *hf_sim_env_of(struct hf_env *env)
 void hf_sim_schedule(struct hf_sim_env *env, struct hf_sim_event *event, uint64_t delay_ns,
                      void (*fn)(struct hf_sim_event *event));
 void hf_sim_cancel(struct hf_sim *sim, struct hf_sim_event *event);
+/* Into the digest. */
+void hf_sim_mix(struct hf_sim *sim, uint64_t v);
 
 /* sim_net.c */
 int hf_sim_net_listen(struct hf_env *env, const char *addr, hf_accept_fn accept, void *ctx,

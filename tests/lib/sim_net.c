@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/checksum/checksum.h"
 #include "common/env/addr.h"
 #include "tests/lib/sim_env_impl.h"
 
@@ -421,6 +422,7 @@ static ssize_t stream_writev(struct hf_stream *stream, const struct iovec *iov, 
         done += n;
     }
     flip_a_bit(s->env->sim, piece);
+    hf_sim_mix(s->env->sim, hf_hash64(piece->bytes, len, 0));
     send_piece(s->peer, piece);
     return (ssize_t)len;
 }

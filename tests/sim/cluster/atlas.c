@@ -4,7 +4,8 @@
  *
  *   - What is on disk and synced survives kills and power cuts, so they may hit anybody, and all.
  *   - What destroys bytes (rot, failed and lost writes, a full disk) hits one node of three or
- * more, the victim: one good copy of everything is left, and a majority of the logs.
+ * more, the victim, while copies may be missing elsewhere. At rest, when none is, all goes that can
+ * be spared: sim_loss_test().
  *   - Networks may do anything for a while.
  *
  * The mode that goes beyond (--beyond) destroys whatever it likes, and asks for less: I11.
@@ -16,11 +17,14 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/table/table_model.h"
 #include "server/node/node_impl.h"
 #include "tests/sim/cluster/sim.h"
 
-#define FAULTS_MAX 16u
-#define BEGIN_NS   (5 * SIM_S)
+#define FAULTS_LEAST 3u /* drawn, and begun */
+#define FAULTS_MAX   20u
+#define DRAWN_MAX    16u
+#define BEGIN_NS     (5 * SIM_S)
 
 enum target { HITS_ANY, HITS_NODE, HITS_CLIENT, HITS_VICTIM };
 
@@ -37,7 +41,7 @@ static const struct {
     [FAULT_POWER_ALL] = {"power-all", HITS_ANY},
     [FAULT_STOP] = {"stop", HITS_NODE},
     [FAULT_PAUSE] = {"pause", HITS_ANY},
-    [FAULT_SUSPEND] = {"suspend", HITS_CLIENT},
+    [FAULT_SUSPEND] = {"suspend", HITS_ANY},
     [FAULT_CUT] = {"cut", HITS_ANY, LASTS},
     [FAULT_CUT_ONE_WAY] = {"cut-one-way", HITS_ANY, LASTS},
     [FAULT_CUT_PAIR] = {"cut-pair", HITS_ANY, LASTS},
@@ -52,6 +56,7 @@ static const struct {
     [FAULT_DISK_DEAD] = {"disk-dead", HITS_VICTIM},
     [FAULT_DISK_LIES] = {"disk-lies", HITS_VICTIM},
     [FAULT_DISK_FULL] = {"disk-full", HITS_VICTIM, LASTS},
+    [FAULT_TABLE] = {"table", HITS_VICTIM, LASTS},
     [FAULT_ROT] = {"rot", HITS_VICTIM},
     [FAULT_DRIFT] = {"drift", HITS_ANY},
     [FAULT_WALL] = {"wall", HITS_ANY},
@@ -74,6 +79,8 @@ struct fault {
     uint32_t a, b;             /* machines: nodes first, then clients */
     uint64_t chance;
     bool begun, over;
+    bool armed;      /* it acts at a call of the disk that is still to come */
+    unsigned struck; /* faults of that disk until then */
 };
 
 struct sim_plan {
@@ -106,7 +113,7 @@ static bool is_allowed(const struct sim *s, enum sim_fault kind)
          * was asked to write less. */
         return kind != FAULT_DISK_LIES;
     }
-    return kind != FAULT_STORE_LOST &&
+    return kind != FAULT_STORE_LOST && (kind != FAULT_MEMBERS || s->node_count == 5) &&
            (kinds[kind].hits != HITS_VICTIM || s->plan->victim != UINT32_MAX);
 }
 
@@ -171,7 +178,7 @@ void sim_atlas_new(struct sim *s)
     if (s->node_count >= 3 && s->config.min_copies > 1) {
         s->plan->victim = (uint32_t)below(s, s->node_count);
     }
-    count = 3 + (uint32_t)below(s, FAULTS_MAX - 3);
+    count = FAULTS_LEAST + (uint32_t)below(s, DRAWN_MAX - FAULTS_LEAST);
     for (uint32_t i = 0; i < count; i++) {
         struct fault f = draw(s);
 
@@ -266,44 +273,80 @@ static int choose(void *ctx, const char *name)
     return 0;
 }
 
-static void rot_at(struct sim *s, const struct fault *f, uint64_t chance)
+static const char *const rot_dirs[] = {"/data/store/segments", "/data/store/segments",
+                                       "/data/meta/log", "/data/meta/vote"};
+
+static bool rot_at(struct sim *s, const struct fault *f, uint64_t chance)
 {
     struct hf_env *env = machine(s, f->a);
     struct choice c = {.chance = chance >> 8};
+    const char *dir = rot_dirs[(chance >> 48) % HF_ARRAY_LEN(rot_dirs)];
     char path[128];
-    uint64_t off = 4096 + chance % (chance >> 40 & 1 ? 256u << 10 : 2u << 20);
+    uint64_t off = chance % (chance >> 40 & 1 ? 256u << 10 : 2u << 20);
+    bool hit = false;
 
-    if (hf_disk_list(hf_env_disk(env), "/data/store/segments", choose, &c) || !c.count) {
-        return;
+    if (hf_disk_list(hf_env_disk(env), dir, choose, &c) || !c.count) {
+        return false;
     }
-    (void)snprintf(path, sizeof(path), "/data/store/segments/%s", c.name);
-    s->nodes[f->a].damaged = true;
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, c.name);
     for (uint32_t i = 0; i < 8; i++) {
-        (void)hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a);
+        hit = hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a) == 0 || hit;
     }
-    sim_trace(s, "rot in %s at %" PRIu64, path, off);
+    s->nodes[f->a].damaged = s->nodes[f->a].damaged || (hit && dir == rot_dirs[0]);
+    sim_trace(s, "rot in %s at %" PRIu64 "%s", path, off, hit ? "" : ", which is not there");
+    return hit;
 }
 
 /* One spot, or up to 32 of them. */
-static void rot(struct sim *s, const struct fault *f)
+static bool rot(struct sim *s, const struct fault *f)
 {
     uint64_t chance = f->chance;
+    bool hit = false;
 
     for (uint32_t i = 0; i < 1u << f->chance % 6; i++) {
-        rot_at(s, f, chance);
+        hit = rot_at(s, f, chance) || hit;
         chance = chance * 6364136223846793005u + 1;
     }
+    return hit;
 }
 
-static void fail_a_call(struct sim *s, const struct fault *f, enum hf_sim_fault kind)
+/* Checkpoints fail for a while, or the next one does, which may have happened all the same. */
+static bool fail_table(struct sim *s, const struct fault *f)
+{
+    struct sim_node *n = &s->nodes[f->a];
+    struct hf_table_model *model = f->chance & 1 ? n->index : n->meta;
+
+    if (f->chance & 2) {
+        hf_table_model_fail_merges(model, f->chance & 4 ? -EIO : -ENOSPC);
+    } else {
+        hf_table_model_crash_next_merge(model, f->chance & 4);
+    }
+    return true;
+}
+
+static void mend_tables(struct sim_node *n)
+{
+    hf_table_model_fail_merges(n->index, 0);
+    hf_table_model_fail_merges(n->meta, 0);
+}
+
+/* It counts once it has struck. */
+static void arm(struct sim *s, struct fault *f, uint64_t after_calls, enum hf_sim_fault kind,
+                const char *part)
 {
     struct hf_sim_disk *disk = hf_sim_disk(machine(s, f->a));
 
-    hf_sim_disk_fail_path(disk, hf_sim_disk_calls(disk) + f->chance % 30, kind,
-                          f->chance & 1 ? "/data/store" : "/data/meta");
+    f->armed = true;
+    f->struck = hf_sim_disk_struck(disk);
+    hf_sim_disk_fail_path(disk, hf_sim_disk_calls(disk) + after_calls, kind, part);
 }
 
-static void disk_error(struct sim *s, const struct fault *f)
+static void fail_a_call(struct sim *s, struct fault *f, enum hf_sim_fault kind)
+{
+    arm(s, f, f->chance % 30, kind, f->chance & 1 ? "/data/store" : "/data/meta");
+}
+
+static void disk_error(struct sim *s, struct fault *f)
 {
     static const enum hf_sim_fault errors[] = {HF_SIM_FAULT_WRITE_EIO, HF_SIM_FAULT_SYNC_EIO,
                                                HF_SIM_FAULT_READ_EIO, HF_SIM_FAULT_SHORT};
@@ -316,15 +359,13 @@ static void disk_error(struct sim *s, const struct fault *f)
     fail_a_call(s, f, kind);
 }
 
-static void hand_over(struct sim *s)
+static bool hand_over(struct sim *s)
 {
     struct sim_node *leader = sim_leader(s);
     const char *error;
 
-    if (leader) {
-        (void)hf_raft_driver_transfer(hf_meta_log_driver(leader->node->log), (struct hf_node_id){0},
-                                      &error);
-    }
+    return leader && hf_raft_driver_transfer(hf_meta_log_driver(leader->node->log),
+                                             (struct hf_node_id){0}, &error) == 0;
 }
 
 /* Some is left, so that the last segments are small ones, or none. */
@@ -355,6 +396,29 @@ void sim_power_cut_all(struct sim *s, uint64_t chance)
     }
 }
 
+void sim_loss_test(struct sim *s)
+{
+    uint64_t members = sim_check_members(s);
+    uint32_t spare = ((uint32_t)__builtin_popcountll(members) - 1) / 2;
+    uint32_t first = (uint32_t)below(s, s->node_count);
+
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        first = s->nodes[i].damaged ? i : first; /* what rots there unseen is lost, too */
+    }
+    for (uint32_t i = 0; i + 1 < s->config.copies; i++) {
+        uint32_t at = (first + i) % s->node_count;
+        struct sim_node *n = &s->nodes[at];
+
+        n->start_at_ns = sim_now(s) + below(s, SIM_S);
+        n->damaged = true;
+        sim_node_lose_store(n);
+        if (spare && (members >> at & 1)) {
+            spare--;
+            sim_node_lose_meta(n);
+        }
+    }
+}
+
 void sim_power_test(struct sim *s)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {
@@ -364,7 +428,7 @@ void sim_power_test(struct sim *s)
 }
 
 /* Of five nodes; three voters stay. */
-static void change_members(struct sim *s, const struct fault *f)
+static bool change_members(struct sim *s, const struct fault *f)
 {
     struct sim_node *leader = sim_leader(s);
     struct hf_raft_driver *driver = leader ? hf_meta_log_driver(leader->node->log) : NULL;
@@ -372,47 +436,46 @@ static void change_members(struct sim *s, const struct fault *f)
     struct hf_node_id id = {(uint16_t)(1 + f->chance % s->node_count)};
     const char *error = NULL;
     bool member = false;
+    int err = -EINVAL;
 
-    if (!driver || s->node_count < 5) {
-        return;
+    if (!driver) {
+        return false;
     }
     hf_raft_driver_status(driver, &status);
     for (uint32_t i = 0; i < status.config.count; i++) {
         member = member || status.config.members[i].id.v == id.v;
     }
     if (!member) {
-        (void)hf_raft_driver_add(driver, id, &error);
+        err = hf_raft_driver_add(driver, id, &error);
     } else if (status.config.count > 3) {
-        (void)hf_raft_driver_remove(driver, id, &error);
+        err = hf_raft_driver_remove(driver, id, &error);
     }
     sim_trace(s, "node %u is %s: %s", id.v, member ? "removed" : "added", error ? error : "begun");
+    return err == 0;
 }
 
-static void begin(struct sim *s, struct fault *f)
+/* False: there was nothing that it could befall. */
+static bool act(struct sim *s, struct fault *f)
 {
     struct hf_env *env = machine(s, f->a);
+    struct sim_node *n = f->a < s->node_count ? &s->nodes[f->a] : NULL;
+    struct sim_client *c = n ? NULL : &s->clients[f->a - s->node_count];
     uint64_t some_ns = SIM_S / 5 + f->chance % (8 * SIM_S);
 
-    f->begun = true;
-    s->counts.faults++;
-    s->counts.by_kind[f->kind]++;
-    sim_trace(s, "fault: %s of %s (%s)", kinds[f->kind].name, hf_sim_host(env),
-              hf_sim_host(machine(s, f->b)));
     switch (f->kind) {
     case FAULT_KILL:
-        if (s->nodes[f->a].node) {
-            sim_node_kill(&s->nodes[f->a]);
+        if (!n->node) {
+            return false;
         }
-        break;
+        sim_node_kill(n);
+        return true;
     case FAULT_POWER:
         if (f->chance & 1) {
-            cut_power(s, &s->nodes[f->a], f->chance >> 1);
+            cut_power(s, n, f->chance >> 1);
         } else { /* in the middle of what its disk does next */
-            hf_sim_disk_fail_at(hf_sim_disk(env),
-                                hf_sim_disk_calls(hf_sim_disk(env)) + (f->chance >> 1) % 40,
-                                HF_SIM_FAULT_POWER_CUT);
+            arm(s, f, (f->chance >> 1) % 40, HF_SIM_FAULT_POWER_CUT, NULL);
         }
-        break;
+        return true;
     case FAULT_POWER_ALL:
         if (f->chance % 3 == 0) {
             sim_power_cut_all(s, f->chance >> 2);
@@ -421,72 +484,73 @@ static void begin(struct sim *s, struct fault *f)
         } else {
             s->power_after = 1 + (uint32_t)(f->chance >> 2) % 32;
         }
-        break;
+        return true;
     case FAULT_STOP:
-        sim_node_stop(&s->nodes[f->a]);
-        break;
+        if (!n->node) {
+            return false;
+        }
+        sim_node_stop(n);
+        return true;
     case FAULT_PAUSE:
         hf_sim_pause(env, some_ns);
-        break;
+        return true;
     case FAULT_SUSPEND:
         hf_sim_suspend(env, some_ns);
-        break;
+        return true;
     case FAULT_RESET:
         hf_sim_net_reset(s->world, hf_sim_host(env),
                          f->chance & 1 ? "" : hf_sim_host(machine(s, f->b)));
-        break;
+        return true;
     case FAULT_SLOW_DISK:
         hf_sim_set_job_delay(env, (1 + f->chance % 400) * SIM_MS);
-        break;
+        return true;
     case FAULT_DISK_EIO:
         disk_error(s, f);
-        break;
+        return true;
     case FAULT_DISK_DEAD:
-        hf_sim_disk_fail_path(hf_sim_disk(env), 0, HF_SIM_FAULT_DEAD,
-                              f->chance & 1 ? "/data/store" : NULL);
-        break;
+        arm(s, f, 0, HF_SIM_FAULT_DEAD, f->chance & 1 ? "/data/store" : NULL);
+        return true;
     case FAULT_DISK_LIES:
-        s->nodes[f->a].damaged = true;
+        n->damaged = true;
         fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY);
-        break;
+        return true;
     case FAULT_META_LOST:
-        s->nodes[f->a].start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
-        sim_node_lose_meta(&s->nodes[f->a]);
-        break;
+        n->start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
+        sim_node_lose_meta(n);
+        return true;
     case FAULT_STORE_LOST:
-        s->nodes[f->a].start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
-        s->nodes[f->a].damaged = true;
-        sim_node_lose_store(&s->nodes[f->a]);
-        break;
+        n->start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
+        n->damaged = true;
+        sim_node_lose_store(n);
+        return true;
     case FAULT_UNMOUNT:
-        s->clients[f->a - s->node_count].leaving = true;
-        break;
+        c->leaving = true;
+        return true;
     case FAULT_TRANSFER:
-        hand_over(s);
-        break;
+        return hand_over(s);
     case FAULT_MEMBERS:
-        change_members(s, f);
-        break;
+        return change_members(s, f);
     case FAULT_DISK_FULL:
         fill(env, f->chance);
-        break;
+        return true;
+    case FAULT_TABLE:
+        return fail_table(s, f);
     case FAULT_ROT:
-        rot(s, f);
-        break;
+        return rot(s, f);
     case FAULT_DRIFT:
         hf_sim_set_drift(env, (int32_t)(f->chance % 40000) - 20000);
-        break;
+        return true;
     case FAULT_WALL:
         hf_sim_set_wall_ns(env, f->chance & 1 ? hf_env_wall_ns(env) + f->chance % (3600 * SIM_S)
                                               : hf_env_wall_ns(env) - f->chance % (3600 * SIM_S));
-        break;
+        return true;
     case FAULT_CLIENT_KILL:
         if (f->chance & 1) {
-            sim_client_kill(&s->clients[f->a - s->node_count]);
+            sim_client_kill(c);
         } else {
-            s->clients[f->a - s->node_count].kill_at_sync = true;
+            c->kill_at_sync = true;
         }
-        break;
+        return true;
     case FAULT_CUT:
     case FAULT_CUT_ONE_WAY:
     case FAULT_CUT_PAIR:
@@ -495,11 +559,30 @@ static void begin(struct sim *s, struct fault *f)
     case FAULT_SLOW_NET:
     case FAULT_FLIPS:
         set_net(s);
-        break;
+        return true;
     case FAULT_RESETS: /* each time that sim_atlas_act() looks */
-        break;
+        return true;
     case FAULT_KIND_COUNT:
         break;
+    }
+    HF_UNREACHABLE();
+}
+
+static void count(struct sim *s, const struct fault *f)
+{
+    s->counts.faults++;
+    s->counts.by_kind[f->kind]++;
+}
+
+static void begin(struct sim *s, struct fault *f)
+{
+    f->begun = true;
+    sim_trace(s, "fault: %s of %s (%s)", kinds[f->kind].name, hf_sim_host(machine(s, f->a)),
+              hf_sim_host(machine(s, f->b)));
+    if (!act(s, f)) {
+        sim_trace(s, "it finds nothing");
+    } else if (!f->armed) {
+        count(s, f);
     }
 }
 
@@ -511,6 +594,8 @@ static void end(struct sim *s, struct fault *f)
         hf_sim_set_job_delay(machine(s, f->a), 100 * HF_NS_PER_US);
     } else if (f->kind == FAULT_DISK_FULL) {
         hf_sim_disk_set_capacity(hf_sim_disk(machine(s, f->a)), UINT64_C(1) << 40);
+    } else if (f->kind == FAULT_TABLE) {
+        mend_tables(&s->nodes[f->a]);
     } else {
         set_net(s);
     }
@@ -525,11 +610,28 @@ static void act_again(struct sim *s, struct fault *f)
     f->chance = f->chance * 6364136223846793005u + 1;
 }
 
+/* What found nothing is made up for: no seed passes without faults. */
+static void add_some(struct sim *s)
+{
+    while (s->counts.faults < FAULTS_LEAST && s->plan->count < FAULTS_MAX) {
+        struct fault *f = &s->plan->faults[s->plan->count++];
+
+        *f = draw(s);
+        f->kind = FAULT_RESET;
+        f->end_ns = 0;
+        begin(s, f);
+    }
+}
+
 void sim_atlas_act(struct sim *s)
 {
     for (uint32_t i = 0; i < s->plan->count; i++) {
         struct fault *f = &s->plan->faults[i];
 
+        if (f->armed && hf_sim_disk_struck(hf_sim_disk(machine(s, f->a))) > f->struck) {
+            f->armed = false;
+            count(s, f);
+        }
         if (!f->begun && f->begin_ns <= sim_now(s)) {
             begin(s, f);
         } else if (f->begun && !f->over && f->end_ns && f->end_ns <= sim_now(s)) {
@@ -537,6 +639,9 @@ void sim_atlas_act(struct sim *s)
         } else if (f->begun && !f->over && f->end_ns) {
             act_again(s, f);
         }
+    }
+    if (s->options.fault_max == UINT32_MAX && sim_now(s) + 3 * SIM_S > s->options.faults_until) {
+        add_some(s);
     }
 }
 
@@ -551,6 +656,9 @@ void sim_atlas_heal(struct sim *s)
         s->clients[i].kill_at_sync = false;
     }
     set_net(s);
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        mend_tables(&s->nodes[i]);
+    }
     for (uint32_t i = 0; i < s->node_count + s->client_count; i++) {
         struct hf_env *env = machine(s, i);
 

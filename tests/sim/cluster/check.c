@@ -1,20 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What must always hold (DESIGN 11), and where it is looked at.
- *
- *   I1   tree, log: contents_may_be() of what was synced; find_contents() after every death;
- *        check_holders(): nodes hold what the metadata count on
- *   I2   expected() of every operation; looks of others; names: linearizable
- *   I3   find_tree(), contents_may_be() after every death of a client
- *   I4   every byte that is read is one that somebody wrote there
- *   I5   the lock's holder; nothing of an ended session happens: find_again() waits for its end
- *   I6   tree: the change under way happened once or not; log: no record twice
- *   I7   check_stores(), hf_meta_fsck() after everything was collected
- *   I8   the same, and every read
- *   I9   check_digests(), check_stores() (copies are equal)
- *   I10  tree: data_error(), and then adopt()
- *
- *   I11  all of the above with --beyond, where an error, or no answer, is right and a guess is not
+ * Looks at nodes from within: after each event, now and then, and at the end. invariants.c lists
+ * what is looked for, and who else looks.
  */
 #include <inttypes.h>
 #include <stdio.h>

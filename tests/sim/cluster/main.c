@@ -22,9 +22,10 @@
 #include "common/base/bugs.h"
 #include "tests/sim/cluster/sim.h"
 
-#define JOBS_MAX     16u
-#define FAILURES_MAX 20u
-#define SEED_CPU_S   120 /* a seed that takes longer hangs */
+#define JOBS_MAX      16u
+#define FAILURES_MAX  20u
+#define HISTORY_LINES 60u /* of a failed seed: its faults, and what happened last */
+#define SEED_CPU_S    120 /* a seed that takes longer hangs */
 
 enum outcome { OUTCOME_NONE, OUTCOME_OK, OUTCOME_FAILED };
 
@@ -209,6 +210,34 @@ static void say_replay(const struct sim_options *o)
     printf(" --trace\n");
 }
 
+/* The end of what happened, as the run printed it. */
+static void say_history(struct sim_options options, struct result *r)
+{
+    FILE *file = tmpfile();
+    int out = dup(STDOUT_FILENO);
+    char line[512];
+    uint64_t lines = 0, at = 0;
+
+    HF_ASSERT(file != NULL && out >= 0);
+    (void)fflush(stdout);
+    HF_ASSERT(dup2(fileno(file), STDOUT_FILENO) >= 0);
+    options.trace = true;
+    run_apart(&options, r);
+    HF_ASSERT(dup2(out, STDOUT_FILENO) >= 0);
+    (void)close(out);
+    rewind(file);
+    while (fgets(line, sizeof(line), file)) {
+        lines++;
+    }
+    rewind(file);
+    while (fgets(line, sizeof(line), file)) {
+        if (++at + HISTORY_LINES > lines || strstr(line, " fault: ") || strstr(line, " over: ")) {
+            printf("    %s", line);
+        }
+    }
+    (void)fclose(file);
+}
+
 static void say_failed(struct sim_options options, struct result *r, bool shrink_it)
 {
     printf("seed %" PRIu64 " FAILED: %s\n", options.seed, r->why);
@@ -220,6 +249,7 @@ static void say_failed(struct sim_options options, struct result *r, bool shrink
             options.fault_max = UINT32_MAX;
             options.faults_until = 0;
         }
+        say_history(options, r);
     }
     say_replay(&options);
     (void)fflush(stdout);
@@ -450,18 +480,33 @@ static void list_bugs(void)
     }
 }
 
-/* Twice, in processes of their own: the same seed is the same run. */
+/* What the program prints of a seed when it is started anew, with other addresses. */
+static bool output_of(const struct sim_options *o, char *ret, size_t size)
+{
+    char command[200];
+    FILE *out;
+    size_t n;
+
+    (void)snprintf(command, sizeof(command), "exec /proc/%d/exe --seed %" PRIu64 "%s%s",
+                   (int)getpid(), o->seed, o->beyond ? " --beyond" : "",
+                   o->lmdb_dir ? " --lmdb" : "");
+    out = popen(command, "r"); /* NOLINT(cert-env33-c): our own program */
+    HF_ASSERT(out != NULL);
+    n = fread(ret, 1, size - 1, out);
+    ret[n] = '\0';
+    return pclose(out) != -1 && strstr(ret, ", trace ") != NULL;
+}
+
+/* Twice, in programs of their own: the same seed is the same run. */
 static int check_replays(uint64_t first, uint64_t last, struct sim_options options)
 {
-    struct result *a = result_new(), *b = result_new();
+    char once[512], again[512];
 
     for (options.seed = first; options.seed <= last; options.seed++) {
-        run_apart(&options, a);
-        run_apart(&options, b);
-        if (a->digest != b->digest || a->outcome != b->outcome || a->digest == 0) {
-            printf("seed %" PRIu64 " FAILED: two runs, two traces: %016" PRIx64 ", %016" PRIx64
-                   "\n",
-                   options.seed, a->digest, b->digest);
+        if (!output_of(&options, once, sizeof(once)) ||
+            !output_of(&options, again, sizeof(again)) || strcmp(once, again) != 0) {
+            printf("seed %" PRIu64 " FAILED: two runs, two traces: %s%s", options.seed, once,
+                   again);
             return 1;
         }
     }
@@ -512,18 +557,19 @@ static const char usage_text[] =
     "usage: hf-sim --seed N [--trace] [--faults N] [--until SECONDS]\n"
     "       hf-sim --seeds A..B [--jobs N] [--no-shrink]\n"
     "       hf-sim --replays A..B\n"
-    "       hf-sim --list-bugs | --check-bugs A..B [--jobs N] [NAME...]\n"
+    "       hf-sim --list-checks | --list-bugs | --check-bugs A..B [--jobs N] [NAME...]\n"
     "\n"
     "Runs whole clusters in one thread, one for each seed: real nodes and clients on simulated\n"
     "machines, with faults that they should survive, and checks what users see.\n"
     "\n"
     "  --seed N         one seed; with --trace, what happened in it\n"
-    "  --seeds A..B     a range, N at a time with --jobs; what fails is made smaller, and prints "
-    "the\n"
-    "                   line that repeats it\n"
+    "  --seeds A..B     a range, N at a time with --jobs; what fails is made smaller, told, and "
+    "prints\n"
+    "                   the line that repeats it\n"
     "  --replays A..B   runs each seed twice and compares the traces\n"
     "  --check-bugs A..B  is each planted bug found by one of these seeds?\n"
     "  --list-bugs      their names\n"
+    "  --list-checks    what must hold, the rules of the design that it proves, and who looks\n"
     "  --bug NAME       with that mistake planted (a build with -Dplanted_bugs=true)\n"
     "  --faults N       only the first N of the faults drawn\n"
     "  --until SECONDS  faults and work end then, not after 45 s\n"
@@ -548,15 +594,25 @@ static int misused(const char *option, const char *value)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'r'},
-        {"replays", required_argument, NULL, 'p'}, {"check-bugs", required_argument, NULL, 'c'},
-        {"list-bugs", no_argument, NULL, 'l'},     {"bug", required_argument, NULL, 'b'},
-        {"jobs", required_argument, NULL, 'j'},    {"faults", required_argument, NULL, 'f'},
-        {"until", required_argument, NULL, 'u'},   {"check-every", required_argument, NULL, 'e'},
-        {"trace", no_argument, NULL, 't'},         {"no-shrink", no_argument, NULL, 'n'},
-        {"beyond", no_argument, NULL, 'y'},        {"lmdb", no_argument, NULL, 'm'},
-        {"nodes", required_argument, NULL, 'N'},   {"clients", required_argument, NULL, 'C'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'r'},
+        {"replays", required_argument, NULL, 'p'},
+        {"check-bugs", required_argument, NULL, 'c'},
+        {"list-bugs", no_argument, NULL, 'l'},
+        {"list-checks", no_argument, NULL, 'i'},
+        {"bug", required_argument, NULL, 'b'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"faults", required_argument, NULL, 'f'},
+        {"until", required_argument, NULL, 'u'},
+        {"check-every", required_argument, NULL, 'e'},
+        {"trace", no_argument, NULL, 't'},
+        {"no-shrink", no_argument, NULL, 'n'},
+        {"beyond", no_argument, NULL, 'y'},
+        {"lmdb", no_argument, NULL, 'm'},
+        {"nodes", required_argument, NULL, 'N'},
+        {"clients", required_argument, NULL, 'C'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct sim_options o = {.fault_max = UINT32_MAX};
     uint64_t first = 0, last = 0, number, jobs = 1;
@@ -622,6 +678,7 @@ int main(int argc, char **argv)
                 return 2;
             }
             break;
+        case 'i':
         case 'l':
             mode = c;
             break;
@@ -653,6 +710,9 @@ int main(int argc, char **argv)
         return check_replays(first, last, o);
     case 'c':
         return check_bugs(first, last, &o, (unsigned)jobs, argv + optind);
+    case 'i':
+        sim_invariants_list();
+        return 0;
     case 'l':
         list_bugs();
         return 0;

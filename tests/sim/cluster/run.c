@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  *   0 s          45 s            60 s
- *   work, faults │ heal, converge │ read everything back ─ clients end ─ collect ─ compare
+ *   work, faults │ heal, converge │ power test, loss test │ read back ─ clients end ─ collect ─
+ * compare
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -34,6 +35,7 @@ void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
     va_list args;
     int n;
 
+    HF_ASSERT(sim_invariant_known(invariant));
     if (s->failed) {
         return;
     }
@@ -129,6 +131,18 @@ static void power_test(struct sim *s)
     }
 }
 
+/* At rest, all but one copy may go, and a minority of the metadata (I1). */
+static void loss_test(struct sim *s)
+{
+    if (s->config.copies < 2 || s->options.lmdb_dir || !hf_sim_rng_chance(&s->rng, 50)) {
+        return;
+    }
+    sim_trace(s, "loss test");
+    sim_loss_test(s);
+    pass(s, sim_now(s) + SIM_S, false);
+    converge(s);
+}
+
 void sim_run(struct sim *s, const struct sim_options *options)
 {
     memset(s, 0, sizeof(*s));
@@ -154,6 +168,7 @@ void sim_run(struct sim *s, const struct sim_options *options)
     }
     if (!s->failed && !s->options.beyond) {
         power_test(s);
+        loss_test(s);
     }
     if (!s->failed) {
         sim_load_end(s);

@@ -7,7 +7,8 @@
  *     atlas.c   which faults, when, so that the cluster should survive them
  *     actor.c   a user's program on a client, as a fiber
  *     load_*.c  what such programs do, and what they expect
- *     check.c   I1 .. I11 at every look and at the end
+ *     check.c   looks at nodes from within
+ *     invariants.c  I1 .. I11: what each proves, and who looks
  *
  * Everything follows from the seed. The first thing found wrong ends the run.
  */
@@ -83,7 +84,7 @@ enum sim_fault {
     FAULT_POWER_ALL,   /* all nodes at once */
     FAULT_STOP,        /* a node ends in order, and is started again */
     FAULT_PAUSE,       /* a node, or a client */
-    FAULT_SUSPEND,     /* a client's machine sleeps */
+    FAULT_SUSPEND,     /* a machine sleeps */
     FAULT_CUT,         /* one machine from all others */
     FAULT_CUT_ONE_WAY, /* one machine is not heard, or hears nobody */
     FAULT_CUT_PAIR,    /* two machines from each other */
@@ -98,7 +99,8 @@ enum sim_fault {
     FAULT_DISK_DEAD, /* nothing can be written to the victim's store, or disk, until healed */
     FAULT_DISK_LIES, /* a write of the victim's is lost, or goes astray */
     FAULT_DISK_FULL,
-    FAULT_ROT, /* bytes of the victim's store change */
+    FAULT_TABLE, /* checkpoints of the victim's tables fail */
+    FAULT_ROT,   /* bytes of the victim's segments or logs change */
     FAULT_DRIFT,
     FAULT_WALL, /* the time of day jumps */
     FAULT_CLIENT_KILL,
@@ -163,6 +165,12 @@ void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
 void sim_trace(struct sim *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint64_t sim_now(const struct sim *s);
 
+/* invariants.c */
+
+bool sim_invariant_known(const char *name);
+/** To stdout: each invariant, the rules that it proves, who looks. */
+void sim_invariants_list(void);
+
 /* world.c */
 
 void sim_world_new(struct sim *s);
@@ -194,6 +202,9 @@ void sim_atlas_act(struct sim *s);
 void sim_power_cut_all(struct sim *s, uint64_t chance);
 /** Healthy and at rest: all nodes lose power, and start again. */
 void sim_power_test(struct sim *s);
+/** Healthy and at rest: as many nodes lose their stores, and as many their metadata, as can be
+ *  survived: one good copy of everything is left, and a majority. */
+void sim_loss_test(struct sim *s);
 /** Everything is whole again. */
 void sim_atlas_heal(struct sim *s);
 
