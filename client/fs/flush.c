@@ -667,6 +667,7 @@ static void flush_close(struct hf_flush *flush, int err, bool undo, bool again)
     uint64_t stored = err || flush->kind == HF_FLUSH_INLINE ? 0 : flush->bytes;
 
     fs->settle_seq += err == 0;
+    fs->progress_ns = err ? fs->progress_ns : hf_env_mono_ns(fs->env);
     settle_ranges(flush, undo);
     settle_inodes(flush, err, undo, again);
     TAILQ_REMOVE(&fs->flushes, flush, in_fs);

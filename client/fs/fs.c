@@ -458,6 +458,7 @@ void hf_fs_shutdown(struct hf_fs *fs)
     fs->lost = -EIO;
     hf_fs_release_all(fs);
     hf_timer_disarm(&fs->age_timer);
+    hf_timer_disarm(&fs->wait_timer);
     hf_timer_disarm(&fs->release_timer);
 }
 
@@ -507,7 +508,9 @@ int hf_fs_new(struct hf_env *env, const struct hf_fs_options *o, struct hf_fs **
     TAILQ_INIT(&fs->inline_inodes);
     LIST_INIT(&fs->files);
     hf_arena_init(&fs->arena, o->pool);
+    fs->op_timeout_ns = o->op_timeout_ns ? o->op_timeout_ns : HF_OP_TIMEOUT_NS;
     hf_timer_init(&fs->age_timer, env, age_due, fs);
+    hf_timer_init(&fs->wait_timer, env, hf_fs_writers_time, fs);
     hf_timer_init(&fs->release_timer, env, release_send, fs);
     fs->commit_extents = malloc(HF_COMMIT_EXTENTS_MAX * sizeof(*fs->commit_extents));
     fs->commit_inodes = malloc(HF_FS_FLUSH_INODES * sizeof(*fs->commit_inodes));
@@ -542,6 +545,7 @@ void hf_fs_free(struct hf_fs *fs)
     hf_relocate_fini(fs);
     HF_ASSERT(TAILQ_EMPTY(&fs->flushes) && fs->calls == 0);
     hf_timer_fini(&fs->age_timer);
+    hf_timer_fini(&fs->wait_timer);
     hf_timer_fini(&fs->release_timer);
     hf_fs_inode_table_free(fs);
     hf_arena_fini(&fs->arena);

@@ -42,6 +42,7 @@ struct hf_fs_options {
     uint64_t dirty_max_age_ns;   /* 0: 5 s */
     uint32_t flush_streams;      /* objects that nobody waits for, at a time; 0: 4 */
     uint64_t readahead_bytes;    /* 0: 8 MiB */
+    uint64_t op_timeout_ns; /* writers that wait fail after so long without progress; 0: 120 s */
 };
 
 int hf_fs_new(struct hf_env *env, const struct hf_fs_options *options, struct hf_fs **ret);

@@ -186,6 +186,9 @@ struct hf_fs {
     uint64_t part_seq;
     uint64_t settle_seq; /* counts answers to commits */
     struct hf_timer age_timer;
+    struct hf_timer wait_timer; /* of the writers that wait */
+    uint64_t op_timeout_ns;
+    uint64_t progress_ns;      /* when a flush last went well, or somebody began to wait */
     struct hf_fs_req *writers; /* FIFO ring: waiting for memory or budget */
     struct hf_fs_req *syncs;   /* ring: of everything, waiting for what is under way */
     bool budget_wait;
@@ -268,6 +271,8 @@ void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode);
 
 /** Writers waiting for memory or budget may go on. */
 void hf_fs_writers_wake(struct hf_fs *fs);
+/* Timer: they have waited for long. */
+void hf_fs_writers_time(void *fs);
 /** A flush has ended: syncs of everything that waited for just that are done. */
 void hf_fs_syncs_wake(struct hf_fs *fs);
 void hf_fs_budget_trim(struct hf_fs *fs);

@@ -287,6 +287,20 @@ void hf_fs_writers_wake(struct hf_fs *fs)
     }
 }
 
+/* Neither memory nor budget became free for too long: nothing is written any more. */
+void hf_fs_writers_time(void *ctx)
+{
+    struct hf_fs *fs = ctx;
+    uint64_t waited_ns = hf_env_mono_ns(fs->env) - fs->progress_ns;
+
+    while (fs->writers && waited_ns >= fs->op_timeout_ns) {
+        first_ends(fs, -EIO);
+    }
+    if (fs->writers) {
+        hf_timer_arm(&fs->wait_timer, fs->op_timeout_ns - waited_ns);
+    }
+}
+
 /* Keep what the caller lent, and queue; @why: -EAGAIN or -ENOSPC. */
 static int write_later(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
                        struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req, int why)
@@ -310,6 +324,8 @@ static int write_later(struct hf_fs_file *file, uint64_t off, const void *data, 
     req->flags = flags;
     hf_req_ring_add(&fs->writers, req);
     if (fs->writers == req) {
+        fs->progress_ns = hf_env_mono_ns(fs->env);
+        hf_timer_arm(&fs->wait_timer, fs->op_timeout_ns);
         first_waits(fs, why);
     }
     return HF_FS_PENDING;

@@ -50,7 +50,8 @@ struct hf_fuse {
     bool read_only;    /* by its options, or the cluster says so */
     struct hf_buf *rx; /* the request being read; a large write keeps it */
     struct hf_timer rx_timer, end_timer;
-    struct hf_task init_task; /* after INIT: what needs a connection */
+    uint64_t end_bytes, end_ns; /* unmounted: the least that was left; when to give up on it */
+    struct hf_task init_task;   /* after INIT: what needs a connection */
 
     struct hf_looked looked;
     struct hf_fuse_call *free_calls;

@@ -62,20 +62,36 @@ static void session_closed(void *ctx, int err)
     stop(ctx, 0);
 }
 
+/* Nobody is left whom an error could tell, and the cluster may come back: so it is tried as long as
+ * it helps, and for op_timeout beyond. */
+static bool is_hopeless(struct hf_fuse *fuse, uint64_t left_bytes)
+{
+    uint64_t now_ns = hf_env_mono_ns(fuse->env), timeout_ns = fuse->options->op_timeout_ns;
+
+    if (fuse->end_ns == 0 || left_bytes < fuse->end_bytes) {
+        fuse->end_bytes = left_bytes;
+        fuse->end_ns = now_ns + (timeout_ns ? timeout_ns : HF_OP_TIMEOUT_NS);
+    }
+    return now_ns >= fuse->end_ns;
+}
+
 static void flushed(struct hf_fs_req *req, int err)
 {
     struct hf_fuse *fuse = req->ctx;
     struct hf_fs_stats stats;
+    uint64_t left_bytes;
 
     hf_fs_stats(fuse->fs, &stats);
-    if (stats.dirty_bytes + stats.flush_bytes > 0 && hf_session_live(fuse->session)) {
+    left_bytes = stats.dirty_bytes + stats.flush_bytes;
+    if (left_bytes > 0 && hf_session_live(fuse->session) && !is_hopeless(fuse, left_bytes)) {
         hf_timer_arm(&fuse->end_timer, FLUSH_RETRY_NS);
         return;
     }
-    if (err || stats.lost_bytes > 0) {
+    if (err || stats.lost_bytes + left_bytes > 0) {
         hf_log(HF_LOG_ERROR, "mount", "not everything was written", "mountpoint=%s lost_bytes=%llu",
-               fuse->mountpoint, (unsigned long long)stats.lost_bytes);
+               fuse->mountpoint, (unsigned long long)(stats.lost_bytes + left_bytes));
         fuse->result = -EIO;
+        hf_fs_shutdown(fuse->fs); /* nothing of it may go behind the close */
     }
     fuse->state = HF_MOUNT_CLOSING;
     hf_session_close(fuse->session, session_closed, fuse);
@@ -355,6 +371,7 @@ static int start_fs(struct hf_fuse *fuse)
         .cluster = o->cluster,
         .name = fuse->mountpoint,
         .cache_bytes = o->cache_bytes,
+        .op_timeout_ns = o->op_timeout_ns,
     };
     struct hf_fs_options fs = {
         .session = fuse->session,
@@ -364,6 +381,7 @@ static int start_fs(struct hf_fuse *fuse)
         .dirty_max_age_ns = o->dirty_max_age_ns,
         .flush_streams = o->flush_streams,
         .readahead_bytes = o->readahead_bytes,
+        .op_timeout_ns = o->op_timeout_ns,
     };
     int err = hf_io_new(fuse->env, &io, &fuse->io);
 

@@ -57,6 +57,9 @@ int hf_io_new(struct hf_env *env, const struct hf_io_options *options, struct hf
     if (!io->options.put_timeout_ns) {
         io->options.put_timeout_ns = 10 * HF_NS_PER_SEC;
     }
+    if (!io->options.op_timeout_ns) {
+        io->options.op_timeout_ns = HF_OP_TIMEOUT_NS;
+    }
     if (!io->options.puts_max) {
         io->options.puts_max = 8;
     }

@@ -31,6 +31,7 @@ struct hf_io_options {
     size_t cache_bytes;      /* clean cache; 0: 64 MiB */
     uint64_t get_timeout_ns; /* per replica; 0: 2 s */
     uint64_t put_timeout_ns; /* per frame, while the member stays UP; 0: 10 s */
+    uint64_t op_timeout_ns;  /* puts fail when no group could take one for so long; 0: 120 s */
     uint32_t puts_max;       /* objects in flight, more wait; 0: 8 */
 };
 
@@ -64,8 +65,9 @@ void hf_io_put_begin(struct hf_io *io, struct hf_io_put *put);
 void hf_io_put_append(struct hf_io_put *put, const struct iovec *iov, int iov_count);
 /**
  * No more bytes; at least one was appended. done() when durable on every writable member, and on
- * at least min_copies. Retried under new ids until it succeeds, the session is LOST or the cluster
- * says no. Errors: -ENOSPC, -EIO, -HF_EFENCED, -ECANCELED, -ENOMEM (may come before the finish).
+ * at least min_copies. Retried under new ids until it succeeds, the session is LOST, the cluster
+ * says no, or no group of it could take any for op_timeout. Errors: -ENOSPC, -EIO, -HF_EFENCED,
+ * -ECANCELED, -ENOMEM (may come before the finish).
  */
 void hf_io_put_finish(struct hf_io_put *put);
 uint32_t hf_io_put_bytes(const struct hf_io_put *put);

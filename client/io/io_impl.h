@@ -105,6 +105,7 @@ struct hf_io {
     struct io_put_list puts_ready; /* done is due */
     struct io_put_list slot_waiters;
     uint32_t slots_used;
+    uint64_t stuck_ns; /* since when puts wait and none came through; 0: they do not */
     /* gets */
     struct io_get_list gets, gets_ready;
     struct io_run_list fetching;

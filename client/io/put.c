@@ -212,6 +212,7 @@ static void ready_if_quiet(struct io_put *p)
     if (TAILQ_EMPTY(&p->frames)) {
         TAILQ_REMOVE(&p->io->puts, p, link);
         TAILQ_INSERT_TAIL(&p->io->puts_ready, p, link);
+        p->io->stuck_ns = p->err == 0 || TAILQ_EMPTY(&p->io->puts) ? 0 : p->io->stuck_ns;
         io_post(p->io);
     }
 }
@@ -449,11 +450,24 @@ static int attempt_start(struct io_put *p)
     return 0;
 }
 
-/* No group can take it. Errors: -EIO  nor will one: that machines come back does not help. */
+/* Has no put of this client come through for too long, now that one more waits? */
+static bool stuck(struct hf_io *io)
+{
+    uint64_t now = hf_env_mono_ns(io->env);
+
+    io->stuck_ns = io->stuck_ns ? io->stuck_ns : now;
+    return now - io->stuck_ns > io->options.op_timeout_ns;
+}
+
+/* No group can take it. Errors: -EIO  nor will one: that machines come back does not help, or none
+ * has come for too long. */
 static int wait_for_group(struct io_put *p)
 {
     uint64_t now = hf_env_mono_ns(p->io->env);
 
+    if (stuck(p->io)) {
+        return -EIO;
+    }
     if (hf_map_may_take_puts(map_of(p))) {
         p->hopeless_ns = 0;
     } else if (p->hopeless_ns == 0) {
@@ -888,7 +902,11 @@ static void member_unwell(struct io_put *p, struct put_member *m, int err, bool 
         put_over(p, -EIO);
         return;
     }
-    member_pause(p, m, PAUSE_NS);
+    if (stuck(p->io)) {
+        put_over(p, -EIO);
+    } else {
+        member_pause(p, m, PAUSE_NS);
+    }
 }
 
 static void member_failed(struct io_put *p, struct put_member *m, int err, bool answered)

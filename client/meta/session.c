@@ -743,7 +743,7 @@ static int set_options(struct hf_session *s, const struct hf_session_options *o)
     s->options = *o;
     s->options.addrs = NULL; /* the peers hold copies */
     s->options.name = s->name;
-    s->options.op_timeout_ns = o->op_timeout_ns ? o->op_timeout_ns : 120 * HF_NS_PER_SEC;
+    s->options.op_timeout_ns = o->op_timeout_ns ? o->op_timeout_ns : HF_OP_TIMEOUT_NS;
     s->options.open_timeout_ns = o->open_timeout_ns ? o->open_timeout_ns : 10 * HF_NS_PER_SEC;
     s->ttl_ns = o->ttl_ns ? o->ttl_ns : 30 * HF_NS_PER_SEC; /* until the leader tells */
     (void)snprintf(s->name, sizeof(s->name), "%s", o->name ? o->name : "");

@@ -36,14 +36,17 @@ struct hf_session_events {
     void *ctx;
 };
 
+/** Unless options say otherwise: for so long calls wait for a cluster that does not get on. */
+#define HF_OP_TIMEOUT_NS (120 * HF_NS_PER_SEC)
+
 struct hf_session_options {
     const char *const *addrs; /* of the metadata nodes; copied */
     uint32_t addr_count;
     struct hf_uuid cluster;
     const char *name; /* for people: "host:/mnt" */
     struct hf_bufpool *pool;
-    uint64_t ttl_ns;          /* asked for; 0: what the cluster's configuration says */
-    uint64_t op_timeout_ns;   /* without any contact for this long the session is LOST; 0: 120 s */
+    uint64_t ttl_ns;        /* asked for; 0: what the cluster's configuration says */
+    uint64_t op_timeout_ns; /* without any contact for this long the session is LOST; 0: default */
     uint64_t open_timeout_ns; /* for hf_session_open(); 0: 10 s */
     bool read_only;           /* tools: no stream, no ranges; only looks are made (no session is
                                  opened at the leader; session id 0) */

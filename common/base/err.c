@@ -119,7 +119,7 @@ int hf_err_errno(int err)
         return 0;
     }
     if (row) {
-        return row->parent;
+        return row->parent == ETIMEDOUT ? EIO : row->parent;
     }
     err = err < 0 ? -err : err;
     return err < HF_ERR_FIRST ? err : EIO;

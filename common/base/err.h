@@ -34,7 +34,7 @@ enum hf_err {
 const char *hf_err_name(int err);
 /** What it means, for people; never NULL. */
 const char *hf_err_text(int err);
-/** The errno (positive) that an application is given for @err. */
+/** The errno (positive) that an application is given for @err: EIO also for what timed out. */
 int hf_err_errno(int err);
 
 /** Wire number of @err (0 for 0). */

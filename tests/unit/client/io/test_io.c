@@ -227,6 +227,42 @@ static void a_member_whose_disk_fails_is_left_out_once_the_map_says_so(void **st
     assert_int_equal(get_run(w, &put.p.oid, 0, 3u << 20, false), 0);
 }
 
+/* All of them, also those that come later; and not those after the stores are back. */
+static void without_enough_stores_puts_fail_in_time(void **state)
+{
+    struct world *w = *state;
+    struct put puts[12] = {{.order = 0}}, late = {.order = 0};
+    uint64_t start = hf_env_mono_ns(w->env);
+
+    w->op_timeout_ns = 2 * HF_NS_PER_SEC;
+    world_start(w, 3, 3);
+    fake_leader_set_node(&w->leader, 2, HF_NODE_DOWN);
+    fake_leader_set_node(&w->leader, 3, HF_NODE_DOWN);
+    hf_session_refresh_map(w->session);
+    loop_for(w->env, 100 * HF_NS_PER_MS);
+    for (uint32_t i = 0; i < 12; i++) { /* more than may be in flight */
+        put_start(w, &puts[i], i * 5000, 5000);
+    }
+    loop_for(w->env, HF_NS_PER_SEC);
+    assert_false(puts[0].done);
+    put_start(w, &late, 0, 5000);
+    for (uint32_t i = 0; i < 12; i++) {
+        put_wait(w, &puts[i]);
+        assert_int_equal(puts[i].err, -EIO);
+    }
+    put_wait(w, &late);
+    assert_int_equal(late.err, -EIO);
+    assert_true(hf_env_mono_ns(w->env) - start < 4 * HF_NS_PER_SEC);
+    late = (struct put){.order = 0};
+    put_start(w, &late, 0, 5000);
+    loop_for(w->env, HF_NS_PER_SEC);
+    assert_false(late.done); /* its time begins anew */
+    fake_leader_set_node(&w->leader, 2, HF_NODE_UP);
+    fake_leader_set_node(&w->leader, 3, HF_NODE_UP);
+    put_wait(w, &late);
+    assert_int_equal(late.err, 0);
+}
+
 static void the_disks_of_too_many_members_fail_and_a_put_says_so(void **state)
 {
     struct world *w = *state;
@@ -627,6 +663,7 @@ int main(void)
         T(a_member_that_hangs_is_left_where_possible),
         T(two_dead_members_of_three_make_a_put_wait),
         T(a_member_whose_disk_fails_is_left_out_once_the_map_says_so),
+        T(without_enough_stores_puts_fail_in_time),
         T(the_disks_of_too_many_members_fail_and_a_put_says_so),
         T(targets_are_written_too),
         T(a_full_member_is_avoided_and_a_full_cluster_says_so),

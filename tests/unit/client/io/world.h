@@ -68,7 +68,8 @@ struct world {
     uint32_t node_count;
     const char *addrs[2]; /* one that a test may set, the leader's */
     bool opened;
-    uint8_t *bytes; /* the file of truth */
+    uint64_t op_timeout_ns; /* of the puts; 0: default */
+    uint8_t *bytes;         /* the file of truth */
 };
 
 /* --- the stores --- */
@@ -375,6 +376,7 @@ static inline void world_start(struct world *w, uint32_t nodes, uint32_t copies)
     hf_session_open(w->session, open_done, w);
     assert_true(loop_until_flag(w->env, &w->opened));
     io.session = w->session;
+    io.op_timeout_ns = w->op_timeout_ns;
     assert_int_equal(hf_io_new(w->env, &io, &w->io), 0);
 }
 
