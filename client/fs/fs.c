@@ -200,6 +200,19 @@ void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op)
     }
 }
 
+void hf_fs_look_quietly(struct hf_fs *fs, const struct hf_meta_read *rd)
+{
+    struct quiet *quiet = fs->lost ? NULL : calloc(1, sizeof(*quiet));
+
+    if (quiet) {
+        quiet->call.done = quiet_done;
+        quiet->call.ctx = quiet;
+        quiet->fs = fs;
+        fs->calls++;
+        hf_session_read(fs->session, rd, &quiet->call);
+    }
+}
+
 /* What is open, as the leader is told */
 
 static void release_send(void *ctx)
@@ -207,15 +220,10 @@ static void release_send(void *ctx)
     struct hf_fs *fs = ctx;
     struct hf_meta_read rd = {
         .op = HF_RD_RELEASE, .inos = fs->released, .ino_count = fs->released_count};
-    struct quiet *quiet = fs->lost || fs->released_count == 0 ? NULL : calloc(1, sizeof(*quiet));
 
     hf_timer_disarm(&fs->release_timer);
-    if (quiet) { /* else the leader holds them a little longer: until the session ends */
-        quiet->call.done = quiet_done;
-        quiet->call.ctx = quiet;
-        quiet->fs = fs;
-        fs->calls++;
-        hf_session_read(fs->session, &rd, &quiet->call);
+    if (fs->released_count > 0) { /* what it is not told, it holds until the session ends */
+        hf_fs_look_quietly(fs, &rd);
     }
     fs->released_count = 0;
 }

@@ -210,7 +210,8 @@ struct hf_fs {
     uint32_t released_count; /* of numbers */
     uint64_t open_number;    /* the last one given out */
     struct hf_timer release_timer;
-    uint32_t calls; /* of the file system's own, under way */
+    uint32_t calls;      /* of the file system's own, under way */
+    uint64_t lock_waits; /* counts them: their numbers */
     LIST_HEAD(hf_file_list, hf_fs_file) files;
     struct hf_file_list closed; /* by hf_fs_release_all(), not yet freed */
     uint32_t open_count;
@@ -233,6 +234,8 @@ void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode);
 void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode);
 /** Fire and forget. */
 void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op);
+/** Likewise a look, of which only the leader's side matters. */
+void hf_fs_look_quietly(struct hf_fs *fs, const struct hf_meta_read *rd);
 void hf_req_ring_add(struct hf_fs_req **ring, struct hf_fs_req *req);
 void hf_req_ring_remove(struct hf_fs_req **ring, struct hf_fs_req *req);
 

@@ -4,7 +4,8 @@
  *
  *     try ──granted──► done        try ──in the way, wait──► LOCK_WAIT ──free, or 20 s──► try
  *
- * An interrupt ends the wait at once; the poll under way then belongs to nobody and is ignored.
+ * An interrupt ends the wait at once; the poll under way then belongs to nobody, and the leader is
+ * told to give it up: an owner that waits is part of what it looks at for deadlocks.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -138,6 +139,7 @@ struct lock_poll {
     struct hf_meta_call call;
     struct hf_fs *fs;
     struct hf_fs_req *req; /* NULL: interrupted */
+    uint64_t number;
 };
 
 static int lock_try(struct hf_fs_req *req);
@@ -176,6 +178,7 @@ static int lock_wait(struct hf_fs_req *req)
     if (!poll) {
         return -ENOMEM;
     }
+    poll->number = rd.cookie = ++req->fs->lock_waits;
     poll->call.done = polled;
     poll->call.ctx = poll;
     poll->fs = req->fs;
@@ -236,6 +239,10 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
 
 void hf_fs_interrupt(struct hf_fs_req *req)
 {
+    struct hf_meta_read rd = {.op = HF_RD_LOCK_WAIT,
+                              .ino = req->ino,
+                              .lock_type = F_UNLCK,
+                              .lock_owner = req->lock.owner};
     struct lock_poll *poll;
 
     if (req->state != LOCK_WAITING) {
@@ -245,5 +252,7 @@ void hf_fs_interrupt(struct hf_fs_req *req)
     poll = (struct lock_poll *)(uintptr_t)req->arg;
     poll->req = NULL;
     req->arg = NULL;
+    rd.cookie = poll->number;
+    hf_fs_look_quietly(req->fs, &rd);
     hf_fs_finish(req, -EINTR);
 }

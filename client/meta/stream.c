@@ -5,6 +5,7 @@
 #include "client/meta/session_impl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -366,7 +367,7 @@ void hf_session_read(struct hf_session *session, const struct hf_meta_read *rd,
     memset(c, 0, sizeof(*c));
     c->session = s;
     c->kind = CALL_READ;
-    c->waits = rd->op == HF_RD_LOCK_WAIT;
+    c->waits = rd->op == HF_RD_LOCK_WAIT && rd->lock_type != F_UNLCK;
     call->stream = 0;
     if (session_dead(s)) {
         fail_later(s, c, end_err(s, c));

@@ -225,7 +225,8 @@ enum hf_rd {
     HF_RD_STATFS = 8,
     HF_RD_GETLK = 9,      /* ino, lock_type, lock_owner, offset, length -> lock_* (F_UNLCK: free) */
     HF_RD_LOCK_WAIT = 10, /* like GETLK; answered when it may be free, or after 20 s: -EAGAIN;
-                             -EDEADLK: its holder waits for the one who asks */
+                             -EDEADLK: its holder waits for the one who asks. cookie: the wait's
+                             number, the session's own; with F_UNLCK that wait ends: -EINTR */
     HF_RD_OPEN = 11, /* ino, cookie: its number, the session's own and rising -> attr; the session
                         holds it open from now on (leader memory) */
     HF_RD_RELEASE = 12, /* inos: pairs (inode, number): no longer held open, if not opened again

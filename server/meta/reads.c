@@ -188,6 +188,9 @@ static bool run_special(struct hf_leader *leader, struct hf_lread *read,
         read_renew(leader, session, rd, reply);
     } else {
         HF_ASSERT(rd->op == HF_RD_LOCK_WAIT);
+        if (rd->lock_type == F_UNLCK) {
+            hf_waiters_give_up(leader, rd, -EINTR);
+        }
         hf_waiters_test(leader, rd, reply);
         if (!reply->err && reply->lock_type != F_UNLCK) {
             err = hf_waiters_add(leader, rd, read->done, read->ctx);

@@ -122,12 +122,37 @@ static bool closes_a_ring(struct hf_leader *leader, const struct hf_meta_read *r
     return false;
 }
 
+static struct hf_waiter *numbered(struct hf_leader *leader, const struct hf_meta_read *rd)
+{
+    struct hf_hmap_node *node =
+        hf_hmap_first(&leader->waiters.by_owner, owner_hash(rd->session, rd->lock_owner));
+
+    for (; node && rd->cookie; node = hf_hmap_same(node)) {
+        struct hf_waiter *w = hf_container_of(node, struct hf_waiter, by_owner);
+
+        if (w->rd.session.v == rd->session.v && w->rd.cookie == rd->cookie) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+void hf_waiters_give_up(struct hf_leader *leader, const struct hf_meta_read *rd, int err)
+{
+    struct hf_waiter *waiter = numbered(leader, rd);
+
+    if (waiter) {
+        answer_err(leader, waiter, err);
+    }
+}
+
 int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
                    void *ctx)
 {
     struct hf_waiters *waiters = &leader->waiters;
     struct hf_waiter *waiter;
 
+    hf_waiters_give_up(leader, rd, -EAGAIN); /* nobody hears the answer */
     if (closes_a_ring(leader, rd)) {
         return -EDEADLK;
     }
@@ -170,6 +195,10 @@ static bool test(struct hf_leader *leader, struct hf_waiter *waiter)
     hf_waiters_test(leader, &waiter->rd, &reply);
     if (reply.err || reply.lock_type == F_UNLCK) {
         answer(leader, waiter, &reply);
+        return true;
+    }
+    if (closes_a_ring(leader, &waiter->rd)) { /* another one is in its way now */
+        answer_err(leader, waiter, -EDEADLK);
         return true;
     }
     return false;

@@ -10,6 +10,9 @@
  * fcntl(2) has it: of flock(2) nobody expects that. (An open file description's own locks look like
  * those of a process here, and are told as well.)
  *
+ * A wait that its client numbered can be given up; sent again, over another connection, it takes
+ * the place of the first: who does not wait any more is part of no ring.
+ *
  * Threads: loop thread only.
  */
 #ifndef HF_META_WAITERS_H
@@ -39,6 +42,8 @@ void hf_waiters_fini(struct hf_leader *leader);
  *  -ENOLCK. */
 int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
                    void *ctx);
+/** The wait that has @rd's number, if there is one, is answered with @err. */
+void hf_waiters_give_up(struct hf_leader *leader, const struct hf_meta_read *rd, int err);
 /** A lock on @ino changed. */
 void hf_waiters_recheck(struct hf_leader *leader, struct hf_ino ino);
 /** Drops its waiters; looks at all others again (its locks are gone). */

@@ -764,6 +764,76 @@ static void who_closes_a_ring_of_waiters_is_told(void **state)
     wait_for(w, &waited[2]);
 }
 
+static void who_gives_up_a_wait_is_of_no_ring(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino a = create(w, &s, "a"), b = create(w, &t, "b");
+    struct hf_meta_op op = lock_of(&s, a, F_WRLCK);
+    struct hf_meta_read mine = wait_of(&s, b), rd = wait_of(&t, a), up;
+    struct answer first, again, waited;
+
+    mine.lock_owner = rd.lock_owner = 7;
+    mine.cookie = 1;
+    assert_int_equal(run_op(w, &op).err, 0);
+    op = lock_of(&t, b, F_WRLCK);
+    assert_int_equal(run_op(w, &op).err, 0);
+    start_read(w, &mine, &first);
+    hf_sim_run_ns(w->sim, SEC);
+    start_read(w, &mine, &again); /* as after a broken connection */
+    hf_sim_run_ns(w->sim, SEC);
+    assert_true(first.done);
+    assert_false(again.done);
+    up = mine;
+    up.lock_type = F_UNLCK;
+    up.cookie = 2; /* another one */
+    assert_int_equal(run_read(w, &up).err, 0);
+    assert_false(again.done);
+    up.cookie = 1;
+    assert_int_equal(run_read(w, &up).err, 0);
+    assert_true(again.done);
+    assert_int_equal(again.reply.err, -EINTR);
+    start_read(w, &rd, &waited);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_false(waited.done);
+    op = lock_of(&s, a, F_UNLCK);
+    assert_int_equal(run_op(w, &op).err, 0);
+    wait_for(w, &waited);
+    assert_int_equal(waited.reply.err, 0);
+}
+
+/* It waits for two who share what it wants: when the first lets go, the second is of a ring. */
+static void who_is_left_in_a_ring_is_told(void **state)
+{
+    struct world *w = *state;
+    struct session s[3] = {open_session(w, 1), open_session(w, 2), open_session(w, 3)};
+    struct hf_ino a = create(w, &s[0], "a"), b = create(w, &s[0], "b");
+    struct hf_meta_op op = lock_of(&s[0], b, F_WRLCK);
+    struct hf_meta_read rd = wait_of(&s[0], a), other = wait_of(&s[2], b);
+    struct answer waited, other_waited;
+
+    rd.lock_owner = other.lock_owner = 7;
+    assert_int_equal(run_op(w, &op).err, 0);
+    for (uint32_t i = 1; i < 3; i++) {
+        op = lock_of(&s[i], a, F_RDLCK);
+        assert_int_equal(run_op(w, &op).err, 0);
+    }
+    start_read(w, &rd, &waited);
+    start_read(w, &other, &other_waited);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_false(waited.done || other_waited.done);
+    op = lock_of(&s[1], a, F_UNLCK);
+    assert_int_equal(run_op(w, &op).err, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_true(waited.done);
+    assert_int_equal(waited.reply.err, -EDEADLK);
+    assert_false(other_waited.done);
+    op = lock_of(&s[0], b, F_UNLCK);
+    assert_int_equal(run_op(w, &op).err, 0);
+    wait_for(w, &other_waited);
+    assert_int_equal(other_waited.reply.err, 0);
+}
+
 static void waiters_of_an_ended_session_are_answered(void **state)
 {
     struct world *w = *state;
@@ -822,6 +892,8 @@ int main(void)
         T(a_lock_waiter_is_told_when_the_holder_dies),
         T(a_lock_waiter_gives_up_after_its_time),
         T(who_closes_a_ring_of_waiters_is_told),
+        T(who_gives_up_a_wait_is_of_no_ring),
+        T(who_is_left_in_a_ring_is_told),
         T(waiters_of_an_ended_session_are_answered),
     };
 
