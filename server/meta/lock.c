@@ -31,14 +31,17 @@ static bool overlap(const struct hf_lock *a, const struct hf_lock *b)
     return a->start <= b->end && b->start <= a->end;
 }
 
+static bool in_the_way(const struct hf_lock *at, const struct hf_lock *wanted)
+{
+    return wanted->type != F_UNLCK && overlap(at, wanted) && !same_owner(at, wanted) &&
+           (at->type == F_WRLCK || wanted->type == F_WRLCK);
+}
+
 const struct hf_lock *hf_lockvec_conflict(const struct hf_lockvec *vec, const struct hf_lock *lock)
 {
     for (uint32_t i = 0; i < vec->count; i++) {
-        const struct hf_lock *at = &vec->v[i];
-
-        if (overlap(at, lock) && !same_owner(at, lock) &&
-            (at->type == F_WRLCK || lock->type == F_WRLCK)) {
-            return at;
+        if (in_the_way(&vec->v[i], lock)) {
+            return &vec->v[i];
         }
     }
     return NULL;
@@ -317,7 +320,7 @@ static int lock_apply(struct hf_meta *meta, struct hf_ino ino, enum space space,
     const struct hf_lock *other;
     int err = locks_load(meta, ino, space, &vec);
 
-    other = !err && lock->type != F_UNLCK ? hf_lockvec_conflict(&vec, lock) : NULL;
+    other = err ? NULL : hf_lockvec_conflict(&vec, lock);
     if (other) {
         lock_report(other, reply);
         err = -EAGAIN;
@@ -366,34 +369,35 @@ int hf_meta_op_lock_release(struct hf_meta *meta, const struct hf_meta_op *op,
     return lock_apply(meta, op->ino, space_of(op->flags), &lock, reply);
 }
 
-int hf_lock_in_the_way(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf_lock *ret)
+int hf_lock_in_the_way(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf_lockvec *ret)
 {
     struct hf_lock lock = {.session = rd->session, .owner = rd->lock_owner};
-    struct hf_lockvec vec = {0};
-    const struct hf_lock *other = NULL;
     struct hf_inode inode;
+    uint32_t left = 0;
     int err = lock_of(rd->lock_type, rd->flags, rd->offset, rd->length, &lock);
 
     err = err ? err : hf_inode_look(meta, rd->ino, &inode);
-    err = err ? err : locks_load(meta, rd->ino, space_of(rd->flags), &vec);
-    if (!err && lock.type != F_UNLCK && (other = hf_lockvec_conflict(&vec, &lock)) != NULL) {
-        *ret = *other;
+    err = err ? err : locks_load(meta, rd->ino, space_of(rd->flags), ret);
+    for (uint32_t i = 0; !err && i < ret->count; i++) {
+        if (in_the_way(&ret->v[i], &lock)) {
+            ret->v[left++] = ret->v[i];
+        }
     }
-    hf_lockvec_fini(&vec);
-    return err ? err : other != NULL;
+    ret->count = left;
+    return err;
 }
 
 void hf_meta_rd_getlk(struct hf_meta *meta, const struct hf_meta_read *rd,
                       struct hf_meta_reply *reply)
 {
-    struct hf_lock other;
-    int found = hf_lock_in_the_way(meta, rd, &other);
+    struct hf_lockvec others = {0};
 
-    reply->err = found < 0 ? found : 0;
+    reply->err = hf_lock_in_the_way(meta, rd, &others);
     reply->lock_type = F_UNLCK;
-    if (found > 0) {
-        lock_report(&other, reply);
+    if (others.count) {
+        lock_report(&others.v[0], reply);
     }
+    hf_lockvec_fini(&others);
 }
 
 /* Endings */

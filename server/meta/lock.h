@@ -41,9 +41,9 @@ int hf_lock_forget_session(struct hf_meta *meta, struct hf_session_id session);
 int hf_meta_op_lock(struct hf_meta *meta, const struct hf_meta_op *op, struct hf_meta_reply *reply);
 int hf_meta_op_lock_release(struct hf_meta *meta, const struct hf_meta_op *op,
                             struct hf_meta_reply *reply);
-/** What stands in the way of the lock that @rd asks for: 1, and *ret; 0: nothing. Errors: -errno.
- */
-int hf_lock_in_the_way(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf_lock *ret);
+/** All that stands in the way of the lock that @rd asks for. @ret: zeroed or used before, the
+ *  caller's to fini; empty after an error. Errors: -errno. */
+int hf_lock_in_the_way(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf_lockvec *ret);
 void hf_meta_rd_getlk(struct hf_meta *meta, const struct hf_meta_read *rd,
                       struct hf_meta_reply *reply);
 

@@ -10,7 +10,19 @@
 #include "server/meta/leader_impl.h"
 #include "server/meta/lock.h"
 
-#define RING_MAX 64u /* owners; a longer one is not found */
+#define RING_MAX 64u /* owners looked at; a ring behind more of them is not found */
+
+struct owner {
+    struct hf_session_id session;
+    uint64_t owner;
+};
+
+/* Who is waited for, directly or not, each once. */
+struct ring {
+    struct owner asks;
+    struct owner v[RING_MAX];
+    uint32_t count;
+};
 
 struct hf_waiter {
     struct hf_hmap_node node; /* by inode */
@@ -77,55 +89,79 @@ static void expire(void *ctx)
     }
 }
 
-static uint64_t owner_hash(struct hf_session_id session, uint64_t owner)
+static uint64_t owner_hash(struct owner owner)
 {
-    return hf_hash_u64(session.v ^ hf_hash_u64(owner));
+    return hf_hash_u64(owner.session.v ^ hf_hash_u64(owner.owner));
 }
 
-static const struct hf_waiter *waiter_of(struct hf_leader *leader, const struct hf_lock *lock)
+static bool same_owner(struct owner a, struct owner b)
 {
-    struct hf_hmap_node *node =
-        hf_hmap_first(&leader->waiters.by_owner, owner_hash(lock->session, lock->owner));
+    return a.session.v == b.session.v && a.owner == b.owner;
+}
 
-    for (; node; node = hf_hmap_same(node)) {
+static struct owner owner_of(const struct hf_meta_read *rd)
+{
+    return (struct owner){rd->session, rd->lock_owner};
+}
+
+static void ring_add(struct ring *ring, struct owner owner)
+{
+    for (uint32_t i = 0; i < ring->count; i++) {
+        if (same_owner(ring->v[i], owner)) {
+            return;
+        }
+    }
+    if (ring->count < RING_MAX) {
+        ring->v[ring->count++] = owner;
+    }
+}
+
+/* Adds all that are in the way of @rd. True: who asks is one of them. */
+static bool ring_follow(struct hf_leader *leader, const struct hf_meta_read *rd, struct ring *ring)
+{
+    struct hf_lockvec others = {0};
+    bool closed = false;
+
+    (void)hf_lock_in_the_way(leader->meta, rd, &others); /* an error: nothing is */
+    for (uint32_t i = 0; i < others.count && !closed; i++) {
+        struct owner owner = {others.v[i].session, others.v[i].owner};
+
+        closed = same_owner(owner, ring->asks);
+        ring_add(ring, owner);
+    }
+    hf_lockvec_fini(&others);
+    return closed;
+}
+
+/* Whatever @owner waits for: it may have several threads. */
+static bool ring_follow_owner(struct hf_leader *leader, struct owner owner, struct ring *ring)
+{
+    struct hf_hmap_node *node = hf_hmap_first(&leader->waiters.by_owner, owner_hash(owner));
+    bool closed = false;
+
+    for (; node && !closed; node = hf_hmap_same(node)) {
         const struct hf_waiter *w = hf_container_of(node, struct hf_waiter, by_owner);
 
-        if (w->rd.session.v == lock->session.v && w->rd.lock_owner == lock->owner &&
-            !(w->rd.flags & HF_LOCK_FLOCK)) {
-            return w;
-        }
+        closed = same_owner(owner_of(&w->rd), owner) && !(w->rd.flags & HF_LOCK_FLOCK) &&
+                 ring_follow(leader, &w->rd, ring);
     }
-    return NULL;
+    return closed;
 }
 
-/* Each waits for one at a time: the first in its way. */
 static bool closes_a_ring(struct hf_leader *leader, const struct hf_meta_read *rd)
 {
-    const struct hf_meta_read *next = rd;
+    struct ring ring = {.asks = owner_of(rd)};
+    bool closed = !(rd->flags & HF_LOCK_FLOCK) && ring_follow(leader, rd, &ring);
 
-    for (uint32_t i = 0; i < RING_MAX && !(rd->flags & HF_LOCK_FLOCK); i++) {
-        struct hf_lock other;
-        const struct hf_waiter *waiter;
-
-        if (hf_lock_in_the_way(leader->meta, next, &other) <= 0) {
-            return false;
-        }
-        if (other.session.v == rd->session.v && other.owner == rd->lock_owner) {
-            return true;
-        }
-        waiter = waiter_of(leader, &other);
-        if (!waiter) {
-            return false;
-        }
-        next = &waiter->rd;
+    for (uint32_t i = 0; i < ring.count && !closed; i++) {
+        closed = ring_follow_owner(leader, ring.v[i], &ring);
     }
-    return false;
+    return closed;
 }
 
 static struct hf_waiter *numbered(struct hf_leader *leader, const struct hf_meta_read *rd)
 {
-    struct hf_hmap_node *node =
-        hf_hmap_first(&leader->waiters.by_owner, owner_hash(rd->session, rd->lock_owner));
+    struct hf_hmap_node *node = hf_hmap_first(&leader->waiters.by_owner, owner_hash(owner_of(rd)));
 
     for (; node && rd->cookie; node = hf_hmap_same(node)) {
         struct hf_waiter *w = hf_container_of(node, struct hf_waiter, by_owner);
@@ -180,28 +216,26 @@ int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_l
     waiters->tail = waiter;
     waiters->count++;
     hf_hmap_add(&waiters->by_ino, &waiter->node, hf_hash_u64(rd->ino.v));
-    hf_hmap_add(&waiters->by_owner, &waiter->by_owner, owner_hash(rd->session, rd->lock_owner));
+    hf_hmap_add(&waiters->by_owner, &waiter->by_owner, owner_hash(owner_of(rd)));
     if (waiters->head == waiter) {
         hf_timer_arm(&waiters->timer, HF_WAITERS_TIME_NS);
     }
     return 0;
 }
 
-/* True when it was answered. */
-static bool test(struct hf_leader *leader, struct hf_waiter *waiter)
+/* Who has the lock by now may be another one, who waits for this one. */
+static void test(struct hf_leader *leader, struct hf_waiter *waiter)
 {
     struct hf_meta_reply reply = {0};
 
     hf_waiters_test(leader, &waiter->rd, &reply);
-    if (reply.err || reply.lock_type == F_UNLCK) {
-        answer(leader, waiter, &reply);
-        return true;
+    if (!reply.err && reply.lock_type != F_UNLCK) {
+        if (!closes_a_ring(leader, &waiter->rd)) {
+            return;
+        }
+        reply = (struct hf_meta_reply){.err = -EDEADLK};
     }
-    if (closes_a_ring(leader, &waiter->rd)) { /* another one is in its way now */
-        answer_err(leader, waiter, -EDEADLK);
-        return true;
-    }
-    return false;
+    answer(leader, waiter, &reply);
 }
 
 void hf_waiters_recheck(struct hf_leader *leader, struct hf_ino ino)
@@ -224,7 +258,7 @@ void hf_waiters_recheck(struct hf_leader *leader, struct hf_ino ino)
     }
     for (; chosen; chosen = next) {
         next = chosen->chosen;
-        (void)test(leader, chosen);
+        test(leader, chosen);
     }
 }
 
@@ -237,7 +271,7 @@ void hf_waiters_session_ended(struct hf_leader *leader, struct hf_session_id ses
         if (w->rd.session.v == session.v) {
             answer_err(leader, w, -HF_EFENCED);
         } else {
-            (void)test(leader, w);
+            test(leader, w);
         }
     }
 }

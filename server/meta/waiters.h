@@ -3,12 +3,13 @@
  * waiters.h - sessions that wait until a lock may be free.
  *
  * A waiter is answered when the lock it wants looks free (it then tries to take it with a mutation,
- * and may wait again), after 20 s, or when its session ends. All wait equally long, so the list is
- * in order of their ends.
+ * and may wait again), after 20 s, when it is given up, or when its session ends. All wait equally
+ * long, so the list is in order of their ends. See docs/design/locks.md.
  *
  * Who would close a ring of owners of which each waits for the next is told -EDEADLK at once, as
  * fcntl(2) has it: of flock(2) nobody expects that. (An open file description's own locks look like
- * those of a process here, and are told as well.)
+ * those of a process here, and are told as well.) One waits for all that are in its way. A lock
+ * that is taken may close a ring, too: of those that it keeps waiting.
  *
  * A wait that its client numbered can be given up; sent again, over another connection, it takes
  * the place of the first: who does not wait any more is part of no ring.

@@ -802,36 +802,66 @@ static void who_gives_up_a_wait_is_of_no_ring(void **state)
     assert_int_equal(waited.reply.err, 0);
 }
 
-/* It waits for two who share what it wants: when the first lets go, the second is of a ring. */
-static void who_is_left_in_a_ring_is_told(void **state)
+/* One waits for two that share a file; the second of those closes a ring. */
+static void all_that_are_in_the_way_are_waited_for(void **state)
 {
     struct world *w = *state;
-    struct session s[3] = {open_session(w, 1), open_session(w, 2), open_session(w, 3)};
-    struct hf_ino a = create(w, &s[0], "a"), b = create(w, &s[0], "b");
-    struct hf_meta_op op = lock_of(&s[0], b, F_WRLCK);
-    struct hf_meta_read rd = wait_of(&s[0], a), other = wait_of(&s[2], b);
-    struct answer waited, other_waited;
+    struct session s = open_session(w, 1), t = open_session(w, 2), u = open_session(w, 3);
+    struct hf_ino a = create(w, &s, "a"), b = create(w, &s, "b");
+    struct hf_meta_op ops[] = {lock_of(&s, a, F_RDLCK), lock_of(&t, a, F_RDLCK),
+                               lock_of(&u, b, F_WRLCK)};
+    struct hf_meta_read rd = wait_of(&u, a);
+    struct answer waited;
 
-    rd.lock_owner = other.lock_owner = 7;
-    assert_int_equal(run_op(w, &op).err, 0);
-    for (uint32_t i = 1; i < 3; i++) {
-        op = lock_of(&s[i], a, F_RDLCK);
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        assert_int_equal(run_op(w, &ops[i]).err, 0);
+    }
+    rd.lock_owner = 7;
+    start_read(w, &rd, &waited);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_false(waited.done);
+    for (int i = 0; i < 2; i++) {
+        rd = wait_of(i ? &s : &t, b);
+        rd.lock_owner = 7;
+        assert_int_equal(run_read(w, &rd).err, -EDEADLK);
+    }
+    assert_false(waited.done);
+    for (int i = 0; i < 2; i++) {
+        struct hf_meta_op op = lock_of(i ? &s : &t, a, F_UNLCK);
+
         assert_int_equal(run_op(w, &op).err, 0);
     }
-    start_read(w, &rd, &waited);
-    start_read(w, &other, &other_waited);
+    wait_for(w, &waited);
+    assert_int_equal(waited.reply.err, 0);
+}
+
+/* Who waits is in a ring as soon as one that waits for it takes what keeps it waiting. */
+static void a_lock_that_closes_a_ring_ends_a_wait(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2), u = open_session(w, 3);
+    struct hf_ino a = create(w, &s, "a"), b = create(w, &s, "b");
+    struct hf_meta_op ops[] = {lock_of(&s, a, F_RDLCK), lock_of(&u, b, F_WRLCK)};
+    struct hf_meta_read u_wants = wait_of(&u, a), t_wants = wait_of(&t, b);
+    struct hf_meta_op op = lock_of(&t, a, F_RDLCK);
+    struct answer u_waited, t_waited;
+
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        assert_int_equal(run_op(w, &ops[i]).err, 0);
+    }
+    u_wants.lock_owner = t_wants.lock_owner = 7;
+    start_read(w, &u_wants, &u_waited);
+    start_read(w, &t_wants, &t_waited);
     hf_sim_run_ns(w->sim, SEC);
-    assert_false(waited.done || other_waited.done);
-    op = lock_of(&s[1], a, F_UNLCK);
+    assert_false(u_waited.done || t_waited.done);
+    assert_int_equal(run_op(w, &op).err, 0); /* another thread of it */
+    wait_for(w, &u_waited);
+    assert_int_equal(u_waited.reply.err, -EDEADLK);
+    assert_false(t_waited.done);
+    op = lock_of(&u, b, F_UNLCK);
     assert_int_equal(run_op(w, &op).err, 0);
-    hf_sim_run_ns(w->sim, SEC);
-    assert_true(waited.done);
-    assert_int_equal(waited.reply.err, -EDEADLK);
-    assert_false(other_waited.done);
-    op = lock_of(&s[0], b, F_UNLCK);
-    assert_int_equal(run_op(w, &op).err, 0);
-    wait_for(w, &other_waited);
-    assert_int_equal(other_waited.reply.err, 0);
+    wait_for(w, &t_waited);
+    assert_int_equal(t_waited.reply.err, 0);
 }
 
 static void waiters_of_an_ended_session_are_answered(void **state)
@@ -893,7 +923,8 @@ int main(void)
         T(a_lock_waiter_gives_up_after_its_time),
         T(who_closes_a_ring_of_waiters_is_told),
         T(who_gives_up_a_wait_is_of_no_ring),
-        T(who_is_left_in_a_ring_is_told),
+        T(all_that_are_in_the_way_are_waited_for),
+        T(a_lock_that_closes_a_ring_ends_a_wait),
         T(waiters_of_an_ended_session_are_answered),
     };
 
