@@ -375,6 +375,8 @@ void hf_lock_owners_free(struct hf_inode *inode);
 bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock);
 /** Give up what it holds; the op is sent, nobody waits. */
 void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock);
+/** The same of fcntl locks, for @req: HF_FS_PENDING, then req->after(); 0: it has none. */
+int hf_lock_give_back(struct hf_inode *inode, uint64_t owner, struct hf_fs_req *req);
 /** The file is closed for good: so are the locks taken through it. */
 void hf_lock_release(const struct hf_fs_file *file);
 

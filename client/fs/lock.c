@@ -5,7 +5,8 @@
  *     try ──granted──► done        try ──in the way, wait──► LOCK_WAIT ──free, or 20 s──► try
  *
  * An interrupt ends the wait at once; the poll under way then belongs to nobody, and the leader is
- * told to give it up: an owner that waits is part of what it looks at for deadlocks.
+ * told to give it up: an owner that waits is part of what it looks at for deadlocks. See
+ * docs/design/locks.md.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -58,19 +59,41 @@ static int owner_note(struct hf_inode *inode, const struct hf_fs_lock *lock)
     return 0;
 }
 
-void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock)
+/* What asks for a release of all that a noted owner has; the note goes. */
+static struct hf_meta_op owner_drop(struct hf_inode *inode, struct hf_lock_owner **at)
 {
-    struct hf_lock_owner **at = owner_find(inode, owner, flock), *note = *at;
+    struct hf_lock_owner *note = *at;
     struct hf_meta_op op = {.op = HF_OP_LOCK_RELEASE,
                             .ino = inode->ino,
-                            .lock_owner = owner,
-                            .flags = flock ? HF_LOCK_FLOCK : 0};
+                            .lock_owner = note->owner,
+                            .flags = note->flock ? HF_LOCK_FLOCK : 0};
 
-    if (note) {
-        *at = note->next;
-        free(note);
+    *at = note->next;
+    free(note);
+    return op;
+}
+
+void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock)
+{
+    struct hf_lock_owner **at = owner_find(inode, owner, flock);
+
+    if (*at) {
+        struct hf_meta_op op = owner_drop(inode, at);
+
         hf_fs_mutate_quietly(fs, &op);
     }
+}
+
+int hf_lock_give_back(struct hf_inode *inode, uint64_t owner, struct hf_fs_req *req)
+{
+    struct hf_lock_owner **at = owner_find(inode, owner, false);
+    struct hf_meta_op op;
+
+    if (!*at || req->fs->lost) { /* lost: so are its locks */
+        return 0;
+    }
+    op = owner_drop(inode, at);
+    return hf_fs_mutate(req->fs, &op, req);
 }
 
 /*
@@ -132,8 +155,11 @@ int hf_fs_getlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
 
 /* Setting */
 
-#define LOCK_TRYING  1u
+#define LOCK_TRYING  1u /* states */
 #define LOCK_WAITING 2u
+
+#define LOCK_WAITS   0x1u /* flags */
+#define LOCK_CHANGES 0x2u /* its owner may have another flock, which is not given up yet */
 
 struct lock_poll {
     struct hf_meta_call call;
@@ -190,9 +216,35 @@ static int lock_wait(struct hf_fs_req *req)
     return HF_FS_PENDING;
 }
 
+static int lock_set(struct hf_fs_req *req, uint32_t type,
+                    int (*after)(struct hf_fs_req *req, const struct hf_meta_reply *reply))
+{
+    struct hf_meta_op op = {.op = HF_OP_LOCK,
+                            .ino = req->ino,
+                            .lock_owner = req->lock.owner,
+                            .lock_type = type,
+                            .lock_pid = req->lock.pid,
+                            .offset = req->lock.start,
+                            .length = req->lock.length,
+                            .flags = req->lock.flock ? HF_LOCK_FLOCK : 0};
+
+    req->state = LOCK_TRYING;
+    req->after = after;
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static int gave_up(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    return reply->err ? reply->err : lock_try(req);
+}
+
 static int lock_tried(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
-    if (reply->err == -EAGAIN && req->flags) {
+    if (reply->err == -EAGAIN && (req->flags & LOCK_CHANGES)) {
+        req->flags &= ~LOCK_CHANGES;
+        return lock_set(req, F_UNLCK, gave_up);
+    }
+    if (reply->err == -EAGAIN && (req->flags & LOCK_WAITS)) {
         if (req->mode) { /* interrupted while the try was under way */
             return -EINTR;
         }
@@ -203,18 +255,7 @@ static int lock_tried(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 
 static int lock_try(struct hf_fs_req *req)
 {
-    struct hf_meta_op op = {.op = HF_OP_LOCK,
-                            .ino = req->ino,
-                            .lock_owner = req->lock.owner,
-                            .lock_type = req->lock.type,
-                            .lock_pid = req->lock.pid,
-                            .offset = req->lock.start,
-                            .length = req->lock.length,
-                            .flags = req->lock.flock ? HF_LOCK_FLOCK : 0};
-
-    req->state = LOCK_TRYING;
-    req->after = lock_tried;
-    return hf_fs_mutate(req->fs, &op, req);
+    return lock_set(req, req->lock.type, lock_tried);
 }
 
 int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lock, bool wait,
@@ -229,7 +270,8 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
     hf_fs_hold(req, inode);
     req->ino = ino;
     req->lock = *lock;
-    req->flags = wait;
+    req->flags = wait ? LOCK_WAITS : 0;
+    req->flags |= lock->flock && hf_lock_held(inode, lock->owner, true) ? LOCK_CHANGES : 0;
     req->mode = 0;
     if (lock->type != F_UNLCK && owner_note(inode, lock)) {
         return hf_fs_return(req, -ENOMEM);

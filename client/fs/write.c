@@ -372,12 +372,9 @@ static int report(struct hf_fs_file *file)
     return 0;
 }
 
-static void fsync_done(struct hf_fs_req *req)
-{
-    hf_fs_finish(req, report(req->of));
-}
-
-static int fsync_start(struct hf_fs_file *file, struct hf_fs_req *req)
+/* 0: all of it is committed; HF_FS_PENDING: @then runs when it is, or has failed. */
+static int commit_all(struct hf_fs_file *file, struct hf_fs_req *req,
+                      void (*then)(struct hf_fs_req *req))
 {
     bool skip = HF_BUG(fsync_skips_busy) && file->inode->dirty.dirty_bytes == 0;
     /* Of a lost session each fsync fails, not only the first: nothing is made durable any more. */
@@ -386,29 +383,62 @@ static int fsync_start(struct hf_fs_file *file, struct hf_fs_req *req)
     if (err) {
         return err;
     }
-    req->of = file;
-    if (!skip && hf_flush_wait(file->inode, req, fsync_done)) {
-        return HF_FS_PENDING;
-    }
-    return report(file);
+    return !skip && hf_flush_wait(file->inode, req, then) ? HF_FS_PENDING : 0;
+}
+
+static void fsync_done(struct hf_fs_req *req)
+{
+    hf_fs_finish(req, report(req->of));
 }
 
 int hf_fs_fsync(struct hf_fs_file *file, struct hf_fs_req *req)
 {
+    int err;
+
     hf_fs_begin(file->fs, req);
-    return fsync_start(file, req);
+    req->of = file;
+    err = commit_all(file, req, fsync_done);
+    return err ? err : report(file);
+}
+
+static int unlocked(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    (void)reply; /* it fails with the session, which takes the locks along */
+    return req->flags ? report(req->of) : 0;
+}
+
+/* What is committed is there for whoever gets the lock. */
+static int flush_unlock(struct hf_fs_req *req)
+{
+    static const struct hf_meta_reply none = {0};
+
+    req->after = unlocked;
+    return hf_lock_give_back(req->of->inode, req->lock.owner, req) ? HF_FS_PENDING
+                                                                   : unlocked(req, &none);
+}
+
+static void flush_clean(struct hf_fs_req *req)
+{
+    int err = flush_unlock(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
 }
 
 int hf_fs_flush(struct hf_fs_file *file, uint64_t owner, struct hf_fs_req *req)
 {
     struct hf_inode *inode = file->inode;
+    bool writes = (file->open_flags & O_ACCMODE) != O_RDONLY && !inode->orphan;
+    int err;
 
     hf_fs_begin(file->fs, req);
-    if (inode->owners && hf_lock_held(inode, owner, false)) {
+    req->of = file;
+    req->lock.owner = owner;
+    req->flags = writes;
+    err = writes ? commit_all(file, req, flush_clean) : 0;
+    if (err && err != HF_FS_PENDING) {
         hf_lock_drop(file->fs, inode, owner, false);
     }
-    if ((file->open_flags & O_ACCMODE) == O_RDONLY || inode->orphan) {
-        return 0;
-    }
-    return fsync_start(file, req);
+    return err ? err : flush_unlock(req);
 }

@@ -72,7 +72,7 @@ struct fc_cluster {
     int put_err, commit_err;
     uint64_t delay_max_ns;
     bool lost;
-    uint32_t open_looks, releases;
+    uint32_t open_looks, releases, waits_ended;
 };
 
 struct hf_session {
@@ -235,6 +235,7 @@ static void fc_read_due(struct fc_event *event)
         c->releases += rd.ino_count / 2;
     } else if (rd.op == HF_RD_LOCK_WAIT) {
         event->reply.err = -EAGAIN;
+        c->waits_ended += rd.lock_type == F_UNLCK;
     } else {
         hf_sweep_hold();
         hf_meta_read(c->meta, &rd, &event->reply, c->look, FC_LOOK_BYTES);

@@ -371,6 +371,45 @@ static void whole_files(void)
     NEED(close(twin) == 0);
 }
 
+/* flock(2): the old lock goes first, so two that share may both ask for it alone. */
+
+static int shared_then_alone(void *arg)
+{
+    const int *pipes = arg; /* told, go */
+    int fd = open("f", O_RDWR);
+    char byte;
+
+    if (flock(fd, LOCK_SH) || write(pipes[0], "s", 1) != 1 || read(pipes[1], &byte, 1) != 1) {
+        return 2;
+    }
+    (void)alarm(10); /* ends the wait of a system where they wait for each other */
+    return flock(fd, LOCK_EX) ? 1 : 0;
+}
+
+static void flock_changes(void)
+{
+    int fd = open_file("f", O_RDWR), other = open("f", O_RDWR), told[2], go[2], pipes[2];
+    pid_t pids[2];
+    char byte;
+
+    NEED(other >= 0 && flock(fd, LOCK_SH) == 0 && flock(other, LOCK_SH) == 0);
+    FAILS(flock(fd, LOCK_EX | LOCK_NB), EWOULDBLOCK, "shared by two it is not to be had alone");
+    OK(flock(other, LOCK_EX | LOCK_NB), "who tried that has lost what it had");
+    NEED(flock(other, LOCK_UN) == 0 && pipe(told) == 0 && pipe(go) == 0);
+    pipes[0] = told[1];
+    pipes[1] = go[0];
+    for (int i = 0; i < 2; i++) {
+        pids[i] = px_start(shared_then_alone, pipes);
+        NEED(read(told[0], &byte, 1) == 1);
+    }
+    NEED(write(go[1], "gg", 2) == 2);
+    for (int i = 0; i < 2; i++) {
+        EQUAL(px_wait(pids[i]), 0, "two that share both come to lock alone: the %s",
+              i ? "other" : "one");
+    }
+    NEED(close(fd) == 0 && close(other) == 0);
+}
+
 static int child_unlocks(void *arg)
 {
     return flock(*(int *)arg, LOCK_UN);
@@ -654,6 +693,95 @@ static void deadlock(void)
     deadlock_of("f", "f");
 }
 
+/* Who gave up waiting is in no ring. */
+static void interrupted_is_no_ring_of(const char *here, const char *there)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    int fd = open_file(here, O_RDWR), told[2], go[2];
+    struct pair p = {.path = there};
+    pid_t pid;
+    char byte;
+
+    NEED(pipe(told) == 0 && pipe(go) == 0 && set(fd, F_SETLK, F_WRLCK, 0, 1) == 0);
+    p.told = told[1];
+    p.go = go[0];
+    pid = px_start(cross, &p);
+    NEED(read(told[0], &byte, 1) == 1 && sigaction(SIGALRM, &action, NULL) == 0);
+    (void)alarm(1);
+    FAILS(set(fd, F_SETLKW, F_WRLCK, 1, 1), EINTR, "a wait is ended by a signal");
+    sleep_ms(100);
+    NEED(write(go[1], "g", 1) == 1);
+    sleep_ms(300);
+    NEED(set(fd, F_SETLK, F_UNLCK, 0, 0) == 0);
+    EQUAL(px_wait(pid), 0, "who waits for one that waits no longer is told no EDEADLK");
+    NEED(close(fd) == 0);
+}
+
+static void interrupted_is_no_ring(void)
+{
+    interrupted_is_no_ring_of("f", "f");
+}
+
+/* Two share a byte that a third waits for; one of them waits for that third. */
+
+struct sharer {
+    const char *path;
+    int told, go;
+    bool waits; /* for the third's byte */
+};
+
+static int share(void *arg)
+{
+    const struct sharer *s = arg;
+    int fd = open(s->path, O_RDWR);
+    char byte;
+
+    if (set(fd, F_SETLK, F_RDLCK, 0, 1) || write(s->told, "s", 1) != 1 ||
+        read(s->go, &byte, 1) != 1) {
+        return 3;
+    }
+    (void)alarm(10);
+    if (s->waits) {
+        return set(fd, F_SETLKW, F_WRLCK, 1, 1) == 0 ? 0 : errno == EDEADLK ? 1 : 2;
+    }
+    sleep_ms(500);
+    return 0; /* its lock ends with it */
+}
+
+static void ring_behind_any_of(const char *here, const char *there)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    int fd = open_file(here, O_RDWR), told[2], go[2], ret, error, other;
+    struct sharer s = {.path = there};
+    pid_t pids[2];
+    char byte;
+
+    NEED(pipe(told) == 0 && pipe(go) == 0 && set(fd, F_SETLK, F_WRLCK, 1, 1) == 0);
+    s.told = told[1];
+    s.go = go[0];
+    for (int i = 0; i < 2; i++) {
+        s.waits = i != 0;
+        pids[i] = px_start(share, &s);
+        NEED(read(told[0], &byte, 1) == 1);
+    }
+    NEED(write(go[1], "gg", 2) == 2 && sigaction(SIGALRM, &action, NULL) == 0);
+    (void)alarm(5);
+    ret = set(fd, F_SETLKW, F_WRLCK, 0, 1);
+    error = errno;
+    (void)alarm(0);
+    NEED(set(fd, F_SETLK, F_UNLCK, 0, 0) == 0);
+    NEED(px_wait(pids[0]) == 0);
+    other = px_wait(pids[1]);
+    EQUAL((ret == -1 && error == EDEADLK) + (other == 1), 1,
+          "a ring through the second of two in the way is told");
+    NEED(close(fd) == 0);
+}
+
+static void ring_behind_any(void)
+{
+    ring_behind_any_of("f", "f");
+}
+
 /* Two mounts */
 
 static void conflicts_elsewhere(void)
@@ -678,6 +806,22 @@ static void ranges_elsewhere(void)
     CLAIM(!is_free(px_other("f")), "a lock here is in the way there");
     NEED(close(fd) == 0);
     CLAIM(is_free(px_other("f")), "its close here releases it there");
+}
+
+static void released_elsewhere(void)
+{
+    int there = open_file(px_other("f"), O_RDWR), free_at_once = 0;
+
+    for (int i = 0; i < 30; i++) {
+        int fd = open("f", O_RDWR);
+
+        NEED(fd >= 0 && set(fd, F_SETLK, F_WRLCK, 0, 0) == 0);
+        NEED(close(fd) == 0);
+        free_at_once += set(there, F_SETLK, F_WRLCK, 0, 0) == 0;
+        NEED(set(there, F_SETLK, F_UNLCK, 0, 0) == 0);
+    }
+    EQUAL(free_at_once, 30, "when close has returned the other mount has the lock at once");
+    NEED(close(there) == 0);
 }
 
 static void flock_elsewhere(void)
@@ -717,6 +861,8 @@ static void excludes_elsewhere(void)
 static void deadlock_elsewhere(void)
 {
     deadlock_of("f", px_other("f"));
+    interrupted_is_no_ring_of("g", px_other("g"));
+    ring_behind_any_of("h", px_other("h"));
 }
 
 const struct px_group px_lock[] = {
@@ -728,13 +874,17 @@ const struct px_group px_lock[] = {
     {"released", released, 0},
     {"descriptions", descriptions, 0},
     {"whole-files", whole_files, 0},
+    {"flock-changes", flock_changes, 0},
     {"flock-of-children", flock_of_children, 0},
     {"interrupted", interrupted, 0},
     {"killed-waiter", killed_waiter, 0},
     {"handed-over", handed_over, 0},
     {"excludes", excludes, 0},
     {"deadlock", deadlock, 0},
+    {"interrupted-is-no-ring", interrupted_is_no_ring, 0},
+    {"ring-behind-any", ring_behind_any, 0},
     {"ranges-elsewhere", ranges_elsewhere, PX_TWO},
+    {"released-elsewhere", released_elsewhere, PX_TWO},
     {"conflicts-elsewhere", conflicts_elsewhere, PX_TWO},
     {"flock-elsewhere", flock_elsewhere, PX_TWO},
     {"waits-elsewhere", waits_elsewhere, PX_TWO},

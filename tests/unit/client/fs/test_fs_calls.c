@@ -535,11 +535,91 @@ static void a_waiting_lock_is_granted_later_or_interrupted(void **state)
     hf_fs_interrupt(&p.req);
     hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
     assert_true(p.done && p.err == -EINTR);
+    assert_int_equal(w.c->waits_ended, 1); /* the leader was told */
     assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
     hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
     assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0); /* drops it */
     hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
     assert_true(p.done && p.err == 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static int lock_now(struct world *w, struct hf_ino ino, const struct hf_fs_lock *lock)
+{
+    struct once o;
+
+    return WAIT(w, &o, hf_fs_setlk(w->fs, ino, lock, false, &o.req));
+}
+
+/* flock(2): who changes a lock gives the old one up first. */
+static void two_that_share_both_come_to_lock_alone(void **state)
+{
+    struct world w;
+    struct hf_fs_lock one = {.owner = 1, .type = F_RDLCK, .flock = true}, two = one;
+    struct hf_ino ino;
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 26);
+    ino = w.actors[0].ino;
+    two.owner = 2;
+    assert_int_equal(lock_now(&w, ino, &one), 0);
+    assert_int_equal(lock_now(&w, ino, &two), 0);
+    one.type = two.type = F_WRLCK;
+    assert_int_equal(hf_fs_setlk(w.fs, ino, &one, true, &once(&p)->req), HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_false(p.done);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, ino, &two, true, &o.req)), 0);
+    two.type = F_UNLCK;
+    assert_int_equal(lock_now(&w, ino, &two), 0);
+    assert_int_equal(wait_for(&w, &p, HF_FS_PENDING), 0);
+    one.type = two.type = F_RDLCK;
+    assert_int_equal(lock_now(&w, ino, &one), 0); /* shared in place */
+    assert_int_equal(lock_now(&w, ino, &two), 0);
+    two.type = F_WRLCK;
+    assert_int_equal(lock_now(&w, ino, &two), -EAGAIN);
+    one.type = F_WRLCK;
+    assert_int_equal(lock_now(&w, ino, &one), 0); /* the other has lost what it had */
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+/* As the metadata are now, without asking: no time passes. */
+static bool is_free(struct world *w, struct hf_ino ino)
+{
+    const struct hf_meta_read rd = {
+        .op = HF_RD_GETLK, .ino = ino, .lock_owner = 9, .lock_type = F_WRLCK};
+    struct hf_meta_reply reply = {0};
+
+    hf_sweep_hold();
+    hf_meta_read(w->c->meta, &rd, &reply, w->c->look, FC_LOOK_BYTES);
+    hf_sweep_release();
+    assert_int_equal(reply.err, 0);
+    return reply.lock_type == F_UNLCK;
+}
+
+static void a_close_ends_when_its_locks_are_given_back(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    static uint8_t data[3000];
+    struct once o;
+
+    (void)state;
+    world_init(&w, 27);
+    assert_int_equal(lock_now(&w, a->ino, &mine), 0);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0);
+    assert_true(is_free(&w, a->ino));
+    assert_int_equal(lock_now(&w, a->ino, &other), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0);
+    assert_false(is_free(&w, a->ino)); /* that was another's */
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 2, &o.req)), 0);
+    assert_true(is_free(&w, a->ino));
     sync_and_close(&w);
     fs_close(&w);
     world_fini(&w);
@@ -590,6 +670,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_sync_that_leaves_something_says_so),
         cmocka_unit_test(a_lock_taken_through_a_file_ends_with_it),
         cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
+        cmocka_unit_test(two_that_share_both_come_to_lock_alone),
+        cmocka_unit_test(a_close_ends_when_its_locks_are_given_back),
     };
 
     hf_log_set_sink(quiet, NULL);
