@@ -347,7 +347,7 @@ int hf_fs_fallocate(struct hf_fs_file *file, uint32_t mode, uint64_t off, uint64
 static int clone_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     if (reply->err == 0) {
-        req->count = req->len_bytes;
+        req->count = reply->count; /* the source may have been made shorter */
         hf_fs_inode_own_version(req->inode2, 0);
     }
     return reply->err == -E2BIG ? -EOPNOTSUPP : reply->err; /* too many pieces to share */
@@ -396,28 +396,12 @@ static void clone_waited(struct hf_fs_req *req)
     }
 }
 
+/* What is left dirty was written before: it belongs into the copy. */
 static int clone_clean(struct hf_fs_req *req)
 {
-    struct hf_inode *both[2] = {req->inode, req->inode2};
-    int err;
+    int err = hf_flush_held(req, clone_waited);
 
-    for (int i = 0; i < 2; i++) {
-        if (both[i]->err_seq != (i ? req->err_seq2 : req->err_seq)) {
-            return both[i]->err;
-        }
-        if (req->state & (1u << i)) {
-            continue;
-        }
-        req->state |= 1u << i;
-        err = hf_flush_inode(req->fs, both[i], true);
-        if (err) {
-            return err; /* what is left dirty was written before: it belongs into the copy */
-        }
-        if (hf_flush_wait(both[i], req, clone_waited)) {
-            return HF_FS_PENDING;
-        }
-    }
-    return clone_go(req);
+    return err ? err : clone_go(req);
 }
 
 int hf_fs_copy(struct hf_fs_file *from, uint64_t from_off, struct hf_fs_file *to, uint64_t to_off,

@@ -316,6 +316,11 @@ void hf_flush_through_done(struct hf_fs_req *req);
 /** @then runs when every flush of the inode that is under way now has ended; false: none is. */
 bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
                    void (*then)(struct hf_fs_req *req));
+/**
+ * The data of the inodes that @req holds is committed: 0, or its error since they were held.
+ * HF_FS_PENDING: @again runs, which calls this again. Uses req->state, 0 at first.
+ */
+int hf_flush_held(struct hf_fs_req *req, void (*again)(struct hf_fs_req *req));
 
 /* append.c: bytes that go to the end of the file, wherever that is */
 

@@ -163,6 +163,31 @@ bool hf_flush_wait(struct hf_inode *inode, struct hf_fs_req *req,
     return true;
 }
 
+int hf_flush_held(struct hf_fs_req *req, void (*again)(struct hf_fs_req *req))
+{
+    struct hf_inode *both[2] = {req->inode, req->inode2};
+
+    for (int i = 0; i < 2 && both[i]; i++) {
+        int err;
+
+        if (both[i]->err_seq != (i ? req->err_seq2 : req->err_seq)) {
+            return both[i]->err;
+        }
+        if (req->state & (1u << i)) {
+            continue;
+        }
+        req->state |= 1u << i;
+        err = hf_flush_inode(req->fs, both[i], true);
+        if (err) {
+            return err;
+        }
+        if (hf_flush_wait(both[i], req, again)) {
+            return HF_FS_PENDING;
+        }
+    }
+    return 0;
+}
+
 /* Inodes without a name */
 
 static void gone_drop(struct hf_fs *fs, struct hf_inode *inode)

@@ -235,31 +235,55 @@ static int rename_go(struct hf_fs_req *req)
     return hf_fs_mutate(req->fs, &op, req);
 }
 
-static void rename_clean(struct hf_fs_req *req)
+static int rename_clean(struct hf_fs_req *req);
+
+static void rename_waited(struct hf_fs_req *req)
 {
-    int err = req->inode->err_seq != req->err_seq ? req->inode->err : rename_go(req);
+    int err = rename_clean(req);
 
     if (err != HF_FS_PENDING) {
         hf_fs_finish(req, err);
     }
 }
 
+static int rename_clean(struct hf_fs_req *req)
+{
+    int err = hf_flush_held(req, rename_waited);
+
+    return err ? err : rename_go(req);
+}
+
+static void rename_hold(struct hf_fs_req *req, struct hf_ino ino)
+{
+    struct hf_inode *inode = hf_fs_inode_find(req->fs, ino);
+
+    if (inode && inode != req->inode && !HF_BUG(rename_passes_data) && !is_clean(inode)) {
+        hf_fs_hold(req, hf_fs_inode_ref(inode));
+    }
+}
+
+static int rename_other(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    if (!reply->err) {
+        rename_hold(req, reply->attr.ino);
+    }
+    return rename_clean(req); /* the operation says what is wrong with that name */
+}
+
 static int rename_source(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
-    struct hf_fs *fs = req->fs;
-    struct hf_inode *inode;
-    int err;
+    struct hf_meta_read rd = {
+        .op = HF_RD_LOOKUP, .ino = req->ino2, .name = req->mem2, .name_len = strlen(req->mem2)};
 
     if (reply->err) {
         return reply->err;
     }
-    inode = hf_fs_inode_find(fs, reply->attr.ino);
-    if (!inode || HF_BUG(rename_passes_data) || is_clean(inode)) {
-        return rename_go(req);
+    rename_hold(req, reply->attr.ino);
+    if (req->flags & RENAME_EXCHANGE) { /* both move */
+        req->after = rename_other;
+        return hf_fs_look(req->fs, &rd, req);
     }
-    hf_fs_hold(req, hf_fs_inode_ref(inode));
-    err = commit_first(req, rename_clean);
-    return err ? err : rename_go(req);
+    return rename_clean(req);
 }
 
 int hf_fs_rename(struct hf_fs *fs, struct hf_ino parent, const char *name, struct hf_ino parent2,

@@ -364,6 +364,81 @@ static void a_rename_waits_for_the_data_of_what_moves(void **state)
     world_fini(&w);
 }
 
+static void an_exchange_waits_for_the_data_of_both(void **state)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    struct world w;
+    struct once o;
+    static uint8_t data[200000];
+
+    (void)state;
+    world_init(&w, 28);
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k <= i; k++) { /* of the second, then of both */
+            assert_int_equal(
+                hf_fs_write(w.actors[1 - k].file, 0, data, sizeof(data), NULL, 0, &once(&o)->req),
+                0);
+        }
+        assert_int_equal(
+            WAIT(&w, &o, hf_fs_rename(w.fs, root, "file0", root, "file1", RENAME_EXCHANGE, &o.req)),
+            0);
+        assert_int_equal(dirty_bytes(&w), 0);
+    }
+    assert_int_equal(
+        WAIT(&w, &o, hf_fs_rename(w.fs, root, "file0", root, "none", RENAME_EXCHANGE, &o.req)),
+        -ENOENT);
+    assert_int_equal(w.c->object_count, 3);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
+static int do_elsewhere(struct world *w, struct hf_meta_op *op)
+{
+    struct hf_meta_op other = {
+        .op = HF_OP_SESSION_OPEN, .uuid = {{8}}, .text = "other", .ttl_ns = 30 * HF_NS_PER_SEC};
+    struct hf_meta_reply reply;
+
+    fc_apply(w->c, &other, &reply);
+    assert_int_equal(reply.err, 0);
+    op->session = reply.session;
+    op->stream = 1;
+    fc_apply(w->c, op, &reply);
+    return reply.err;
+}
+
+static bool is_shorter(void *ctx)
+{
+    const struct once *o = ctx;
+
+    return o->req.len_bytes == 200000;
+}
+
+/* Another mount truncates the source when its size is known. */
+static void a_copy_says_how_much_the_server_shared(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0], *b = &w.actors[1];
+    struct hf_meta_op cut = {.op = HF_OP_SETATTR, .mask = HF_SET_SIZE, .size = 120000};
+    static uint8_t data[200000];
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 29);
+    cut.ino = a->ino;
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+    assert_int_equal(hf_fs_copy(a->file, 0, b->file, 0, 1u << 20, &once(&p)->req), HF_FS_PENDING);
+    assert_true(hf_sim_run_until(w.c->sim, is_shorter, &p, HF_NS_PER_SEC));
+    assert_false(p.done);
+    assert_int_equal(do_elsewhere(&w, &cut), 0);
+    assert_int_equal(wait_for(&w, &p, HF_FS_PENDING), 0);
+    assert_int_equal(p.req.count, 120000);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_time_that_was_set_is_not_undone_by_the_flush(void **state)
 {
     struct world w;
@@ -662,6 +737,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
         cmocka_unit_test(a_link_held_without_a_name_is_read),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
+        cmocka_unit_test(an_exchange_waits_for_the_data_of_both),
+        cmocka_unit_test(a_copy_says_how_much_the_server_shared),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),
         cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
