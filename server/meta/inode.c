@@ -164,6 +164,11 @@ void hf_inode_dirty(struct hf_inode *inode)
     slot_of(inode)->dirty = true;
 }
 
+uint64_t hf_inode_next_ctime(const struct hf_meta *meta, uint64_t was_ns)
+{
+    return meta->now_ns > was_ns || was_ns == UINT64_MAX ? meta->now_ns : was_ns + 1;
+}
+
 void hf_inode_touch(struct hf_meta *meta, struct hf_inode *inode)
 {
     struct hf_inode_slot *slot = slot_of(inode);
@@ -172,7 +177,7 @@ void hf_inode_touch(struct hf_meta *meta, struct hf_inode *inode)
     if (!slot->touched) {
         slot->touched = true;
         inode->attr.version++;
-        inode->attr.ctime_ns = meta->now_ns;
+        inode->attr.ctime_ns = hf_inode_next_ctime(meta, inode->attr.ctime_ns);
     }
 }
 

@@ -21,6 +21,8 @@ int hf_inode_get_dir(struct hf_meta *meta, struct hf_ino ino, struct hf_inode **
 /** A new one, zeroed, with its version and times. */
 int hf_inode_add(struct hf_meta *meta, struct hf_ino ino, struct hf_inode **ret);
 
+/** The ctime of a change now: later than @was_ns even if the client's clock is behind. */
+uint64_t hf_inode_next_ctime(const struct hf_meta *meta, uint64_t was_ns);
 /** Changed: version and ctime are new. */
 void hf_inode_touch(struct hf_meta *meta, struct hf_inode *inode);
 /** Contents changed: mtime and data version, too. */

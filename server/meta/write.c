@@ -112,7 +112,8 @@ static uint64_t write_ctime(const struct hf_meta *meta, const struct hf_wr_inode
 {
     uint64_t told_ns = wr->ctime_ns == HF_CTIME_NEXT ? was_ns + 1 : wr->ctime_ns;
 
-    return told_ns > was_ns && told_ns <= meta->latest_ns ? told_ns : meta->now_ns;
+    return told_ns > was_ns && told_ns <= meta->latest_ns ? told_ns
+                                                          : hf_inode_next_ctime(meta, was_ns);
 }
 
 /* How far (modulo 2^64) what is appended lies from where the client thought that it would. */

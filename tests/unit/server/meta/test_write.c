@@ -705,6 +705,25 @@ static void a_ctime_that_was_told_is_taken_if_it_is_later(void **state)
     }
 }
 
+/* One client's clock is ahead of another's. */
+static void a_ctime_does_not_go_back(void **state)
+{
+    uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f"), ahead;
+    struct hf_meta_op chmod_op = {
+        .op = HF_OP_SETATTR, .ino = {ino}, .mask = HF_SET_MODE, .mode = 0600};
+
+    (void)state;
+    fx.now_ns += 5 * FX_SECOND;
+    assert_int_equal(fx_do(&fx, &s, &chmod_op), 0);
+    ahead = fx.reply.attr.ctime_ns;
+    fx.now_ns -= 5 * FX_SECOND;
+    assert_int_equal(fx_do(&fx, &s, &chmod_op), 0);
+    assert_int_equal(fx.reply.attr.ctime_ns, ahead + 1);
+    assert_int_equal(fx_write(&fx, &s, ino, 0, 10), 0);
+    assert_int_equal(fx_attr(&fx, ino).ctime_ns, ahead + 2);
+    assert_true(fx_attr(&fx, ino).mtime_ns < ahead);
+}
+
 static void many_extents_are_answered_in_parts(void **state)
 {
     static uint8_t buf[8 + 32 * 10 + 5];
@@ -798,6 +817,7 @@ int main(void)
         T(all_changes_of_data_take_privileges_away_when_asked_to),
         T(times_are_bounded_by_the_leaders_clock),
         T(a_ctime_that_was_told_is_taken_if_it_is_later),
+        T(a_ctime_does_not_go_back),
         T(many_extents_are_answered_in_parts),
     };
 #undef T
