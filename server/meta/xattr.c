@@ -166,8 +166,10 @@ int hf_meta_op_removexattr(struct hf_meta *meta, const struct hf_meta_op *op,
     if (!err) {
         err = name_check(op->name, op->name_len);
     }
-    if (!err) {
-        err = xattr_remove(meta, inode, op->name, op->name_len);
+    if (!err) { /* without an ACL of its own it has the one that its mode says: removed as well */
+        err = hf_acl_is_name(op->name, op->name_len)
+                  ? hf_xattr_discard(meta, inode, op->name, op->name_len)
+                  : xattr_remove(meta, inode, op->name, op->name_len);
     }
     if (err) {
         return err;

@@ -187,6 +187,24 @@ static void removed(void)
     CLAIM(is("d", DEFAULT, ""), "and is gone, too");
 }
 
+static void removed_again(void)
+{
+    static const char *const paths[] = {"f", "d"}, *const names[] = {ACCESS, DEFAULT};
+    unsigned char head[4];
+
+    put(head, 2, 4);
+    NEED(px_make(PX_REG, "f", 0640) == 0 && mkdir("d", 0750) == 0);
+    for (int i = 0; i < 4; i++) {
+        const char *path = paths[i / 2], *name = names[i % 2];
+
+        OK(removexattr(path, name), "%s of %s is removed when there is none", name, path);
+        OK(setxattr(path, name, head, 4, 0), "%s of %s is set to none when there is none", name,
+           path);
+    }
+    EQUAL(mode_of("f"), 0640, "which leaves a file's mode");
+    EQUAL(mode_of("d"), 0750, "and a directory's");
+}
+
 static void listed(void)
 {
     const char *text = "u::rw-,u:1:rw-,g::r--,m::rw-,o::---";
@@ -570,6 +588,7 @@ static void elsewhere(void)
 const struct px_group px_acl[] = {
     {"is-kept", is_kept, 0},
     {"removed", removed, 0},
+    {"removed-again", removed_again, 0},
     {"listed", listed, 0},
     {"chmod-changes-it", chmod_changes_it, 0},
     {"evaluated", evaluated, PX_ROOT},
