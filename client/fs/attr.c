@@ -205,22 +205,62 @@ static int xattr_name_check(const char *name)
                : -EOPNOTSUPP;
 }
 
-int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const void *value,
-                   size_t len, uint32_t flags, struct hf_fs_req *req)
+static int setxattr_send(struct hf_fs_req *req, const char *name, const void *value, size_t len)
 {
     struct hf_meta_op op = {.op = HF_OP_SETXATTR,
-                            .ino = ino,
+                            .ino = req->ino,
                             .name = name,
                             .name_len = strlen(name),
                             .bulk = value,
                             .bulk_len = len,
-                            .mask = flags & HF_FS_XATTR_KILL ? HF_SET_KILLPRIV : 0,
-                            .flags = flags & ~HF_FS_XATTR_KILL};
+                            .mask = req->flags & HF_FS_XATTR_KILL ? HF_SET_KILLPRIV : 0,
+                            .flags = req->flags & ~HF_FS_XATTR_KILL};
+
+    return hf_fs_mutate(req->fs, &op, req);
+}
+
+static int set_caps(struct hf_fs_req *req);
+
+static void set_caps_again(struct hf_fs_req *req)
+{
+    int err = set_caps(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+/* A commit takes capabilities away: not those that are set after the write. */
+static int set_caps(struct hf_fs_req *req)
+{
+    int err = hf_flush_held(req, set_caps_again);
+
+    return err ? err : setxattr_send(req, HF_XATTR_CAPS, req->mem, req->len_bytes);
+}
+
+int hf_fs_setxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, const void *value,
+                   size_t len, uint32_t flags, struct hf_fs_req *req)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
     int err = xattr_name_check(name);
 
     hf_fs_begin(fs, req);
-    err = err ? err : len > HF_XATTR_VALUE_MAX ? -E2BIG : 0;
-    return err ? err : hf_fs_mutate(fs, &op, req);
+    req->ino = ino;
+    req->flags = flags;
+    req->len_bytes = len;
+    if (err || len > HF_XATTR_VALUE_MAX) {
+        return err ? err : -E2BIG;
+    }
+    if (!inode || strcmp(name, HF_XATTR_CAPS) != 0) {
+        return setxattr_send(req, name, value, len);
+    }
+    hf_fs_hold(req, hf_fs_inode_get(fs, ino));
+    req->mem = malloc(len + 1);
+    if (!req->mem) {
+        return hf_fs_return(req, -ENOMEM);
+    }
+    memcpy(req->mem, value, len);
+    return hf_fs_return(req, set_caps(req));
 }
 
 int hf_fs_getxattr(struct hf_fs *fs, struct hf_ino ino, const char *name, struct hf_fs_req *req)

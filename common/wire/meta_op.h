@@ -107,6 +107,10 @@ enum hf_op {
 #define HF_SET_CTIME    0x040u
 #define HF_SET_KILLPRIV 0x080u /* clear suid, sgid (if group-executable), security.capability */
 
+/* What changes the bytes or the size of a file takes it away, KILLPRIV or not; SETATTR only with it
+ * (the kernel asks for it first). */
+#define HF_XATTR_CAPS "security.capability"
+
 #define HF_EXTENT_INLINE UINT32_MAX
 
 struct hf_wr_object {

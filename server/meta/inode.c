@@ -218,6 +218,11 @@ int hf_inode_flush(struct hf_meta *meta)
 
 /* Attributes */
 
+int hf_inode_drop_caps(struct hf_meta *meta, struct hf_inode *inode)
+{
+    return hf_xattr_discard(meta, inode, HF_XATTR_CAPS, sizeof(HF_XATTR_CAPS) - 1);
+}
+
 int hf_inode_kill_priv(struct hf_meta *meta, struct hf_inode *inode)
 {
     uint32_t mode = inode->attr.mode;
@@ -232,7 +237,7 @@ int hf_inode_kill_priv(struct hf_meta *meta, struct hf_inode *inode)
     if (inode->attr.mode != mode) {
         hf_inode_touch(meta, inode);
     }
-    return hf_xattr_discard(meta, inode, "security.capability", sizeof("security.capability") - 1);
+    return hf_inode_drop_caps(meta, inode);
 }
 
 static int set_size(struct hf_meta *meta, struct hf_inode *inode, uint64_t size)

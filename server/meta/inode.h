@@ -33,6 +33,8 @@ void hf_inode_dirty(struct hf_inode *inode);
 void hf_inode_remove(struct hf_meta *meta, struct hf_inode *inode);
 int hf_inode_flush(struct hf_meta *meta);
 
+/** security.capability goes: of a file that anyone writes. */
+int hf_inode_drop_caps(struct hf_meta *meta, struct hf_inode *inode);
 /** suid, sgid if group-executable, and security.capability go. */
 int hf_inode_kill_priv(struct hf_meta *meta, struct hf_inode *inode);
 

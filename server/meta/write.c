@@ -42,7 +42,11 @@ static int changed_get(struct hf_meta *meta, const struct hf_meta_op *op, struct
 {
     int err = regular_get(meta, ino, ret);
 
-    return err || !(op->mask & HF_SET_KILLPRIV) ? err : hf_inode_kill_priv(meta, *ret);
+    if (err) {
+        return err;
+    }
+    return op->mask & HF_SET_KILLPRIV ? hf_inode_kill_priv(meta, *ret)
+                                      : hf_inode_drop_caps(meta, *ret);
 }
 
 static int write_check_extent(const struct hf_meta_op *op, const struct hf_wr_extent *extent)

@@ -323,6 +323,29 @@ static int caps_write(void)
     return close(fd) || n != 1;
 }
 
+static int caps_append(void)
+{
+    int fd = open("f", O_WRONLY | O_APPEND);
+    ssize_t n = write(fd, "x", 1);
+
+    return close(fd) || n != 1;
+}
+
+static int caps_allocate(void)
+{
+    int fd = open("f", O_WRONLY), ret = fallocate(fd, 0, 0, 100);
+
+    return close(fd) || ret;
+}
+
+static int caps_copy(void)
+{
+    int fd = open("f", O_WRONLY), from = open("from", O_RDONLY);
+    ssize_t n = copy_file_range(from, NULL, fd, NULL, 3, 0);
+
+    return close(fd) || close(from) || n != 3;
+}
+
 static int caps_truncate(void)
 {
     return truncate("f", 1);
@@ -338,9 +361,12 @@ static void capabilities(void)
     static const struct {
         const char *name;
         int (*change)(void);
-    } rows[] = {{"write", caps_write}, {"truncate", caps_truncate}, {"chown", caps_chown}};
+    } rows[] = {{"write", caps_write},        {"append", caps_append},
+                {"fallocate", caps_allocate}, {"copy_file_range", caps_copy},
+                {"truncate", caps_truncate},  {"chown", caps_chown}};
     unsigned char back[32];
 
+    NEED(px_write_file("from", "xyz", 3) == 0);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         NEED(px_write_file("f", "abc", 3) == 0);
         OK(setxattr("f", "security.capability", capability, sizeof(capability), 0),
@@ -361,6 +387,28 @@ static void capabilities(void)
     FAILS(setxattr("f", "security.capability", capability, sizeof(capability), 0), EPERM,
           "capabilities set by a user");
     px_become_root();
+}
+
+/* By an ordinary user, by root; with O_APPEND and without. */
+static void capabilities_after_a_write(void)
+{
+    for (int i = 0; i < 4; i++) {
+        bool root = i & 1;
+        int flags = O_WRONLY | O_CREAT | (i & 2 ? O_APPEND : 0), fd = open("f", flags, 0755);
+        const char *how = i & 2 ? "append" : "write";
+
+        NEED(fd >= 0);
+        if (!root) {
+            px_become_user(0);
+        }
+        NEED(write(fd, "x", 1) == 1);
+        px_become_root();
+        NEED(setxattr("f", "security.capability", capability, sizeof(capability), 0) == 0);
+        NEED(fsync(fd) == 0 && close(fd) == 0);
+        EQUAL(lists("f", "security.capability"), 1, "capabilities set after the %s of %s stay", how,
+              root ? "root" : "a user");
+        NEED(unlink("f") == 0);
+    }
 }
 
 /* Two mounts */
@@ -392,6 +440,7 @@ const struct px_group px_xattr[] = {
     {"trusted", trusted, PX_ROOT},
     {"needs-read-and-write", needs_read_and_write, PX_ROOT},
     {"sticky", sticky, PX_ROOT},
+    {"capabilities-after-a-write", capabilities_after_a_write, PX_ROOT},
     {"capabilities", capabilities, PX_ROOT},
     {"seen-elsewhere", seen_elsewhere, PX_TWO},
     {NULL, NULL, 0},

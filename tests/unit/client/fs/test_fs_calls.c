@@ -407,6 +407,32 @@ static int do_elsewhere(struct world *w, struct hf_meta_op *op)
     return reply.err;
 }
 
+static void capabilities_are_set_behind_what_was_written(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+
+    (void)state;
+    world_init(&w, 30);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(
+            hf_fs_write(a->file, 0, "abc", 3, NULL, i ? HF_FS_WRITE_KILL : 0, &once(&o)->req), 0);
+        assert_int_equal(
+            WAIT(&w, &o, hf_fs_setxattr(w.fs, a->ino, "user.a", "12345678", 8, 0, &o.req)), 0);
+        assert_int_equal(dirty_bytes(&w), 3);
+        assert_int_equal(
+            WAIT(&w, &o, hf_fs_setxattr(w.fs, a->ino, HF_XATTR_CAPS, "12345678", 8, 0, &o.req)), 0);
+        assert_int_equal(dirty_bytes(&w), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_getxattr(w.fs, a->ino, HF_XATTR_CAPS, &o.req)), 0);
+        assert_memory_equal(o.data, "12345678", 8);
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static bool is_shorter(void *ctx)
 {
     const struct once *o = ctx;
@@ -738,6 +764,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_link_held_without_a_name_is_read),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
         cmocka_unit_test(an_exchange_waits_for_the_data_of_both),
+        cmocka_unit_test(capabilities_are_set_behind_what_was_written),
         cmocka_unit_test(a_copy_says_how_much_the_server_shared),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),

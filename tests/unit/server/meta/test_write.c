@@ -705,6 +705,41 @@ static void a_ctime_that_was_told_is_taken_if_it_is_later(void **state)
     }
 }
 
+/* Also of root, whose writes take no mode bits away. */
+static void what_changes_a_file_takes_its_capabilities(void **state)
+{
+    uint64_t from = fx_mkfile(&fx, &s, ROOT, "from"), ino = fx_mkfile(&fx, &s, ROOT, "f");
+    struct hf_meta_op caps = {.op = HF_OP_SETXATTR,
+                              .ino = {ino},
+                              .name = HF_XATTR_CAPS,
+                              .name_len = strlen(HF_XATTR_CAPS),
+                              .bulk = "12345678",
+                              .bulk_len = 8};
+    const struct hf_meta_read rd = {.op = HF_RD_GETXATTR,
+                                    .ino = {ino},
+                                    .name = HF_XATTR_CAPS,
+                                    .name_len = strlen(HF_XATTR_CAPS)};
+    struct hf_meta_op changes[] = {
+        {.op = HF_OP_PUNCH, .ino = {ino}, .length = 10},
+        {.op = HF_OP_ALLOCATE, .ino = {ino}, .length = 10},
+        {.op = HF_OP_CLONE, .ino = {from}, .length = 10, .ino2 = {ino}},
+    };
+
+    (void)state;
+    assert_int_equal(fx_write(&fx, &s, from, 0, 10), 0);
+    assert_int_equal(fx_do(&fx, &s, &caps), 0);
+    assert_int_equal(fx_write(&fx, &s, from, 0, 10), 0); /* another one */
+    assert_int_equal(fx_read(&fx, &rd), 0);
+    assert_int_equal(fx_write(&fx, &s, ino, 0, 10), 0);
+    assert_int_equal(fx_read(&fx, &rd), -ENODATA);
+    for (size_t i = 0; i < HF_ARRAY_LEN(changes); i++) {
+        assert_int_equal(fx_do(&fx, &s, &caps), 0);
+        assert_int_equal(fx_do(&fx, &s, &changes[i]), 0);
+        assert_int_equal(fx_read(&fx, &rd), -ENODATA);
+    }
+    fx_fsck(&fx);
+}
+
 /* One client's clock is ahead of another's. */
 static void a_ctime_does_not_go_back(void **state)
 {
@@ -817,6 +852,7 @@ int main(void)
         T(all_changes_of_data_take_privileges_away_when_asked_to),
         T(times_are_bounded_by_the_leaders_clock),
         T(a_ctime_that_was_told_is_taken_if_it_is_later),
+        T(what_changes_a_file_takes_its_capabilities),
         T(a_ctime_does_not_go_back),
         T(many_extents_are_answered_in_parts),
     };
