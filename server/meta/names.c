@@ -20,9 +20,10 @@ static void dir_changed(struct hf_meta *meta, struct hf_inode *dir, int entries,
     hf_inode_touch_data(meta, dir);
 }
 
+/* Its links are counted exactly, and as many as there can be: HF_LINK_MAX is for files. */
 static int subdir_limit(const struct hf_inode *dir)
 {
-    return dir->attr.nlink >= HF_LINK_MAX ? -EMLINK : 0;
+    return dir->attr.nlink == UINT32_MAX ? -EMLINK : 0;
 }
 
 /* An inode that an entry names: it exists, whatever happened. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/server/meta/fixture.h"
 
-#include "server/meta/txn.h"
+#include "server/meta/inode.h"
 
 #define ROOT HF_INO_ROOT
 
@@ -472,6 +472,41 @@ static void a_file_without_a_name_is_refused_what_it_may_not_have(void **state)
     assert_int_equal(fx_usage(&fx).orphans, 2); /* and holders, says fsck */
 }
 
+/* As if there were that many more directories in it. */
+static void set_links(uint64_t ino, uint32_t nlink)
+{
+    uint8_t value[HF_ROW_INODE_BYTES];
+    struct hf_inode inode;
+    struct hf_key key;
+
+    hf_key_u64(&key, HF_ROW_INODE, ino);
+    for (int i = 0; i < FX_REPLICAS; i++) {
+        assert_int_equal(hf_inode_load(fx.r[i].meta, (struct hf_ino){ino}, &inode), 0);
+        inode.attr.nlink = nlink;
+        hf_row_inode_encode(&inode, value);
+        assert_int_equal(hf_table_put(fx.r[i].table, key.b, key.len, value, sizeof(value)), 0);
+    }
+}
+
+static void a_directory_takes_more_directories_than_a_file_takes_links(void **state)
+{
+    uint64_t dir = fx_mkdir(&fx, &s, ROOT, "d"), ino;
+
+    (void)state;
+    set_links(dir, HF_LINK_MAX);
+    assert_int_equal(fx_create(&fx, &s, dir, "a", S_IFDIR | 0755, &ino), 0);
+    assert_int_equal(fx_attr(&fx, dir).nlink, HF_LINK_MAX + 1);
+    fx_mkdir(&fx, &s, ROOT, "b");
+    assert_int_equal(fx_rename(&fx, &s, ROOT, "b", dir, "b", 0), 0);
+    assert_int_equal(fx_attr(&fx, dir).nlink, HF_LINK_MAX + 2);
+    assert_int_equal(fx_remove(&fx, &s, HF_OP_RMDIR, dir, "a", 0), 0);
+    assert_int_equal(fx_attr(&fx, dir).nlink, HF_LINK_MAX + 1);
+    set_links(dir, UINT32_MAX);
+    assert_int_equal(fx_create(&fx, &s, dir, "c", S_IFDIR | 0755, &ino), -EMLINK);
+    set_links(dir, 3);
+    fx_fsck(&fx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +535,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_file_without_a_name_goes_with_who_made_it, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_file_without_a_name_is_refused_what_it_may_not_have,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(a_directory_takes_more_directories_than_a_file_takes_links,
                                         setup, teardown),
     };
 
