@@ -5,7 +5,9 @@
 
 #include "client/fs/fs_impl.h"
 
-#define SEEK_WINDOWS 64u
+/* Asked for at once; what was asked for in vain is followed by more, up to all there can be. */
+#define SEEK_WINDOWS_FIRST 64u
+#define SEEK_WINDOWS_MORE  64u
 
 /* Where data is, seen from *pos: extents told for up to @told, and what is dirty here. */
 struct view {
@@ -105,12 +107,15 @@ static int seek_told(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 
 static int seek_ask(struct hf_fs_req *req)
 {
-    struct hf_meta_read rd = {.op = HF_RD_EXTENTS, .ino = req->inode->ino};
     uint64_t off = req->off2_bytes / HF_WINDOW_BYTES * HF_WINDOW_BYTES;
+    struct hf_meta_read rd = {.op = HF_RD_EXTENTS,
+                              .ino = req->inode->ino,
+                              .offset = off,
+                              .length = (uint64_t)req->state * HF_WINDOW_BYTES};
 
-    rd.offset = off;
-    rd.length = SEEK_WINDOWS * HF_WINDOW_BYTES;
     req->len_bytes = off + rd.length;
+    req->state = req->state < HF_FILE_BYTES_MAX / HF_WINDOW_BYTES ? req->state * SEEK_WINDOWS_MORE
+                                                                  : req->state;
     req->after = seek_told;
     return hf_fs_look(req->fs, &rd, req);
 }
@@ -123,6 +128,7 @@ int hf_fs_lseek(struct hf_fs_file *file, uint64_t off, int whence, struct hf_fs_
     }
     req->mode = (uint32_t)whence;
     req->off_bytes = req->off2_bytes = off;
+    req->state = SEEK_WINDOWS_FIRST;
     hf_fs_hold(req, hf_fs_inode_ref(file->inode));
     return seek_ask(req);
 }

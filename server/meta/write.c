@@ -609,7 +609,8 @@ struct answer {
     size_t in_line_len, in_line_cap;
 };
 
-#define ANSWER_HEAD 8u
+#define ANSWER_HEAD        8u
+#define ANSWER_WINDOWS_MAX 4096u /* looked at for one answer: bounded work */
 
 static bool answer_fits(const struct answer *a, size_t in_line)
 {
@@ -667,12 +668,13 @@ static int answer_range(struct hf_meta *meta, const struct hf_inode *inode, uint
                         uint64_t end, struct answer *a, uint64_t *ret_end)
 {
     uint64_t stop = end < inode->attr.size ? end : inode->attr.size;
+    uint64_t w = off / HF_WINDOW_BYTES;
 
     *ret_end = end;
-    for (uint64_t w = off / HF_WINDOW_BYTES; w * HF_WINDOW_BYTES < stop; w++) {
+    for (uint32_t looked = 0; w * HF_WINDOW_BYTES < stop; looked++) {
         int err;
 
-        if (w - off / HF_WINDOW_BYTES >= 4096) { /* sparse: bounded work */
+        if (looked >= ANSWER_WINDOWS_MAX) {
             *ret_end = w * HF_WINDOW_BYTES;
             return 0;
         }
@@ -682,6 +684,13 @@ static int answer_range(struct hf_meta *meta, const struct hf_inode *inode, uint
         }
         if (err) {
             return err == -ERANGE && a->count ? 0 : err;
+        }
+        w++;
+        if (!meta->vec.count) { /* a hole: to where it ends */
+            err = hf_window_next(meta, inode->attr.ino, w, hf_windows(stop), &w);
+        }
+        if (err) {
+            return err == -ENOENT ? 0 : err;
         }
     }
     return 0;

@@ -72,7 +72,7 @@ struct fc_cluster {
     int put_err, commit_err;
     uint64_t delay_max_ns;
     bool lost;
-    uint32_t open_looks, releases, waits_ended;
+    uint32_t open_looks, releases, waits_ended, extent_looks;
 };
 
 struct hf_session {
@@ -237,6 +237,7 @@ static void fc_read_due(struct fc_event *event)
         event->reply.err = -EAGAIN;
         c->waits_ended += rd.lock_type == F_UNLCK;
     } else {
+        c->extent_looks += rd.op == HF_RD_EXTENTS;
         hf_sweep_hold();
         hf_meta_read(c->meta, &rd, &event->reply, c->look, FC_LOOK_BYTES);
         hf_sweep_release();

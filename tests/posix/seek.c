@@ -229,6 +229,26 @@ static void blocks(void)
 
 /* Two mounts */
 
+static void far(void)
+{
+    const off_t last = (off_t)8 << 40;
+    int fd = open("f", O_RDWR | O_CREAT, 0644);
+
+    NEED(fd >= 0 && pwrite(fd, "x", 1, last) == 1);
+    for (int i = 0; i < 2; i++) {
+        const char *when = i ? "synced" : "just written";
+        off_t found = lseek(fd, 0, SEEK_DATA);
+
+        CLAIM(found <= last && found > last - (1 << 20), "data behind 8 TiB of hole, %s", when);
+        EQUAL(lseek(fd, last, SEEK_HOLE), last + 1, "and the hole behind it, %s", when);
+        NEED(fsync(fd) == 0);
+    }
+    NEED(ftruncate(fd, last) == 0);
+    FAILS(lseek(fd, 0, SEEK_DATA), ENXIO, "no data in 8 TiB");
+    EQUAL(lseek(fd, 1, SEEK_HOLE), 1, "all hole");
+    NEED(close(fd) == 0);
+}
+
 static void seen_elsewhere(void)
 {
     for (unsigned mask = 0; mask < 1u << CELLS; mask += 7) {
@@ -255,6 +275,7 @@ const struct px_group px_seek[] = {
     {"positions", positions, 0},
     {"descriptors", descriptors, 0},
     {"blocks", blocks, 0},
+    {"far", far, 0},
     {"seen-elsewhere", seen_elsewhere, PX_TWO},
     {NULL, NULL, 0},
 };

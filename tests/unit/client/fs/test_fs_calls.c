@@ -523,6 +523,47 @@ static void a_truncation_or_a_time_commits_what_is_dirty(void **state)
     world_fini(&w);
 }
 
+static int seek_to(struct world *w, struct actor *a, uint64_t off, int whence, uint64_t *ret)
+{
+    struct once o;
+    int err = WAIT(w, &o, hf_fs_lseek(a->file, off, whence, &o.req));
+
+    *ret = o.req.count;
+    return err;
+}
+
+static void a_hole_of_any_size_is_crossed_with_few_looks(void **state)
+{
+    struct hf_fs_set set = {.mask = HF_SET_SIZE, .size = HF_FILE_BYTES_MAX};
+    const uint64_t last = HF_FILE_BYTES_MAX - 4096;
+    static uint8_t data[4096];
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+    uint64_t pos;
+
+    (void)state;
+    memset(data, 1, sizeof(data));
+    world_init(&w, 31);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &set, &o.req)), 0);
+    assert_int_equal(seek_to(&w, a, 0, SEEK_DATA, &pos), -ENXIO);
+    assert_true(w.c->extent_looks <= 4);
+    assert_int_equal(hf_fs_write(a->file, last, data, 4096, NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(hf_fs_write(a->file, 0, data, 4096, NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+    w.c->extent_looks = 0;
+    assert_int_equal(seek_to(&w, a, 4096, SEEK_DATA, &pos), 0);
+    assert_int_equal(pos, last);
+    assert_int_equal(seek_to(&w, a, 0, SEEK_HOLE, &pos), 0);
+    assert_int_equal(pos, 4096);
+    assert_int_equal(seek_to(&w, a, last, SEEK_HOLE, &pos), 0);
+    assert_int_equal(pos, HF_FILE_BYTES_MAX);
+    assert_true(w.c->extent_looks <= 4 + 1 + 1);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void pages_are_kept_only_when_no_other_mount_wrote(void **state)
 {
     const struct hf_fs_set mode = {.mask = HF_SET_MODE, .mode = 0600};
@@ -768,6 +809,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_copy_says_how_much_the_server_shared),
         cmocka_unit_test(a_time_that_was_set_is_not_undone_by_the_flush),
         cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),
+        cmocka_unit_test(a_hole_of_any_size_is_crossed_with_few_looks),
         cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
         cmocka_unit_test(a_file_may_be_mapped_while_it_is_open_for_both),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),

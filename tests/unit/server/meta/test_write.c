@@ -759,6 +759,28 @@ static void a_ctime_does_not_go_back(void **state)
     assert_true(fx_attr(&fx, ino).mtime_ns < ahead);
 }
 
+static void an_answer_goes_over_a_hole_of_any_size(void **state)
+{
+    static uint8_t buf[8 + 32 * 10];
+    uint64_t ino = fx_mkfile(&fx, &s, ROOT, "f"), last = HF_FILE_BYTES_MAX - 1000;
+    struct hf_meta_read rd = {.op = HF_RD_EXTENTS, .ino = {ino}};
+    struct hf_meta_reply reply;
+
+    (void)state;
+    assert_int_equal(fx_write(&fx, &s, ino, 9 * MIB, 1000), 0);
+    assert_int_equal(fx_write(&fx, &s, ino, last, 1000), 0);
+    hf_meta_read(fx.r[0].meta, &rd, &reply, buf, sizeof(buf));
+    assert_int_equal(reply.err, 0);
+    assert_int_equal(hf_get_le32(buf), 2);
+    assert_int_equal(reply.next_cookie, UINT64_MAX);
+    rd.offset = 10 * MIB;
+    rd.length = last - 10 * MIB;
+    hf_meta_read(fx.r[0].meta, &rd, &reply, buf, sizeof(buf));
+    assert_int_equal(reply.err, 0);
+    assert_int_equal(hf_get_le32(buf), 0);
+    assert_int_equal(reply.next_cookie, last);
+}
+
 static void many_extents_are_answered_in_parts(void **state)
 {
     static uint8_t buf[8 + 32 * 10 + 5];
@@ -854,6 +876,7 @@ int main(void)
         T(a_ctime_that_was_told_is_taken_if_it_is_later),
         T(what_changes_a_file_takes_its_capabilities),
         T(a_ctime_does_not_go_back),
+        T(an_answer_goes_over_a_hole_of_any_size),
         T(many_extents_are_answered_in_parts),
     };
 #undef T
