@@ -166,6 +166,28 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
     return set_go(req);
 }
 
+static int kill_priv_go(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    uint32_t mode = reply->attr.mode;
+    bool may = req->uid == 0 || req->uid == reply->attr.uid;
+
+    if (reply->err || S_ISDIR(mode) || !(mode & (S_ISUID | S_ISGID)) || !may) {
+        return reply->err;
+    }
+    req->set = (struct hf_fs_set){.mask = HF_SET_KILLPRIV};
+    return set_go(req);
+}
+
+int hf_fs_kill_priv(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
+{
+    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = ino};
+
+    hf_fs_begin(fs, req);
+    req->ino = ino;
+    req->after = kill_priv_go;
+    return hf_fs_look(fs, &rd, req);
+}
+
 static int statfs_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     req->stat = *reply;

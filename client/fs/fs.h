@@ -148,6 +148,8 @@ void hf_fs_told(struct hf_fs *fs, const struct hf_attr *attr);
 
 /* Attributes */
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req);
+/** Set-ID bits go, and security.capability, if req->uid is root or the owner's; else nothing. */
+int hf_fs_kill_priv(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req);
 int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *set,
                   struct hf_fs_req *req);
 int hf_fs_statfs(struct hf_fs *fs, struct hf_fs_req *req);

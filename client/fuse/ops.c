@@ -599,6 +599,11 @@ static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_
         (call->fuse->raw.killpriv && (set.mask & (HF_SET_UID | HF_SET_GID)))) {
         set.mask |= HF_SET_KILLPRIV; /* chown always takes them from files */
     }
+    if (set.mask == 0 && call->fuse->raw.killpriv) {
+        /* chown of no user and no group; or before a write, which takes the bits in any case */
+        call_end(call, hf_fs_kill_priv(call->fuse->fs, ino_of(ino), &call->req));
+        return;
+    }
     call_end(call, hf_fs_setattr(call->fuse->fs, ino_of(ino), &set, &call->req));
 }
 

@@ -173,6 +173,37 @@ static void changed_by_root(void)
 }
 
 /* What changes nothing clears nothing. */
+/* chown(2) of neither owner nor group is a chown all the same. */
+static void chown_of_nobody(void)
+{
+    static const struct {
+        mode_t mode, want;
+    } rows[] = {{06755, 0755}, {04644, 0644}, {02750, 0750}, {0644, 0644}};
+
+    for (unsigned i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+        mode_t mode = rows[i / 2].mode;
+        const char *who = i % 2 ? "root" : "its owner";
+
+        NEED(px_make(PX_REG, "f", 0644) == 0 && chown("f", px_uid(0), px_uid(0)) == 0);
+        NEED(chmod("f", mode) == 0);
+        if (i % 2 == 0) {
+            px_become_user(0);
+        }
+        OK(chown("f", (uid_t)-1, (gid_t)-1), "chown to nobody by %s of mode %04o", who, mode);
+        px_become_root();
+        EQUAL(mode_of("f"), rows[i / 2].want, "its mode after that of %s, %04o before", who, mode);
+        NEED(unlink("f") == 0);
+    }
+    NEED(mkdir("d", 0755) == 0 && chmod("d", 06755) == 0);
+    OK(chown("d", (uid_t)-1, (gid_t)-1), "chown to nobody of a directory");
+    EQUAL(mode_of("d"), 06755, "which keeps its bits");
+    NEED(px_make(PX_REG, "f", 0644) == 0 && chmod("f", 04777) == 0);
+    px_become_user(1);
+    (void)!chown("f", (uid_t)-1, (gid_t)-1); /* EPERM, or nothing */
+    px_become_root();
+    EQUAL(mode_of("f"), 04777, "who does not own it takes no bits by it");
+}
+
 static void left_alone(void)
 {
     char byte;
@@ -342,6 +373,7 @@ const struct px_group px_setid[] = {
     {"changed-by-owner", changed_by_owner, PX_ROOT},
     {"changed-by-member", changed_by_member, PX_ROOT},
     {"changed-by-root", changed_by_root, PX_ROOT},
+    {"chown-of-nobody", chown_of_nobody, PX_ROOT},
     {"left-alone", left_alone, PX_ROOT},
     {"hands-down", hands_down, PX_ROOT},
     {"made-with-set-group-id", made_with_set_group_id, PX_ROOT},
