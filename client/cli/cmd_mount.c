@@ -95,9 +95,10 @@ static int cpu_option(struct mount_plan *plan, const char *value)
 
 static int one_option(struct mount_plan *plan, const char *key, const char *value)
 {
-    static const char *const ignored[] = {"rw",   "defaults", "auto",    "noauto",
-                                          "user", "nouser",   "_netdev", "relatime",
-                                          "exec", "nofail",   "async",   "users"};
+    static const char *const ignored[] = {
+        "rw",       "defaults", "auto",       "noauto",     "user",         "nouser",  "users",
+        "_netdev",  "nofail",   "exec",       "async",      "dirsync",      "noatime", "nodiratime",
+        "relatime", "lazytime", "nolazytime", "norelatime", "nostrictatime"};
     struct hf_mount_options *o = &plan->options;
 
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {

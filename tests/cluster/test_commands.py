@@ -228,7 +228,8 @@ def test_commands_outside_a_mount_fail_with_1(tmp_path):
 def test_mount_helper_mounts_as_fstab_would(cluster):
     top = f"{cluster.dir}/mnt-h"
     os.mkdir(top)
-    run([program("mount.holdfast"), cluster.conf, top, "-o", "rw,noauto,dirty_max=32MiB"])
+    run([program("mount.holdfast"), cluster.conf, top, "-o",
+         "rw,noauto,noatime,nodiratime,lazytime,relatime,dirsync,dirty_max=32MiB"])
     cluster.mounts["h"] = top
     with open("/proc/self/mounts") as f:
         line = next(line for line in f if top in line)
