@@ -73,6 +73,7 @@ static void take_results(struct actor *a, int err)
     a->count = req->count;
     a->eof = req->eof;
     a->lock = req->lock;
+    a->stat = req->stat;
     a->data_len = 0;
     if (err) {
         return;
@@ -94,6 +95,7 @@ static void done(struct hf_fs_req *req, int err)
 {
     struct actor *a = req->ctx;
 
+    a->pending = false;
     take_results(a, err);
     hf_env_post(a->client->env, &a->go_on);
 }
@@ -108,7 +110,9 @@ void actor_begin(struct actor *a)
 int actor_wait(struct actor *a, int ret)
 {
     a->s->counts.ops++;
+    a->client->ops++;
     if (ret == HF_FS_PENDING) {
+        a->pending = true;
         fiber_yield();
     } else {
         take_results(a, ret);

@@ -25,13 +25,15 @@ struct actor {
     struct hf_timer timer;
     /* of the last call */
     struct hf_fs_req req;
+    bool pending; /* it has not answered */
     int err;
     struct hf_attr attr;
     struct hf_fs_file *file;
     uint64_t count;
     bool eof;
     struct hf_fs_lock lock;
-    uint8_t *data; /* read, readlink, xattr, readdir */
+    struct hf_meta_reply stat; /* its numbers */
+    uint8_t *data;             /* read, readlink, xattr, readdir */
     size_t data_len, data_cap;
 };
 

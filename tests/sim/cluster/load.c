@@ -13,6 +13,7 @@
 
 #define READ_BYTES   (512u << 10)
 #define LAST_LOOK_NS (60 * SIM_S)
+#define LOCKERS      2u
 
 void sim_load_new(struct sim *s)
 {
@@ -23,6 +24,7 @@ void sim_load_new(struct sim *s)
     }
     s->load->shared = shared_new();
     s->load->stream = stream_new();
+    s->load->locks = locks_new();
 }
 
 void sim_load_client(struct sim_client *c)
@@ -36,6 +38,9 @@ void sim_load_client(struct sim_client *c)
     (void)actor_new(c, shared_names_program, NULL);
     (void)actor_new(c, shared_files_program, NULL);
     (void)actor_new(c, stream_program, NULL);
+    for (uint32_t i = 0; i < LOCKERS; i++) {
+        (void)actor_new(c, locks_program, NULL);
+    }
 }
 
 bool load_goes_on(const struct actor *a)

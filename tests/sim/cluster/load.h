@@ -3,6 +3,7 @@
  * load.h - what the programs of the clients share: their models, which outlive their lives.
  *
  *     load_append.c  a file to which all append, without a lock
+ *     load_locks.c   byte-range and whole-file locks of several processes on each client
  *     load_tree.c    one directory per client, which only its own program changes: exact, but for
  *                    the one change under way when it died; others look at what was synced
  *     load_shared.c  a log that all append to under a lock, names that all fight for, and files
@@ -18,11 +19,13 @@
 struct tree;
 struct shared;
 struct stream;
+struct locks;
 
 struct sim_load {
     struct tree *trees[SIM_CLIENTS_MAX];
     struct shared *shared;
     struct stream *stream;
+    struct locks *locks;
 };
 
 /** False: the program is to end. */
@@ -62,5 +65,11 @@ void stream_program(struct actor *a, void *arg);
 bool stream_final(struct actor *a, struct hf_ino top);
 /** Is what was seen linearizable? */
 void shared_check(struct sim *s);
+
+struct locks *locks_new(void);
+/** One process that locks and unlocks. @arg  unused */
+void locks_program(struct actor *a, void *arg);
+/** At rest: are those who wait woken, and told of a deadlock? */
+bool locks_final(struct actor *a);
 
 #endif

@@ -37,7 +37,7 @@ struct result { /* shared with the process that runs the seed */
 };
 
 struct totals {
-    uint64_t run, failed, faults_fewest, virtual_fewest;
+    uint64_t run, failed, faults_fewest, virtual_fewest, second_fewest;
     struct sim_counts counts;
     time_t took;
 };
@@ -275,21 +275,28 @@ static void add(struct totals *t, const struct result *r)
     }
     least(&t->faults_fewest, r->counts.faults);
     least(&t->virtual_fewest, r->counts.virtual_ns);
+    if (t->run - t->failed == 1 || r->counts.second_ops < t->second_fewest) {
+        t->second_fewest = r->counts.second_ops;
+    }
 }
 
 static void say_totals(uint64_t first, uint64_t last, const struct totals *t)
 {
     const struct sim_counts *c = &t->counts;
 
-    printf(
-        "seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " run, %" PRIu64 " failed, in %lld s; "
-        "%" PRIu64 " virtual seconds (at least %" PRIu64 " each), %" PRIu64 " events, %" PRIu64
-        " faults (at least %" PRIu64 " each), %" PRIu64 " operations, %" PRIu64 " fsyncs, %" PRIu64
-        " appends, %" PRIu64 " on shared names, %" PRIu64 " MiB read and compared, %" PRIu64
-        " segments compacted, %" PRIu64 " clients ended, %" PRIu64 " sessions lost\n",
-        first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
-        t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops, c->fsyncs,
-        c->appends, c->registers, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions);
+    printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " run, %" PRIu64 " failed, in %lld s; "
+           "%" PRIu64 " virtual seconds (at least %" PRIu64 " each), %" PRIu64 " events, %" PRIu64
+           " faults (at least %" PRIu64 " each), %" PRIu64 " operations (at least %" PRIu64
+           " each by the second-busiest client), %" PRIu64 " fsyncs, %" PRIu64 " appends, %" PRIu64
+           " on shared names, %" PRIu64 " locks, %" PRIu64 " deadlocks, %" PRIu64
+           " waits interrupted, %" PRIu64 " MiB read and compared, %" PRIu64
+           " segments compacted, %" PRIu64 " clients ended, %" PRIu64
+           " sessions lost, unchecked histories %" PRIu64 "\n",
+           first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
+           t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops,
+           t->second_fewest, c->fsyncs, c->appends, c->registers, c->locks, c->deadlocks,
+           c->interrupts, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions,
+           c->unchecked);
     printf("faults:");
     for (int i = 0; i < FAULT_KIND_COUNT; i++) {
         printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), c->by_kind[i]);

@@ -143,6 +143,19 @@ static void loss_test(struct sim *s)
     converge(s);
 }
 
+static uint64_t second_most_ops(const struct sim *s)
+{
+    uint64_t most = 0, second = 0;
+
+    for (uint32_t i = 0; i < s->client_count; i++) {
+        uint64_t ops = s->clients[i].ops;
+
+        second = ops > most ? most : ops > second ? ops : second;
+        most = ops > most ? ops : most;
+    }
+    return second;
+}
+
 void sim_run(struct sim *s, const struct sim_options *options)
 {
     memset(s, 0, sizeof(*s));
@@ -180,4 +193,5 @@ void sim_run(struct sim *s, const struct sim_options *options)
         sim_check_end(s);
     }
     s->counts.virtual_ns = sim_now(s);
+    s->counts.second_ops = second_most_ops(s);
 }

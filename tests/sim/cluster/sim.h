@@ -74,6 +74,7 @@ struct sim_client {
     struct actor *actors;
     uint64_t start_at_ns;
     uint32_t lives;
+    uint64_t ops;              /* of all lives */
     struct hf_session_id last; /* session of the life before: perhaps still known */
 };
 
@@ -131,6 +132,9 @@ struct sim_counts {
     uint64_t events, faults, by_kind[FAULT_KIND_COUNT];
     uint64_t compactions; /* of the nodes that run at the end */
     uint64_t ops, failed_ops, fsyncs, reads, bytes_checked, appends, registers, crashes, evictions;
+    uint64_t locks, deadlocks, interrupts;
+    uint64_t unchecked;  /* histories of names that are too long to be explained */
+    uint64_t second_ops; /* of the client that did the second most */
     uint64_t virtual_ns;
 };
 
