@@ -254,6 +254,16 @@ int64_t contents_is(const struct contents *c, uint64_t off, const uint8_t *bytes
     return at < 0 ? -1 : at + (int64_t)off;
 }
 
+int64_t contents_is_hole(const struct contents *c, uint64_t off, uint64_t end)
+{
+    for (uint64_t at = off; at < end && at < c->now.size; at++) {
+        if (c->now.bytes[at]) {
+            return (int64_t)at;
+        }
+    }
+    return -1;
+}
+
 static bool may_be_byte(const struct contents *c, uint64_t at, uint8_t byte)
 {
     bool cleared = at >= c->base.size;

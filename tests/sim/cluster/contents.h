@@ -48,6 +48,8 @@ void contents_unpin(struct contents *c);
 
 /** Its writer read this at @off. -1: right; else the first byte that is wrong. */
 int64_t contents_is(const struct contents *c, uint64_t off, const uint8_t *bytes, size_t len);
+/** Its writer was told of a hole there. -1: right; else the first byte that is not zero. */
+int64_t contents_is_hole(const struct contents *c, uint64_t off, uint64_t end);
 /** Somebody read this, the whole file. -1: possible; else the first byte that is not, or the size
  *  when it is the size that is not. */
 int64_t contents_may_be(const struct contents *c, const uint8_t *bytes, uint64_t size);

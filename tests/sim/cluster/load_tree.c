@@ -23,11 +23,15 @@
 #include "tests/sim/cluster/shape.h"
 
 #define HANDLES 4
-#define XATTR   "user.color"
 
 #define FILE_BYTES_MAX  (6u << 20)
 #define WRITE_BYTES_MAX (1u << 20)
 #define HOLD_NS_MAX     (8 * SIM_S)
+
+#define SPACE_BYTES (UINT64_C(1) << 20)
+#define SPACE_TRIES 3u
+
+static const char *const xattr_names[SHAPE_XATTRS] = {"user.color", "user.taste"};
 
 struct handle {
     struct hf_fs_file *file;
@@ -119,9 +123,10 @@ static int perform(struct actor *a, const struct shape *sh, const struct shape_c
     case CHANGE_CHMOD:
         return DO(a, hf_fs_setattr(fs, ino, &set, &a->req));
     case CHANGE_SETXATTR:
-        return DO(a, hf_fs_setxattr(fs, ino, XATTR, &c->value, sizeof(c->value), 0, &a->req));
+        return DO(a, hf_fs_setxattr(fs, ino, xattr_names[c->flags], &c->value, sizeof(c->value), 0,
+                                    &a->req));
     case CHANGE_REMOVEXATTR:
-        return DO(a, hf_fs_removexattr(fs, ino, XATTR, &a->req));
+        return DO(a, hf_fs_removexattr(fs, ino, xattr_names[c->flags], &a->req));
     }
     return 0;
 }
@@ -170,6 +175,7 @@ static struct shape_change draw_change(struct actor *a, struct tree *t)
     } else if (draw < 60) {
         c.node = pick(a, sh, true, true, false);
         c.kind = draw < 42 ? CHANGE_CHMOD : draw < 54 ? CHANGE_SETXATTR : CHANGE_REMOVEXATTR;
+        c.flags = draw < 42 ? 0 : (uint32_t)below(a, SHAPE_XATTRS);
     } else if (draw < 66) {
         c.kind = CHANGE_LINK;
         c.node = pick(a, sh, false, true, true);
@@ -499,6 +505,114 @@ static bool read_some(struct actor *a, struct tree *t, struct handle *h)
     return !wrong_bytes(a, "I2", node, at, a->data_len);
 }
 
+/* What was told of a file's bytes is not so. False: lost or failed. */
+static bool told_wrong(struct actor *a, struct handle *h, struct shape_node *node, int64_t at)
+{
+    if (a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
+        node->must_report = true;
+        return reread(a, node, h->file, contents_see) == 0;
+    }
+    return !wrong_bytes(a, "I2", node, at, contents_size(node->contents));
+}
+
+static int seek(struct actor *a, struct handle *h, const struct shape_node *node, uint64_t off,
+                int whence)
+{
+    int err = DO(a, hf_fs_lseek(h->file, off, whence, &a->req));
+
+    trace_data(a, whence == SEEK_DATA ? "seek data in" : "seek hole in", node, off,
+               err ? 0 : a->count - off, err);
+    if (!err && (a->count < off || a->count > contents_size(node->contents))) {
+        sim_fail(a->s, "I2",
+                 "client %u: inode %" PRIu64 ": a seek from %" PRIu64 " ends at %" PRIu64
+                 ", of %" PRIu64,
+                 a->client->number, node->ino.v, off, a->count, contents_size(node->contents));
+        return -ECANCELED;
+    }
+    if (err && err != -ENXIO && !load_is_lost(a, err)) {
+        sim_fail(a->s, "I1", "client %u: seek in inode %" PRIu64 ": %s", a->client->number,
+                 node->ino.v, hf_err_name(err));
+    }
+    return err;
+}
+
+/*
+ * Nothing but zeros lies between a place and the next data. A hole reaches to the next data; there
+ * is one at the end of each file. (What was never written may be told as data.)
+ */
+static bool seek_some(struct actor *a, struct tree *t, struct handle *h)
+{
+    struct shape_node *node = &t->shape.nodes[h->node];
+    uint64_t size = contents_size(node->contents), off = below(a, size + 1), end = size;
+    bool holes = below(a, 2);
+    int64_t at;
+    int err;
+
+    if (node->vague) {
+        return true;
+    }
+    if (holes) {
+        err = seek(a, h, node, off, SEEK_HOLE);
+        if (err == -ENXIO ? off < size : !err && off >= size) {
+            sim_fail(a->s, "I2", "client %u: inode %" PRIu64 ", hole at or behind %" PRIu64 ": %s",
+                     a->client->number, node->ino.v, off, hf_err_name(err));
+        }
+        if (err || a->s->failed) {
+            return err == -ENXIO && !a->s->failed;
+        }
+        off = a->count;
+    }
+    err = seek(a, h, node, off, SEEK_DATA);
+    if (err && err != -ENXIO) {
+        return false;
+    }
+    end = err ? size : a->count;
+    at = contents_is_hole(node->contents, off, end);
+    at = at < 0 && holes && end == off && off < size ? (int64_t)off : at;
+    return at < 0 || told_wrong(a, h, node, at);
+}
+
+/* Extents are shared; where that cannot be, nothing happens. */
+static bool copy_some(struct actor *a, struct tree *t, struct handle *h)
+{
+    struct handle *to = &t->handles[below(a, HANDLES)];
+    struct shape_node *from_node = &t->shape.nodes[h->node], *node = &t->shape.nodes[to->node];
+    uint64_t size = contents_size(from_node->contents), off = below(a, size + 1), to_off, len;
+    int err;
+
+    if (!to->file || from_node->vague || a->s->counts.by_kind[FAULT_DISK_FULL]) {
+        return true; /* what the source has lost, and told to nobody, would be told of the target */
+    }
+    to_off = below(a, contents_size(node->contents) + 4096);
+    len = draw_size(a) + 1;
+    if (below(a, 3) == 0) {
+        off &= ~UINT64_C(4095);
+        to_off &= ~UINT64_C(4095);
+    }
+    len = len < size - off ? len : size - off;
+    if (to_off + len > FILE_BYTES_MAX ||
+        (to->node == h->node && off < to_off + len && to_off < off + len)) {
+        return true;
+    }
+    if (len > 0) {
+        contents_copy(node->contents, to_off, from_node->contents, off, len);
+    }
+    err = DO(a, hf_fs_copy(h->file, off, to->file, to_off, len ? len : 1, &a->req));
+    trace_data(a, "copy from", from_node, off, len, err);
+    trace_data(a, "copy to", node, to_off, len, err);
+    if (err) {
+        return (err == -EOPNOTSUPP ? reread(a, node, to->file, contents_see) == 0
+                                   : data_error(a, t, to, "copy", err)) &&
+               reread(a, from_node, h->file, contents_see) == 0;
+    }
+    if (a->count != len) {
+        sim_fail(a->s, "I2",
+                 "client %u: %" PRIu64 " bytes of inode %" PRIu64 " copied, of %" PRIu64,
+                 a->client->number, a->count, from_node->ino.v, len);
+    }
+    return !a->s->failed;
+}
+
 /* Flushes of one file in company. */
 static bool write_in_a_hurry(struct actor *a, struct tree *t, struct handle *h)
 {
@@ -534,8 +648,11 @@ static bool change_contents(struct actor *a, struct tree *t)
                : draw < 9 ? write_in_a_hurry(a, t, h)
                           : write_some(a, t, h, draw_size(a) + 1);
     }
-    if (draw < 65) {
+    if (draw < 61) {
         return read_some(a, t, h);
+    }
+    if (draw < 65) {
+        return draw < 63 ? seek_some(a, t, h) : copy_some(a, t, h);
     }
     if (draw < 72) {
         return truncate_some(a, t, h);
@@ -578,9 +695,59 @@ static enum finding list(struct actor *a, struct hf_ino dir, struct found ret[SH
     return FOUND;
 }
 
+/* Its extended attributes: those names, and no other. */
+static enum finding find_xattr_names(struct actor *a, const struct shape_node *node)
+{
+    int err = DO(a, hf_fs_listxattr(a->fs, node->ino, &a->req));
+    bool found[SHAPE_XATTRS] = {false};
+    size_t len;
+
+    if (err) {
+        return load_is_lost(a, err) ? LOST : DIFFERENT;
+    }
+    for (size_t at = 0; at < a->data_len; at += len + 1) {
+        uint32_t x = 0;
+
+        len = strnlen((const char *)a->data + at, a->data_len - at);
+        while (x < SHAPE_XATTRS &&
+               strncmp((const char *)a->data + at, xattr_names[x], a->data_len - at) != 0) {
+            x++;
+        }
+        if (x == SHAPE_XATTRS || found[x]) {
+            return DIFFERENT;
+        }
+        found[x] = true;
+    }
+    for (uint32_t x = 0; x < SHAPE_XATTRS; x++) {
+        if (found[x] != (node->xattrs[x] != 0)) {
+            return DIFFERENT;
+        }
+    }
+    return FOUND;
+}
+
+static enum finding find_xattrs(struct actor *a, const struct shape_node *node)
+{
+    enum finding end = find_xattr_names(a, node);
+
+    for (uint32_t x = 0; x < SHAPE_XATTRS && end == FOUND; x++) {
+        uint64_t value = 0;
+        int err = node->xattrs[x] ? DO(a, hf_fs_getxattr(a->fs, node->ino, xattr_names[x], &a->req))
+                                  : -ENODATA;
+
+        if (!err && a->data_len == sizeof(value)) {
+            memcpy(&value, a->data, sizeof(value));
+        }
+        if (err && err != -ENODATA) {
+            return load_is_lost(a, err) ? LOST : DIFFERENT;
+        }
+        end = (uint32_t)value == node->xattrs[x] ? FOUND : DIFFERENT;
+    }
+    return end;
+}
+
 static enum finding find_attr(struct actor *a, struct shape_node *node)
 {
-    uint64_t value = 0;
     char target[32];
     int err = DO(a, hf_fs_getattr(a->fs, node->ino, &a->req));
 
@@ -600,14 +767,7 @@ static enum finding find_attr(struct actor *a, struct shape_node *node)
         }
         return !err ? FOUND : load_is_lost(a, err) ? LOST : DIFFERENT;
     }
-    err = DO(a, hf_fs_getxattr(a->fs, node->ino, XATTR, &a->req));
-    if (!err && a->data_len == sizeof(value)) {
-        memcpy(&value, a->data, sizeof(value));
-    }
-    if (err && err != -ENODATA) {
-        return load_is_lost(a, err) ? LOST : DIFFERENT;
-    }
-    return (uint32_t)value == node->xattr ? FOUND : DIFFERENT;
+    return find_xattrs(a, node);
 }
 
 /* Is the tree of this shape? Learns inode numbers that the shape does not know. */
@@ -756,6 +916,48 @@ static void sync_what_is_left(struct actor *a, struct tree *t)
     }
 }
 
+/* What df shows. Of this tree each node is an inode. An error: lost or failed. */
+static int look_at_space(struct actor *a, const struct tree *t, uint64_t *ret_free)
+{
+    int err = DO(a, hf_fs_statfs(a->fs, &a->req));
+    uint64_t nodes = 0;
+
+    for (int i = 0; i < SHAPE_NODES; i++) {
+        nodes += t->shape.nodes[i].used && t->shape.nodes[i].nlink > 0;
+    }
+    if (err) {
+        if (!load_is_lost(a, err)) {
+            sim_fail(a->s, "I2", "client %u: statfs: %s", a->client->number, hf_err_name(err));
+        }
+        return err;
+    }
+    if (a->stat.free_bytes > a->stat.total_bytes || a->stat.inodes < nodes) {
+        sim_fail(a->s, "I2",
+                 "client %u: %" PRIu64 " bytes free of %" PRIu64 ", %" PRIu64
+                 " inodes, of at least %" PRIu64,
+                 a->client->number, a->stat.free_bytes, a->stat.total_bytes, a->stat.inodes, nodes);
+    }
+    *ret_free = a->stat.free_bytes;
+    return a->s->failed ? -ECANCELED : 0;
+}
+
+static bool look_at_own(struct actor *a, struct tree *t)
+{
+    int node = pick(a, &t->shape, true, true, false);
+    uint64_t free_bytes;
+    enum finding end;
+
+    if (below(a, 2)) {
+        return look_at_space(a, t, &free_bytes) == 0;
+    }
+    end = node == SHAPE_NONE ? FOUND : find_xattr_names(a, &t->shape.nodes[node]);
+    if (end == DIFFERENT) {
+        sim_fail(a->s, "I2", "client %u: node %d has other extended attributes than were set",
+                 a->client->number, node);
+    }
+    return end == FOUND;
+}
+
 void tree_program(struct actor *a, void *arg)
 {
     struct tree *t = a->s->load->trees[a->client->number];
@@ -765,7 +967,10 @@ void tree_program(struct actor *a, void *arg)
         return;
     }
     while (load_goes_on(a)) {
-        bool go_on = below(a, 100) < 45 ? change_names(a, t) : change_contents(a, t);
+        uint64_t draw = below(a, 100);
+        bool go_on = draw < 44   ? change_names(a, t)
+                     : draw < 46 ? look_at_own(a, t)
+                                 : change_contents(a, t);
 
         if (!go_on) {
             sync_what_is_left(a, t);
@@ -868,9 +1073,41 @@ void tree_look_program(struct actor *a, void *arg)
     }
 }
 
+/* At rest: what is reserved is free no longer, unless what is said of the stores just changed. */
+static int reserve_space(struct actor *a, const struct tree *t)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    int err = DO(a, hf_fs_create(a->fs, root, "space", S_IFREG | 0600, O_RDWR | O_CREAT, &a->req));
+    struct hf_fs_file *file = a->file;
+    uint64_t before, after = 0;
+    bool moves = false;
+
+    for (uint64_t i = 0; i < SPACE_TRIES && !err && !moves; i++) {
+        err = look_at_space(a, t, &before);
+        err = err ? err : DO(a, hf_fs_fallocate(file, 0, i * SPACE_BYTES, SPACE_BYTES, &a->req));
+        err = err ? err : look_at_space(a, t, &after);
+        moves = !err && after + SPACE_BYTES / 2 <= before;
+        sim_trace(a->s, "free: %" PRIu64 ", then %" PRIu64 ": %s", before, after, hf_err_name(err));
+    }
+    if (!err && !moves) {
+        sim_fail(a->s, "I2", "%" PRIu64 " bytes are reserved, and not less are free, %" PRIu64,
+                 SPACE_TRIES * SPACE_BYTES, after);
+    }
+    if (err) {
+        return err;
+    }
+    hf_fs_release(file);
+    return DO(a, hf_fs_unlink(a->fs, root, "space", &a->req));
+}
+
 void tree_final_program(struct actor *a, void *arg)
 {
     struct sim *s = a->s;
+    int err = s->options.beyond ? 0 : reserve_space(a, s->load->trees[a->client->number]);
+
+    if (err && !s->failed) {
+        sim_fail(s, "alive", "space cannot be reserved at the end: %s", hf_err_name(err));
+    }
 
     for (uint32_t i = 0; i < s->client_count && !s->failed; i++) {
         struct tree *t = s->load->trees[i];

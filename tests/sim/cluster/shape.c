@@ -176,10 +176,10 @@ void shape_apply(struct shape *sh, const struct shape_change *c, struct hf_ino i
         sh->nodes[c->node].mode = c->mode;
         break;
     case CHANGE_SETXATTR:
-        sh->nodes[c->node].xattr = (uint32_t)c->value;
+        sh->nodes[c->node].xattrs[c->flags] = (uint32_t)c->value;
         break;
     case CHANGE_REMOVEXATTR:
-        sh->nodes[c->node].xattr = 0;
+        sh->nodes[c->node].xattrs[c->flags] = 0;
         break;
     }
 }
@@ -211,7 +211,7 @@ int shape_expected(const struct shape *sh, const struct shape_change *c)
                    ? -ENOTEMPTY
                    : 0;
     case CHANGE_REMOVEXATTR:
-        return sh->nodes[c->node].xattr ? 0 : -ENODATA;
+        return sh->nodes[c->node].xattrs[c->flags] ? 0 : -ENODATA;
     case CHANGE_NONE:
     case CHANGE_CHMOD:
     case CHANGE_SETXATTR:

@@ -17,6 +17,7 @@
 #define SHAPE_NAMES      64
 #define SHAPE_NAME_KINDS 6 /* "n0" .. "n5" in every directory */
 #define SHAPE_DEPTH_MAX  3
+#define SHAPE_XATTRS     2 /* names of extended attributes */
 #define SHAPE_TOP        0
 #define SHAPE_NONE       (-1)
 
@@ -32,7 +33,7 @@ struct shape_node {
     uint32_t type, mode, nlink;
     struct hf_ino ino; /* 0: made by a change of which nobody knows whether it happened */
     struct contents *contents;
-    uint32_t xattr; /* value; 0: none */
+    uint32_t xattrs[SHAPE_XATTRS]; /* values; 0: none */
     uint64_t target;
     bool must_report; /* bytes were lost of which nobody has heard yet */
     bool vague;       /* unreadable after a death or an error: any change may be missing */
@@ -60,7 +61,7 @@ enum shape_change_kind {
 struct shape_change {
     enum shape_change_kind kind;
     int node, dir, name, dir2, name2;
-    uint32_t flags, mode;
+    uint32_t flags, mode; /* flags of an attribute: which one */
     uint64_t value;
 };
 
