@@ -6,8 +6,9 @@
  *     load_locks.c   byte-range and whole-file locks of several processes on each client
  *     load_tree.c    one directory per client, which only its own program changes: exact, but for
  *                    the one change under way when it died; others look at what was synced
+ *     load_tree_data.c  the contents of its files
  *     load_shared.c  a log that all append to under a lock, names that all fight for, and files
- * that are replaced and removed while others have them open
+ *                    that are replaced and removed while others have them open
  */
 #ifndef HF_TESTS_SIM_LOAD_H
 #define HF_TESTS_SIM_LOAD_H

@@ -6,10 +6,11 @@
  * next life finds is the model with that change or without it (I3, I6), once the session of the
  * life before has ended (I5). Contents: contents.h (I1, I3).
  */
+#include "tests/sim/cluster/load_tree_impl.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,33 +20,13 @@
 #include "common/base/bytes.h"
 #include "common/base/err.h"
 #include "client/fs/fs_impl.h"
-#include "tests/sim/cluster/load.h"
-#include "tests/sim/cluster/shape.h"
 
-#define HANDLES 4
-
-#define FILE_BYTES_MAX  (6u << 20)
-#define WRITE_BYTES_MAX (1u << 20)
-#define HOLD_NS_MAX     (8 * SIM_S)
+#define HOLD_NS_MAX (8 * SIM_S)
 
 #define SPACE_BYTES (UINT64_C(1) << 20)
 #define SPACE_TRIES 3u
 
 static const char *const xattr_names[SHAPE_XATTRS] = {"user.color", "user.taste"};
-
-struct handle {
-    struct hf_fs_file *file;
-    int node;
-};
-
-struct tree {
-    struct shape shape;
-    struct shape_change pending; /* under way, or of unknown fate */
-    struct handle handles[HANDLES];
-    uint64_t version; /* counts changes of the shape */
-    uint64_t tag;     /* last one given out */
-    bool known;       /* the model is what the tree is */
-};
 
 struct tree *tree_new(void)
 {
@@ -59,9 +40,9 @@ struct tree *tree_new(void)
 
 /* Nodes */
 
-static bool is_open(const struct tree *t, int node)
+bool tree_is_open(const struct tree *t, int node)
 {
-    for (int i = 0; i < HANDLES; i++) {
+    for (int i = 0; i < TREE_HANDLES; i++) {
         if (t->handles[i].file && t->handles[i].node == node) {
             return true;
         }
@@ -69,13 +50,12 @@ static bool is_open(const struct tree *t, int node)
     return false;
 }
 
-/* Nodes without a name that nobody has open. */
-static void sweep(struct tree *t)
+void tree_sweep(struct tree *t)
 {
     for (int i = 1; i < SHAPE_NODES; i++) {
         struct shape_node *node = &t->shape.nodes[i];
 
-        if (node->used && node->nlink == 0 && !is_open(t, i)) {
+        if (node->used && node->nlink == 0 && !tree_is_open(t, i)) {
             /* Its contents may be in the hands of somebody who looks: they stay. */
             *node = (struct shape_node){0};
         }
@@ -133,15 +113,14 @@ static int perform(struct actor *a, const struct shape *sh, const struct shape_c
 
 /* Chance */
 
-static uint64_t below(struct actor *a, uint64_t end)
+uint64_t tree_below(struct actor *a, uint64_t end)
 {
     return hf_sim_rng_below(&a->s->rng, end);
 }
 
-/* A random node of one of the types in @mask that has a name; SHAPE_NONE: there is none. */
-static int pick(struct actor *a, const struct shape *sh, bool dirs, bool files, bool links)
+int tree_pick(struct actor *a, const struct shape *sh, bool dirs, bool files, bool links)
 {
-    int start = (int)below(a, SHAPE_NODES);
+    int start = (int)tree_below(a, SHAPE_NODES);
 
     for (int i = 0; i < SHAPE_NODES; i++) {
         const struct shape_node *node = &sh->nodes[(start + i) % SHAPE_NODES];
@@ -158,27 +137,27 @@ static int pick(struct actor *a, const struct shape *sh, bool dirs, bool files, 
 static struct shape_change draw_change(struct actor *a, struct tree *t)
 {
     const struct shape *sh = &t->shape;
-    uint64_t draw = below(a, 100);
+    uint64_t draw = tree_below(a, 100);
     struct shape_change c = {.dir = SHAPE_NONE, .dir2 = SHAPE_NONE, .node = SHAPE_NONE};
 
-    c.name = (int)below(a, SHAPE_NAME_KINDS);
-    c.name2 = (int)below(a, SHAPE_NAME_KINDS);
+    c.name = (int)tree_below(a, SHAPE_NAME_KINDS);
+    c.name2 = (int)tree_below(a, SHAPE_NAME_KINDS);
     c.value = ++t->tag;
-    c.mode = 0600 | (uint32_t)below(a, 0200);
+    c.mode = 0600 | (uint32_t)tree_below(a, 0200);
     if (draw < 30 || (draw >= 60 && draw < 88)) {
-        c.dir = pick(a, sh, true, false, false);
+        c.dir = tree_pick(a, sh, true, false, false);
     }
     if (draw < 30) {
         c.kind = draw < 18 ? CHANGE_CREATE : draw < 25 ? CHANGE_MKDIR : CHANGE_SYMLINK;
         c.node = shape_free_node(sh);
         c.mode = c.kind == CHANGE_SYMLINK ? 0777 : c.mode;
     } else if (draw < 60) {
-        c.node = pick(a, sh, true, true, false);
+        c.node = tree_pick(a, sh, true, true, false);
         c.kind = draw < 42 ? CHANGE_CHMOD : draw < 54 ? CHANGE_SETXATTR : CHANGE_REMOVEXATTR;
-        c.flags = draw < 42 ? 0 : (uint32_t)below(a, SHAPE_XATTRS);
+        c.flags = draw < 42 ? 0 : (uint32_t)tree_below(a, SHAPE_XATTRS);
     } else if (draw < 66) {
         c.kind = CHANGE_LINK;
-        c.node = pick(a, sh, false, true, true);
+        c.node = tree_pick(a, sh, false, true, true);
         c.kind = c.node == SHAPE_NONE ? CHANGE_NONE : c.kind;
     } else if (draw < 76) {
         c.kind = CHANGE_UNLINK;
@@ -186,8 +165,8 @@ static struct shape_change draw_change(struct actor *a, struct tree *t)
         c.kind = CHANGE_RMDIR;
     } else if (draw < 88) {
         c.kind = CHANGE_RENAME;
-        c.dir2 = pick(a, sh, true, false, false);
-        draw = below(a, 10);
+        c.dir2 = tree_pick(a, sh, true, false, false);
+        draw = tree_below(a, 10);
         c.flags = draw < 7 ? 0 : draw < 9 ? RENAME_NOREPLACE : RENAME_EXCHANGE;
     }
     return shape_is_senseless(sh, &c) ? (struct shape_change){0} : c;
@@ -224,443 +203,9 @@ static bool change_names(struct actor *a, struct tree *t)
             t->shape.nodes[c.node].contents = contents_new();
             hf_fs_release(a->file);
         }
-        sweep(t);
+        tree_sweep(t);
     }
     return true;
-}
-
-/* Contents */
-
-static void trace_data(struct actor *a, const char *what, const struct shape_node *node,
-                       uint64_t off, uint64_t len, int err)
-{
-    sim_trace(a->s, "client %u: %s inode %" PRIu64 " %" PRIu64 "+%" PRIu64 ": %s",
-              a->client->number, what, node->ino.v, off, len, hf_err_name(err));
-}
-
-static struct handle *any_handle(struct actor *a, struct tree *t)
-{
-    struct handle *h = &t->handles[below(a, HANDLES)];
-    int node, err;
-
-    if (h->file) {
-        return h;
-    }
-    node = pick(a, &t->shape, false, true, false);
-    if (node == SHAPE_NONE || is_open(t, node)) { /* one handle has to report every error */
-        return NULL;
-    }
-    err = DO(a, hf_fs_open(a->fs, t->shape.nodes[node].ino, O_RDWR, &a->req));
-    if (err) {
-        if (!load_is_lost(a, err)) {
-            sim_fail(a->s, "I2", "client %u: open of node %d: %s", a->client->number, node,
-                     hf_err_name(err));
-        }
-        return NULL;
-    }
-    *h = (struct handle){a->file, node};
-    trace_data(a, "open", &t->shape.nodes[node], 0, 0, err);
-    return h;
-}
-
-static bool wrong_bytes(struct actor *a, const char *invariant, const struct shape_node *node,
-                        int64_t at, uint64_t size)
-{
-    char text[512];
-
-    if (at >= 0) {
-        sim_fail(a->s, invariant,
-                 "client %u: inode %" PRIu64 ", %" PRIu64 " bytes read, is wrong at %" PRId64
-                 " (%s)",
-                 a->client->number, node->ino.v, size, at, contents_str(node->contents, text));
-    }
-    return at >= 0;
-}
-
-/* Read it whole: what is there now is what counts from here on. An error: lost or failed. */
-static int reread(struct actor *a, struct shape_node *node, struct hf_fs_file *file,
-                  void (*take)(struct contents *c, const uint8_t *bytes, uint64_t size))
-{
-    uint8_t *bytes;
-    uint64_t len;
-    int err = load_read_all(a, file, &bytes, &len);
-
-    if (err) {
-        if (!load_is_lost(a, err)) {
-            sim_fail(a->s, "I1", "client %u: read of inode %" PRIu64 ": %s", a->client->number,
-                     node->ino.v, hf_err_name(err));
-        }
-        node->vague = node->vague || (a->s->options.beyond && err == -EIO);
-        return err;
-    }
-    node->vague = false;
-    a->s->counts.bytes_checked += len;
-    if (!wrong_bytes(a, "I3", node, contents_may_be(node->contents, bytes, len), len)) {
-        take(node->contents, bytes, len);
-    }
-    free(bytes);
-    return a->s->failed ? -ECANCELED : 0;
-}
-
-/* An error was reported for data: any of what is not synced may be there or not. False: lost. */
-static bool data_error(struct actor *a, struct tree *t, struct handle *h, const char *what, int err)
-{
-    struct shape_node *node = &t->shape.nodes[h->node];
-
-    if (load_is_lost(a, err)) {
-        return false;
-    }
-    if (err != -ENOSPC) {
-        sim_fail(a->s, "I1", "client %u: %s: %s", a->client->number, what, hf_err_name(err));
-        return false;
-    }
-    node->must_report = false;
-    return reread(a, node, h->file, contents_see) == 0;
-}
-
-static bool sync_handle(struct actor *a, struct tree *t, struct handle *h, bool close)
-{
-    struct shape_node *node = &t->shape.nodes[h->node];
-    uint64_t seq = contents_seq(node->contents);
-    struct hf_fs_file *file = h->file;
-    int err = close ? DO(a, hf_fs_flush(file, 1, &a->req)) : DO(a, hf_fs_fsync(file, &a->req));
-
-    trace_data(a, close ? "close" : "fsync", node, 0, contents_size(node->contents), err);
-    if (err && !data_error(a, t, h, close ? "close" : "fsync", err)) {
-        return false;
-    }
-    if (!err) {
-        sim_synced(a->client);
-        if (close && node->nlink == 0) {
-            /* Nobody can see it any more: closing it does not write back. */
-        } else if (node->must_report) {
-            sim_fail(a->s, "I10", "client %u: inode %" PRIu64 " lost bytes, and its fsync succeeds",
-                     a->client->number, node->ino.v);
-        } else {
-            load_check_clean(a, node->ino);
-        }
-        if ((!close || node->nlink > 0) && !node->vague) {
-            contents_synced(node->contents, seq);
-        }
-    }
-    if (close) {
-        hf_fs_release(file);
-        h->file = NULL;
-        sweep(t);
-    }
-    return true;
-}
-
-static uint64_t draw_size(struct actor *a)
-{
-    uint64_t draw = below(a, 100);
-
-    return draw < 60   ? below(a, 8u << 10)
-           : draw < 93 ? below(a, 128u << 10)
-           : draw < 98 ? below(a, 1u << 20)
-                       : WRITE_BYTES_MAX;
-}
-
-static bool has_no_news(const struct handle *h)
-{
-    return h->file->err_seen == h->file->inode->err_seq;
-}
-
-/* Everything that this client has written. An error that came before is told by its file's fsync.
- */
-static bool sync_all(struct actor *a, struct tree *t)
-{
-    uint64_t seqs[HANDLES] = {0};
-    int err;
-
-    for (int i = 0; i < HANDLES; i++) {
-        const struct handle *h = &t->handles[i];
-        const struct shape_node *node = &t->shape.nodes[h->node];
-
-        if (h->file && has_no_news(h) && !node->must_report && !node->vague) {
-            seqs[i] = contents_seq(t->shape.nodes[h->node].contents);
-        }
-    }
-    err = DO(a, hf_fs_sync(a->fs, (struct hf_ino){0}, true, &a->req));
-    sim_trace(a->s, "client %u: sync: %s", a->client->number, hf_err_name(err));
-    if (load_is_lost(a, err)) {
-        return false;
-    }
-    /* What a full disk refused is told as EIO here, and as ENOSPC by the file's own fsync. */
-    if (err && !(err == -EIO && a->s->counts.by_kind[FAULT_DISK_FULL])) {
-        sim_fail(a->s, "I1", "client %u: sync: %s", a->client->number, hf_err_name(err));
-    }
-    for (int i = 0; !err && i < HANDLES; i++) {
-        struct shape_node *node = &t->shape.nodes[t->handles[i].node];
-
-        if (seqs[i]) {
-            load_check_clean(a, node->ino);
-            contents_synced(node->contents, seqs[i]);
-        }
-    }
-    if (!err) {
-        sim_synced(a->client);
-    }
-    return !a->s->failed;
-}
-
-static bool write_some(struct actor *a, struct tree *t, struct handle *h, uint64_t len)
-{
-    struct shape_node *node = &t->shape.nodes[h->node];
-    bool through = below(a, 20) == 0, was_clean = contents_is_synced(node->contents);
-    uint64_t size = contents_size(node->contents);
-    uint64_t off = below(a, 100) < 40 ? size : below(a, size + 4096);
-    uint64_t tag = ++t->tag * 16 + a->client->number;
-    uint8_t *bytes;
-    int err;
-
-    if (off + len > FILE_BYTES_MAX) {
-        off = 0;
-    }
-    len = len > WRITE_BYTES_MAX ? WRITE_BYTES_MAX : len;
-    if (below(a, 3) == 0) { /* whole blocks, as the kernel's cache writes them */
-        off &= ~UINT64_C(4095);
-        len = (len + 4095) & ~UINT64_C(4095);
-        len = len > WRITE_BYTES_MAX ? WRITE_BYTES_MAX : len;
-    }
-    bytes = malloc(len);
-    HF_ASSERT(bytes != NULL);
-    contents_pattern(tag, off, bytes, len);
-    contents_write(node->contents, tag, off, len); /* from here on it may be seen */
-    err = DO(a, hf_fs_write(h->file, off, bytes, (uint32_t)len, NULL,
-                            through ? HF_FS_WRITE_THROUGH : 0, &a->req));
-    free(bytes);
-    trace_data(a, through ? "write through" : "write", node, off, len, err);
-    if (!err && through && was_clean && has_no_news(h) && !node->vague) {
-        load_check_clean(a, node->ino);
-        contents_synced(node->contents, contents_seq(node->contents));
-    }
-    return !err || data_error(a, t, h, "write", err);
-}
-
-static bool truncate_some(struct actor *a, struct tree *t, struct handle *h)
-{
-    struct shape_node *node = &t->shape.nodes[h->node];
-    struct hf_fs_set set = {.mask = HF_SET_SIZE,
-                            .size = below(a, contents_size(node->contents) + 8192)};
-    int err;
-
-    contents_truncate(node->contents, set.size);
-    err = DO(a, hf_fs_setattr(a->fs, node->ino, &set, &a->req));
-    trace_data(a, "truncate", node, set.size, 0, err);
-    return !err || data_error(a, t, h, "truncate", err);
-}
-
-/* Holes, zeros with space, space alone. */
-static bool space_some(struct actor *a, struct tree *t, struct handle *h)
-{
-    static const struct {
-        const char *name;
-        uint32_t mode;
-    } modes[] = {{"punch", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE},
-                 {"zero", FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE},
-                 {"allocate", FALLOC_FL_KEEP_SIZE}};
-    struct shape_node *node = &t->shape.nodes[h->node];
-    uint64_t off = below(a, contents_size(node->contents) + 1), len = draw_size(a) + 1;
-    uint32_t m = (uint32_t)below(a, HF_ARRAY_LEN(modes));
-    int err;
-
-    if (modes[m].mode != FALLOC_FL_KEEP_SIZE) {
-        contents_punch(node->contents, off, len);
-    }
-    err = DO(a, hf_fs_fallocate(h->file, modes[m].mode, off, len, &a->req));
-    trace_data(a, modes[m].name, node, off, len, err);
-    return !err || data_error(a, t, h, modes[m].name, err);
-}
-
-static bool read_some(struct actor *a, struct tree *t, struct handle *h)
-{
-    struct shape_node *node = &t->shape.nodes[h->node];
-    uint64_t size = contents_size(node->contents);
-    uint64_t off = below(a, size + 1), len = draw_size(a);
-    uint64_t want = off + len > size ? size - off : len;
-    int64_t at;
-    int err = DO(a, hf_fs_read(h->file, off, (uint32_t)len, &a->req));
-
-    if (err) {
-        if (!load_is_lost(a, err)) {
-            sim_fail(a->s, "I1", "client %u: read of node %d: %s", a->client->number, h->node,
-                     hf_err_name(err));
-        }
-        return false;
-    }
-    a->s->counts.reads++;
-    a->s->counts.bytes_checked += want;
-    at = contents_is(node->contents, off, a->data, a->data_len);
-    at = at < 0 && a->data_len < want ? (int64_t)(off + a->data_len) : at;
-    trace_data(a, at >= 0 ? "other read of" : "read of", node, off, a->data_len, err);
-    if (at >= 0 && node->vague) {
-        return reread(a, node, h->file, contents_adopt) == 0;
-    }
-    if (at >= 0 &&
-        a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
-        node->must_report = true;
-        return reread(a, node, h->file, contents_see) == 0;
-    }
-    return !wrong_bytes(a, "I2", node, at, a->data_len);
-}
-
-/* What was told of a file's bytes is not so. False: lost or failed. */
-static bool told_wrong(struct actor *a, struct handle *h, struct shape_node *node, int64_t at)
-{
-    if (a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
-        node->must_report = true;
-        return reread(a, node, h->file, contents_see) == 0;
-    }
-    return !wrong_bytes(a, "I2", node, at, contents_size(node->contents));
-}
-
-static int seek(struct actor *a, struct handle *h, const struct shape_node *node, uint64_t off,
-                int whence)
-{
-    int err = DO(a, hf_fs_lseek(h->file, off, whence, &a->req));
-
-    trace_data(a, whence == SEEK_DATA ? "seek data in" : "seek hole in", node, off,
-               err ? 0 : a->count - off, err);
-    if (!err && (a->count < off || a->count > contents_size(node->contents))) {
-        sim_fail(a->s, "I2",
-                 "client %u: inode %" PRIu64 ": a seek from %" PRIu64 " ends at %" PRIu64
-                 ", of %" PRIu64,
-                 a->client->number, node->ino.v, off, a->count, contents_size(node->contents));
-        return -ECANCELED;
-    }
-    if (err && err != -ENXIO && !load_is_lost(a, err)) {
-        sim_fail(a->s, "I1", "client %u: seek in inode %" PRIu64 ": %s", a->client->number,
-                 node->ino.v, hf_err_name(err));
-    }
-    return err;
-}
-
-/*
- * Nothing but zeros lies between a place and the next data. A hole reaches to the next data; there
- * is one at the end of each file. (What was never written may be told as data.)
- */
-static bool seek_some(struct actor *a, struct tree *t, struct handle *h)
-{
-    struct shape_node *node = &t->shape.nodes[h->node];
-    uint64_t size = contents_size(node->contents), off = below(a, size + 1), end = size;
-    bool holes = below(a, 2);
-    int64_t at;
-    int err;
-
-    if (node->vague) {
-        return true;
-    }
-    if (holes) {
-        err = seek(a, h, node, off, SEEK_HOLE);
-        if (err == -ENXIO ? off < size : !err && off >= size) {
-            sim_fail(a->s, "I2", "client %u: inode %" PRIu64 ", hole at or behind %" PRIu64 ": %s",
-                     a->client->number, node->ino.v, off, hf_err_name(err));
-        }
-        if (err || a->s->failed) {
-            return err == -ENXIO && !a->s->failed;
-        }
-        off = a->count;
-    }
-    err = seek(a, h, node, off, SEEK_DATA);
-    if (err && err != -ENXIO) {
-        return false;
-    }
-    end = err ? size : a->count;
-    at = contents_is_hole(node->contents, off, end);
-    at = at < 0 && holes && end == off && off < size ? (int64_t)off : at;
-    return at < 0 || told_wrong(a, h, node, at);
-}
-
-/* Extents are shared; where that cannot be, nothing happens. */
-static bool copy_some(struct actor *a, struct tree *t, struct handle *h)
-{
-    struct handle *to = &t->handles[below(a, HANDLES)];
-    struct shape_node *from_node = &t->shape.nodes[h->node], *node = &t->shape.nodes[to->node];
-    uint64_t size = contents_size(from_node->contents), off = below(a, size + 1), to_off, len;
-    int err;
-
-    if (!to->file || from_node->vague || a->s->counts.by_kind[FAULT_DISK_FULL]) {
-        return true; /* what the source has lost, and told to nobody, would be told of the target */
-    }
-    to_off = below(a, contents_size(node->contents) + 4096);
-    len = draw_size(a) + 1;
-    if (below(a, 3) == 0) {
-        off &= ~UINT64_C(4095);
-        to_off &= ~UINT64_C(4095);
-    }
-    len = len < size - off ? len : size - off;
-    if (to_off + len > FILE_BYTES_MAX ||
-        (to->node == h->node && off < to_off + len && to_off < off + len)) {
-        return true;
-    }
-    if (len > 0) {
-        contents_copy(node->contents, to_off, from_node->contents, off, len);
-    }
-    err = DO(a, hf_fs_copy(h->file, off, to->file, to_off, len ? len : 1, &a->req));
-    trace_data(a, "copy from", from_node, off, len, err);
-    trace_data(a, "copy to", node, to_off, len, err);
-    if (err) {
-        return (err == -EOPNOTSUPP ? reread(a, node, to->file, contents_see) == 0
-                                   : data_error(a, t, to, "copy", err)) &&
-               reread(a, from_node, h->file, contents_see) == 0;
-    }
-    if (a->count != len) {
-        sim_fail(a->s, "I2",
-                 "client %u: %" PRIu64 " bytes of inode %" PRIu64 " copied, of %" PRIu64,
-                 a->client->number, a->count, from_node->ino.v, len);
-    }
-    return !a->s->failed;
-}
-
-/* Flushes of one file in company. */
-static bool write_in_a_hurry(struct actor *a, struct tree *t, struct handle *h)
-{
-    bool go_on = true;
-
-    for (uint64_t count = 2 + below(a, 6); go_on && count > 0; count--) {
-        go_on = write_some(a, t, h, draw_size(a) + 1);
-    }
-    return go_on;
-}
-
-/* As a database does: small, each one synced, more than a window takes inline. */
-static bool write_and_sync(struct actor *a, struct tree *t, struct handle *h)
-{
-    bool go_on = true;
-
-    for (uint64_t count = 20 + below(a, 60); go_on && h->file && count > 0; count--) {
-        go_on = write_some(a, t, h, below(a, 5000) + 1) && sync_handle(a, t, h, false);
-    }
-    return go_on;
-}
-
-static bool change_contents(struct actor *a, struct tree *t)
-{
-    struct handle *h = any_handle(a, t);
-    uint64_t draw = below(a, 100);
-
-    if (!h) {
-        return a->client->state == CLIENT_SERVING && !a->s->failed;
-    }
-    if (draw < 45) {
-        return draw == 0  ? write_and_sync(a, t, h)
-               : draw < 9 ? write_in_a_hurry(a, t, h)
-                          : write_some(a, t, h, draw_size(a) + 1);
-    }
-    if (draw < 61) {
-        return read_some(a, t, h);
-    }
-    if (draw < 65) {
-        return draw < 63 ? seek_some(a, t, h) : copy_some(a, t, h);
-    }
-    if (draw < 72) {
-        return truncate_some(a, t, h);
-    }
-    if (draw < 76) {
-        return space_some(a, t, h);
-    }
-    return draw < 82 ? sync_all(a, t) : sync_handle(a, t, h, draw >= 90);
 }
 
 /* Finding it again */
@@ -870,7 +415,7 @@ static bool find_contents(struct actor *a, struct tree *t)
             return false;
         }
         file = a->file;
-        err = reread(a, node, file, contents_adopt);
+        err = tree_reread(a, node, file, contents_adopt);
         if (err && !(a->s->options.beyond && err == -EIO)) {
             return false;
         }
@@ -897,7 +442,7 @@ static bool find_again(struct actor *a, struct tree *t)
     if (find_tree(a, t) != FOUND) {
         return false;
     }
-    sweep(t);
+    tree_sweep(t);
     if (!find_contents(a, t)) {
         return false;
     }
@@ -909,9 +454,9 @@ static bool find_again(struct actor *a, struct tree *t)
 /* Of a lost session: what was not written is lost, and that is said (I10). A success counts. */
 static void sync_what_is_left(struct actor *a, struct tree *t)
 {
-    for (int i = 0; i < HANDLES; i++) {
+    for (int i = 0; i < TREE_HANDLES; i++) {
         if (t->handles[i].file && !a->s->failed) {
-            (void)sync_handle(a, t, &t->handles[i], false);
+            (void)tree_sync_handle(a, t, &t->handles[i], false);
         }
     }
 }
@@ -943,11 +488,11 @@ static int look_at_space(struct actor *a, const struct tree *t, uint64_t *ret_fr
 
 static bool look_at_own(struct actor *a, struct tree *t)
 {
-    int node = pick(a, &t->shape, true, true, false);
+    int node = tree_pick(a, &t->shape, true, true, false);
     uint64_t free_bytes;
     enum finding end;
 
-    if (below(a, 2)) {
+    if (tree_below(a, 2)) {
         return look_at_space(a, t, &free_bytes) == 0;
     }
     end = node == SHAPE_NONE ? FOUND : find_xattr_names(a, &t->shape.nodes[node]);
@@ -967,19 +512,19 @@ void tree_program(struct actor *a, void *arg)
         return;
     }
     while (load_goes_on(a)) {
-        uint64_t draw = below(a, 100);
+        uint64_t draw = tree_below(a, 100);
         bool go_on = draw < 44   ? change_names(a, t)
                      : draw < 46 ? look_at_own(a, t)
-                                 : change_contents(a, t);
+                                 : tree_change_contents(a, t);
 
         if (!go_on) {
             sync_what_is_left(a, t);
             return;
         }
-        actor_sleep(a, below(a, 10) == 0 ? below(a, SIM_S) : below(a, 60 * SIM_MS));
+        actor_sleep(a, tree_below(a, 10) == 0 ? tree_below(a, SIM_S) : tree_below(a, 60 * SIM_MS));
     }
-    for (int i = 0; i < HANDLES; i++) {
-        if (t->handles[i].file && !sync_handle(a, t, &t->handles[i], true)) {
+    for (int i = 0; i < TREE_HANDLES; i++) {
+        if (t->handles[i].file && !tree_sync_handle(a, t, &t->handles[i], true)) {
             return;
         }
     }
@@ -1002,9 +547,9 @@ static bool look_at_file(struct actor *a, struct tree *t, int index)
     if (!err) {
         struct hf_fs_file *file = a->file;
 
-        if (below(a, 4) == 0) { /* whatever becomes of its names: what is open is there (I8) */
+        if (tree_below(a, 4) == 0) { /* whatever becomes of its names: what is open is there (I8) */
             held = true;
-            actor_sleep(a, below(a, HOLD_NS_MAX));
+            actor_sleep(a, tree_below(a, HOLD_NS_MAX));
         }
         err = load_read_all(a, file, &bytes, &len);
         hf_fs_release(file);
@@ -1017,7 +562,7 @@ static bool look_at_file(struct actor *a, struct tree *t, int index)
                  a->client->number, node.ino.v, hf_err_name(err));
     } else if (!err && generation == contents_generation(contents) && t->known) {
         a->s->counts.bytes_checked += len;
-        (void)wrong_bytes(a, "I1", &node, contents_may_be(contents, bytes, len), len);
+        (void)tree_wrong_bytes(a, "I1", &node, contents_may_be(contents, bytes, len), len);
     }
     contents_unpin(contents);
     free(bytes);
@@ -1026,8 +571,8 @@ static bool look_at_file(struct actor *a, struct tree *t, int index)
 
 static bool look_at_name(struct actor *a, struct tree *t)
 {
-    int dir = pick(a, &t->shape, true, false, false);
-    int name = (int)below(a, SHAPE_NAME_KINDS);
+    int dir = tree_pick(a, &t->shape, true, false, false);
+    int name = (int)tree_below(a, SHAPE_NAME_KINDS);
     int node = shape_node_at(&t->shape, dir, name);
     struct hf_ino want = node == SHAPE_NONE ? (struct hf_ino){0} : t->shape.nodes[node].ino;
     uint64_t version = t->version;
@@ -1060,16 +605,16 @@ void tree_look_program(struct actor *a, void *arg)
 
     (void)arg;
     while (load_goes_on(a)) {
-        struct tree *t = s->load->trees[below(a, s->client_count)];
-        int node = pick(a, &t->shape, false, true, false);
+        struct tree *t = s->load->trees[tree_below(a, s->client_count)];
+        int node = tree_pick(a, &t->shape, false, true, false);
 
         if (t->known && t != s->load->trees[a->client->number]) {
-            if (!(node != SHAPE_NONE && below(a, 3) == 0 ? look_at_file(a, t, node)
-                                                         : look_at_name(a, t))) {
+            if (!(node != SHAPE_NONE && tree_below(a, 3) == 0 ? look_at_file(a, t, node)
+                                                              : look_at_name(a, t))) {
                 return;
             }
         }
-        actor_sleep(a, below(a, 600 * SIM_MS));
+        actor_sleep(a, tree_below(a, 600 * SIM_MS));
     }
 }
 
