@@ -22,7 +22,7 @@ static uint8_t megabyte[HF_FRAME_BULK_MAX] __attribute__((aligned(4096)));
 static void serve(void *ctx, struct hf_rpc_request *req)
 {
     const struct iovec iov = {megabyte, sizeof(megabyte)};
-    const struct hf_rpc_bulk bulk = {.iov = &iov, .iov_count = 1};
+    const struct hf_rpc_bulk bulk = {.iov = &iov, .iov_count = 1, .summed = true};
 
     (void)ctx;
     hf_rpc_reply(req, 0, req->msg, req->msg_len, req->method == M_SOURCE ? &bulk : NULL);
@@ -103,7 +103,7 @@ static void measure(struct run *run, const char *what, uint16_t method, uint64_t
             .method = method,
             .msg = megabyte,
             .msg_len = 64,
-            .bulk = {.iov = &slots[i].iov, .iov_count = method == M_SINK},
+            .bulk = {.iov = &slots[i].iov, .iov_count = method == M_SINK, .summed = true},
             .timeout_ns = 30 * HF_NS_PER_SEC,
             .done = done,
             .ctx = &slots[i],

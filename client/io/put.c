@@ -609,6 +609,7 @@ static int frame_send(struct io_put *p, struct put_member *m, const struct iovec
     f->rpc.msg_len = len;
     f->rpc.bulk.iov = iov;
     f->rpc.bulk.iov_count = count;
+    f->rpc.bulk.summed = true;
     f->rpc.timeout_ns = io->options.put_timeout_ns;
     f->rpc.urgent = p->urgent;
     f->rpc.done = frame_done;

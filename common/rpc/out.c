@@ -8,13 +8,12 @@
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
 
-/* META bulk has no other checksum; PUT and GET bulk, when it is large, has one per block. Bulk of
- * one-way requests has none and may be large. */
+/* What has checksums of its own gets another one only where that costs nothing. */
 #define BULK_SUM_MAX (64u << 10)
 
-static bool bulk_covered(const struct hf_frame *f, size_t bulk_len)
+static bool bulk_covered(const struct hf_rpc_bulk *bulk, size_t bulk_len)
 {
-    return bulk_len > 0 && (bulk_len <= BULK_SUM_MAX || (f->flags & HF_FRAME_ONEWAY) != 0);
+    return bulk_len > 0 && (bulk_len <= BULK_SUM_MAX || !bulk->summed);
 }
 
 struct hf_out *hf_out_new(const struct hf_frame *frame, const void *msg,
@@ -38,7 +37,7 @@ struct hf_out *hf_out_new(const struct hf_frame *frame, const void *msg,
     }
     header = (uint8_t *)out + sizeof(*out) + iov_bytes;
     f.bulk_len = (uint32_t)bulk_len;
-    f.bulk_sum = bulk_covered(&f, bulk_len) ? hf_frame_bulk_sum(bulk->iov, pieces) : 0;
+    f.bulk_sum = bulk_covered(bulk, bulk_len) ? hf_frame_bulk_sum(bulk->iov, pieces) : 0;
     hf_frame_encode(&f, header);
     if (f.msg_len) {
         memcpy(header + HF_FRAME_HEADER_BYTES, msg, f.msg_len);

@@ -88,6 +88,8 @@ void hf_rpc_server_free(struct hf_rpc_server *server);
 struct hf_rpc_bulk {
     const struct iovec *iov; /* the array itself is copied */
     int iov_count;           /* <= 1024 */
+    bool summed;             /* object data: its message has a checksum of each block, and the
+                                receiver looks at them. Else the frame has one of all of it */
     void (*release)(void *ctx);
     void *ctx;
 };

@@ -246,8 +246,11 @@ static void get_done(void *ctx, int err)
         err = hf_msg_get_reply_encode(&m, msg, &len);
         if (!err) {
             struct iovec iov = {.iov_base = get->buf->data, .iov_len = get->buf->len_bytes};
-            struct hf_rpc_bulk bulk = {
-                .iov = &iov, .iov_count = 1, .release = release_buf, .ctx = get->buf};
+            struct hf_rpc_bulk bulk = {.iov = &iov,
+                                       .iov_count = 1,
+                                       .summed = true,
+                                       .release = release_buf,
+                                       .ctx = get->buf};
 
             hf_rpc_reply(run->req, 0, msg, len, &bulk);
         } else {

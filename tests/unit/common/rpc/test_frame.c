@@ -239,12 +239,12 @@ static void urgent_frames_overtake_but_never_split(void **state)
     assert_true(released > 0);
 }
 
-static uint64_t bulk_sum_of(uint32_t flags, size_t bulk_len)
+static uint64_t bulk_sum_of(bool summed, size_t bulk_len)
 {
     static uint8_t data[HF_FRAME_BULK_MAX];
-    const struct hf_frame frame = {.kind = HF_FRAME_REQUEST, .flags = flags};
+    const struct hf_frame frame = {.kind = HF_FRAME_REPLY};
     const struct iovec iov = {data, bulk_len};
-    const struct hf_rpc_bulk bulk = {.iov = &iov, .iov_count = 1};
+    const struct hf_rpc_bulk bulk = {.iov = &iov, .iov_count = 1, .summed = summed};
     struct hf_out *out = hf_out_new(&frame, NULL, &bulk);
     struct hf_frame got;
     const char *why;
@@ -259,12 +259,12 @@ static uint64_t bulk_sum_of(uint32_t flags, size_t bulk_len)
 static void bulk_without_sums_of_its_own_is_covered(void **state)
 {
     (void)state;
-    assert_true(bulk_sum_of(0, 0) == 0);
-    assert_true(bulk_sum_of(0, 64u << 10) != 0);
-    assert_true(bulk_sum_of(HF_FRAME_URGENT, (64u << 10) + 1) == 0); /* object data */
-    assert_true(bulk_sum_of(HF_FRAME_ONEWAY, (64u << 10) + 1) != 0);
-    assert_true(bulk_sum_of(HF_FRAME_ONEWAY, HF_FRAME_BULK_MAX) != 0);
-    assert_true(bulk_sum_of(HF_FRAME_ONEWAY, 0) == 0);
+    assert_true(bulk_sum_of(false, 0) == 0);
+    assert_true(bulk_sum_of(false, 1) != 0);
+    assert_true(bulk_sum_of(false, (64u << 10) + 1) != 0);
+    assert_true(bulk_sum_of(false, HF_FRAME_BULK_MAX) != 0);
+    assert_true(bulk_sum_of(true, 64u << 10) != 0);
+    assert_true(bulk_sum_of(true, (64u << 10) + 1) == 0);
 }
 
 static void withdrawn_bulk_is_not_touched_again(void **state)
