@@ -354,6 +354,8 @@ static int set_lock(struct actor *a, struct owner *o, struct ask ask)
 {
     struct hf_fs_lock lock = lock_of(o, &ask);
     uint32_t before[UNITS + 1];
+    /* flock gives up what it has before it gets, or waits for, another one */
+    uint32_t between = ask.first == WHOLE ? bit(F_UNLCK) : 0;
     int err;
 
     notice_the_gone(a->s);
@@ -361,8 +363,8 @@ static int set_lock(struct actor *a, struct owner *o, struct ask ask)
     for (uint32_t u = ask.first; u <= ask.last; u++) {
         struct held *held = &o->held[ask.file][u];
 
-        before[u] = held->dropped ? bit(F_UNLCK) : held->may;
-        may_hold(a, held, held->may | bit(ask.type));
+        before[u] = held->dropped || between ? bit(F_UNLCK) : held->may;
+        may_hold(a, held, held->may | bit(ask.type) | between);
     }
     if (ask.wait) {
         o->ask = ask;
