@@ -40,6 +40,8 @@ int hf_io_new(struct hf_env *env, const struct hf_io_options *options, struct hf
 void hf_io_free(struct hf_io *io);
 /** Call from session events. */
 void hf_io_map_changed(struct hf_io *io);
+/** Between turns of the loop: everything is on the list that its state says, and counted right. */
+void hf_io_check_invariants(struct hf_io *io);
 
 /* Put */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * io_impl.h - what io.c (nodes, tasks), put.c, get.c and cache.c share.
+ * io_impl.h - what io.c (nodes, tasks), put.c, get.c, cache.c and check.c share.
  *
  * A put or get of the caller points to a malloc'd struct of ours, which lives until the caller's
  * done has run and every RPC that refers to it is back.
@@ -18,6 +18,8 @@
 #define IO_RUN_CHUNKS_MAX (HF_FRAME_BULK_MAX / IO_CHUNK_BYTES)
 #define IO_PREFETCH_MAX   (8u << 20) /* bytes in flight */
 #define IO_MEMBERS_MAX    (2u * HF_REPLICAS_MAX)
+#define IO_FRAMES_MAX     (HF_OBJECT_BYTES_MAX / HF_FRAME_BULK_MAX)
+#define IO_URGENT_SLOTS   2u /* beyond puts_max: somebody waits, and may be in the way of others */
 
 struct io_node {
     struct hf_rpc_peer *peer; /* NULL: not used yet */
@@ -86,6 +88,64 @@ struct io_get {
     int err;
     bool ready;
     struct io_part parts[HF_OBJECT_BYTES_MAX / IO_CHUNK_BYTES + 2];
+};
+
+/* --- puts (put.c) --- */
+
+enum member_state { MEMBER_SENDING, MEMBER_PAUSED, MEMBER_OK, MEMBER_GONE };
+
+struct put_member {
+    struct hf_node_id node;
+    enum member_state state;
+    uint32_t round; /* answers of earlier ones are ignored */
+    uint32_t next_frame;
+    bool stale; /* PAUSED for a newer map */
+    uint64_t retry_ns;
+    uint64_t refused_ns; /* since when it answers with errors; 0: it does not */
+};
+
+struct put_frame {
+    TAILQ_ENTRY(put_frame) link;
+    struct hf_rpc_call rpc;
+    struct io_put *put;
+    uint32_t generation, round, member;
+    bool last;
+    uint64_t sent_ns;
+};
+
+TAILQ_HEAD(put_frame_list, put_frame);
+
+struct frame_start { /* where a frame begins in the pieces */
+    uint32_t piece;
+    size_t off_bytes;
+};
+
+struct io_put {
+    TAILQ_ENTRY(io_put) link;      /* io->puts or io->puts_ready */
+    TAILQ_ENTRY(io_put) slot_link; /* io->slot_waiters */
+    struct hf_io *io;
+    struct hf_io_put *pub;
+    struct iovec *pieces;
+    uint32_t piece_count, piece_cap;
+    uint32_t len_bytes;
+    bool finished, over, slot, slot_waiting, urgent;
+    int err;
+    /* this attempt */
+    bool has_group;
+    uint32_t generation;
+    struct hf_oid oid;
+    uint64_t map_epoch; /* members are as of */
+    struct put_member members[IO_MEMBERS_MAX];
+    uint32_t member_count;
+    uint64_t *sums;
+    uint32_t summed; /* frames */
+    struct frame_start starts[IO_FRAMES_MAX + 1];
+    struct hf_buf *bounce[IO_FRAMES_MAX]; /* frames of too many pieces, copied */
+    uint32_t conflicts;
+    bool moved;                   /* away from a member that hung; once */
+    uint64_t hopeless_ns;         /* since when the disks of too many members fail; 0: not */
+    struct put_frame_list frames; /* in flight, of all attempts */
+    struct hf_timer timer;
 };
 
 TAILQ_HEAD(io_run_list, io_run);

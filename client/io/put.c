@@ -29,9 +29,7 @@
 #include "common/wire/method.h"
 #include "common/wire/store_msg.h"
 
-#define FRAMES_MAX     (HF_OBJECT_BYTES_MAX / HF_FRAME_BULK_MAX)
 #define PIECES_MAX     1024 /* of one frame, as RPC takes them */
-#define URGENT_SLOTS   2u   /* beyond puts_max: somebody waits, and may be in the way of others */
 #define PAUSE_NS       (100 * HF_NS_PER_MS)
 #define PAUSE_SHORT_NS (20 * HF_NS_PER_MS)
 #define LOOK_NS        (500 * HF_NS_PER_MS) /* at frames that do not come back */
@@ -40,62 +38,6 @@
 /* A member fails for so long, and the leader neither takes it out nor can: give up. */
 #define REFUSED_NS    (10 * HF_NS_PER_SEC)
 #define CONFLICTS_MAX 3u
-
-enum member_state { MEMBER_SENDING, MEMBER_PAUSED, MEMBER_OK, MEMBER_GONE };
-
-struct put_member {
-    struct hf_node_id node;
-    enum member_state state;
-    uint32_t round; /* answers of earlier ones are ignored */
-    uint32_t next_frame;
-    bool stale; /* PAUSED for a newer map */
-    uint64_t retry_ns;
-    uint64_t refused_ns; /* since when it answers with errors; 0: it does not */
-};
-
-struct put_frame {
-    TAILQ_ENTRY(put_frame) link;
-    struct hf_rpc_call rpc;
-    struct io_put *put;
-    uint32_t generation, round, member;
-    bool last;
-    uint64_t sent_ns;
-};
-
-TAILQ_HEAD(put_frame_list, put_frame);
-
-struct frame_start { /* where a frame begins in the pieces */
-    uint32_t piece;
-    size_t off_bytes;
-};
-
-struct io_put {
-    TAILQ_ENTRY(io_put) link;      /* io->puts or io->puts_ready */
-    TAILQ_ENTRY(io_put) slot_link; /* io->slot_waiters */
-    struct hf_io *io;
-    struct hf_io_put *pub;
-    struct iovec *pieces;
-    uint32_t piece_count, piece_cap;
-    uint32_t len_bytes;
-    bool finished, over, slot, slot_waiting, urgent;
-    int err;
-    /* this attempt */
-    bool has_group;
-    uint32_t generation;
-    struct hf_oid oid;
-    uint64_t map_epoch; /* members are as of */
-    struct put_member members[IO_MEMBERS_MAX];
-    uint32_t member_count;
-    uint64_t *sums;
-    uint32_t summed; /* frames */
-    struct frame_start starts[FRAMES_MAX + 1];
-    struct hf_buf *bounce[FRAMES_MAX]; /* frames of too many pieces, copied */
-    uint32_t conflicts;
-    bool moved;                   /* away from a member that hung; once */
-    uint64_t hopeless_ns;         /* since when the disks of too many members fail; 0: not */
-    struct put_frame_list frames; /* in flight, of all attempts */
-    struct hf_timer timer;
-};
 
 static void put_step(struct io_put *p);
 static void put_over(struct io_put *p, int err);
@@ -265,7 +207,7 @@ void hf_io_put_cancel(struct hf_io_put *put)
 
 static void put_free(struct io_put *p)
 {
-    for (uint32_t i = 0; i < FRAMES_MAX; i++) {
+    for (uint32_t i = 0; i < IO_FRAMES_MAX; i++) {
         hf_buf_unref(p->bounce[i]);
     }
     free(p->pieces);
@@ -278,7 +220,7 @@ void put_deliver(struct hf_io *io)
     struct io_put *p;
 
     while ((p = TAILQ_FIRST(&io->slot_waiters)) != NULL && !io->freeing &&
-           io->slots_used < io->options.puts_max + (p->urgent ? URGENT_SLOTS : 0)) {
+           io->slots_used < io->options.puts_max + (p->urgent ? IO_URGENT_SLOTS : 0)) {
         p->slot_waiting = false;
         TAILQ_REMOVE(&io->slot_waiters, p, slot_link);
         put_step(p);
@@ -673,7 +615,7 @@ static bool slot_take(struct io_put *p)
     if (p->slot) {
         return true;
     }
-    if (io->slots_used < io->options.puts_max + (p->urgent ? URGENT_SLOTS : 0)) {
+    if (io->slots_used < io->options.puts_max + (p->urgent ? IO_URGENT_SLOTS : 0)) {
         p->slot = true;
         io->slots_used++;
         if (p->slot_waiting) {

@@ -75,6 +75,8 @@ void hf_session_open(struct hf_session *session, void (*done)(void *ctx, int err
 void hf_session_close(struct hf_session *session, void (*done)(void *ctx, int err), void *ctx);
 /** Calls in flight end with -ECANCELED before this returns. NULL is a no-op. */
 void hf_session_free(struct hf_session *session);
+/** Between turns of the loop: the stream is in order, and what waits has what ends its waiting. */
+void hf_session_check_invariants(const struct hf_session *session);
 
 /** "127.0.0.11:7400 (connection refused), ..." of the last attempt; borrowed until the next call.
  */

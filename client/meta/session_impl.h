@@ -186,5 +186,7 @@ void stream_rewind(struct hf_session *s);
 void stream_fail_all(struct hf_session *s);
 /** End the failed calls. */
 void stream_flush_failed(struct hf_session *s);
+/** Returns the calls in flight. */
+uint32_t stream_check(const struct hf_session *s);
 
 #endif

@@ -399,3 +399,45 @@ uint64_t hf_session_last_stream(const struct hf_session *session)
 {
     return session->last_stream;
 }
+
+/* Numbers ascend; what is before next_op was sent, and nothing behind it. */
+static uint32_t check_ops(const struct hf_session *s)
+{
+    struct session_call *c;
+    uint64_t last = 0;
+    uint32_t sent = 0;
+    bool before = true;
+
+    TAILQ_FOREACH (c, &s->ops, link) {
+        const uint64_t stream = call_of(c)->stream;
+
+        before = before && c != s->next_op;
+        HF_ASSERT(c->kind == CALL_OP && c->bytes && stream > last && stream <= s->last_stream);
+        HF_ASSERT(before ? c->sent || s->link == LINK_DRAINING : !c->sent);
+        HF_ASSERT(!c->sent || stream <= hf_session_acked(s) + HF_STREAM_WINDOW);
+        last = stream;
+        sent += c->sent;
+    }
+    HF_ASSERT(!before || !s->next_op);
+    return sent;
+}
+
+uint32_t stream_check(const struct hf_session *s)
+{
+    const struct session_call *c;
+    uint32_t ops = check_ops(s), reads = 0, waits = 0;
+
+    TAILQ_FOREACH (c, &s->reads_sent, link) {
+        HF_ASSERT(c->sent && c->kind != CALL_OP);
+        reads++;
+        waits += c->waits;
+    }
+    HF_ASSERT(reads == s->reads_out && waits == s->waits_out);
+    HF_ASSERT(waits <= WAITS_MAX && reads - waits <= READS_MAX);
+    HF_ASSERT(TAILQ_EMPTY(&s->reads_back) || s->link == LINK_DRAINING);
+    TAILQ_FOREACH (c, &s->reads, link) {
+        HF_ASSERT(!c->sent && c->kind != CALL_OP);
+    }
+    HF_ASSERT(TAILQ_EMPTY(&s->failed) || s->task.queued);
+    return ops + reads;
+}

@@ -138,3 +138,23 @@ struct call_state *calls_first(const struct calls *c)
 {
     return c->count ? c->heap[0] : NULL;
 }
+
+void calls_check_invariants(const struct calls *c)
+{
+    uint32_t free_count = 0;
+
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct call_state *s = c->heap[i];
+
+        HF_ASSERT(s->heap_at == i && c->slots[s->id % SLOTS_MAX].call == s);
+        HF_ASSERT(i == 0 || c->heap[(i - 1) / 2]->deadline_ns <= s->deadline_ns);
+    }
+    if (c->count == 0) {
+        return; /* most peers, most of the time: the rest costs more than all that is above */
+    }
+    for (uint32_t at = c->free_slot; at != c->slot_count; at = c->slots[at].next_free) {
+        HF_ASSERT(at < c->slot_count && !c->slots[at].call && free_count < c->slot_count);
+        free_count++;
+    }
+    HF_ASSERT(c->count + free_count == c->slot_count);
+}

@@ -66,5 +66,7 @@ void calls_remove(struct calls *c, struct call_state *s);
 struct call_state *calls_find(const struct calls *c, uint64_t id);
 /** The one with the earliest deadline; NULL: none. */
 struct call_state *calls_first(const struct calls *c);
+/** Every call has its slot and its place by deadline; what is not free holds one. */
+void calls_check_invariants(const struct calls *c);
 
 #endif

@@ -637,3 +637,55 @@ int hf_rpc_send(struct hf_rpc_peer *p, uint16_t method, const void *msg, size_t 
     }
     return err; /* a release may have done anything: the peer is not touched any more */
 }
+
+static void check_waiting(const struct hf_rpc_peer *p)
+{
+    const struct call_state *s;
+    uint32_t count = 0, attempt = 0;
+    size_t bytes = 0;
+
+    TAILQ_FOREACH (s, &p->waiting, link) {
+        HF_ASSERT(s->phase == CALL_WAITING && s->out);
+        HF_ASSERT(s->attempt >= attempt && s->attempt <= p->attempts);
+        attempt = s->attempt;
+        bytes += hf_out_bytes(s->out);
+        count++;
+    }
+    HF_ASSERT(bytes == p->waiting_bytes && count + p->sent_count == p->calls.count);
+    HF_ASSERT(count == 0 || p->state != PEER_IDLE || p->connect_task.queued);
+    HF_ASSERT(count == 0 || p->state != PEER_UP || !hf_conn_is_open(p->conn));
+}
+
+static void check_sent(const struct hf_rpc_peer *p)
+{
+    const struct call_state *s;
+    uint32_t count = 0;
+
+    TAILQ_FOREACH (s, &p->sent, link) {
+        HF_ASSERT(s->phase == CALL_SENT && s->peer == p);
+        count++;
+    }
+    HF_ASSERT(count == p->sent_count && (count == 0 || p->state == PEER_UP));
+    HF_ASSERT(count == 0 || p->ping_timer.armed || !hf_conn_is_open(p->conn));
+    TAILQ_FOREACH (s, &p->finished, link) {
+        HF_ASSERT(s->phase == CALL_FINISHED && !s->out);
+    }
+    HF_ASSERT(TAILQ_EMPTY(&p->finished) || p->finish_task.queued);
+}
+
+void hf_rpc_peer_check_invariants(const struct hf_rpc_peer *p)
+{
+    const struct call_state *first = calls_first(&p->calls);
+
+    HF_ASSERT(p->state != PEER_FREED);
+    HF_ASSERT((p->conn != NULL) == (p->state == PEER_CONNECTING || p->state == PEER_UP));
+    HF_ASSERT(p->conn_timer.armed == (p->state == PEER_CONNECTING || p->state == PEER_BACKOFF));
+    HF_ASSERT(p->refs == 1u + p->finish_task.queued + p->connect_task.queued);
+    calls_check_invariants(&p->calls);
+    HF_ASSERT(!first || (p->deadline_timer.armed && p->deadline_armed_ns <= first->deadline_ns));
+    check_waiting(p);
+    check_sent(p);
+    if (p->conn) {
+        hf_conn_check_invariants(p->conn);
+    }
+}

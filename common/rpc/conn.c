@@ -841,3 +841,46 @@ size_t hf_conn_urgent_bytes(const struct hf_conn *c)
 {
     return c->outq.urgent_bytes;
 }
+
+bool hf_conn_is_paused(const struct hf_conn *c)
+{
+    return c->paused;
+}
+
+static void check_incoming(const struct hf_conn *c)
+{
+    const struct incoming *cur = &c->cur;
+
+    HF_ASSERT(c->in_at <= c->in_len && c->in_len <= c->in_cap);
+    HF_ASSERT(!cur->has_msg || (cur->has_header && cur->next_at <= c->in_len));
+    HF_ASSERT(!cur->bulk || (cur->has_msg && cur->bulk->len_bytes == cur->frame.bulk_len));
+    HF_ASSERT(!cur->bulk || cur->bulk_got <= cur->frame.bulk_len);
+    /* What is in the buffer comes behind the bulk. */
+    HF_ASSERT(!cur->bulk || cur->bulk_got == cur->frame.bulk_len || c->in_len == cur->next_at);
+}
+
+/* Whatever waits, something will go on with it. */
+static void check_open(const struct hf_conn *c)
+{
+    const bool partial = c->in_len > c->in_at || c->cur.has_header || !c->ready;
+
+    HF_ASSERT(c->want_write || c->corked || hf_outq_empty(&c->outq));
+    HF_ASSERT(!c->pool_wait || c->pool_timer.armed);
+    HF_ASSERT(!stalled(c) || c->stall_timer.armed);
+    HF_ASSERT(!partial || stalled(c) || c->frame_timer.armed || c->resume_task.queued);
+    HF_ASSERT(!c->idle_ns || c->idle_timer.armed);
+}
+
+void hf_conn_check_invariants(const struct hf_conn *c)
+{
+    HF_ASSERT(c->state != CONN_CLOSED && !c->reading && !c->flushing);
+    HF_ASSERT(c->refs == 1u + c->resume_task.queued + c->cork_task.queued + c->lost_task.queued);
+    HF_ASSERT(c->corked == c->cork_task.queued);
+    HF_ASSERT((c->state == CONN_LOST) == c->lost_task.queued);
+    HF_ASSERT(!c->pong || c->pong->slot == &c->pong);
+    hf_outq_check_invariants(&c->outq);
+    check_incoming(c);
+    if (c->state == CONN_OPEN) {
+        check_open(c);
+    }
+}

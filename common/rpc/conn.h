@@ -70,6 +70,9 @@ size_t hf_conn_queued_bytes(const struct hf_conn *conn);
 /** Of urgent frames only. */
 size_t hf_conn_urgent_bytes(const struct hf_conn *conn);
 void hf_conn_ping(struct hf_conn *conn);
+bool hf_conn_is_paused(const struct hf_conn *conn);
+/** Between turns of the loop: bytes are counted right, and what waits has what wakes it. */
+void hf_conn_check_invariants(const struct hf_conn *conn);
 
 /* Frames to send */
 

@@ -275,3 +275,27 @@ int hf_outq_withdraw(struct hf_outq *q, struct hf_out *out)
     }
     return 0;
 }
+
+static size_t list_check(const struct hf_out_list *list, bool urgent)
+{
+    const struct hf_out *out;
+    size_t bytes = 0;
+
+    TAILQ_FOREACH (out, list, link) {
+        HF_ASSERT(out->urgent == urgent && out->sent_bytes == 0 && out->total_bytes > 0);
+        bytes += out->total_bytes;
+    }
+    return bytes;
+}
+
+void hf_outq_check_invariants(const struct hf_outq *q)
+{
+    size_t urgent = list_check(&q->urgent, true), normal = list_check(&q->normal, false);
+
+    if (q->begun) {
+        HF_ASSERT(q->begun->sent_bytes < q->begun->total_bytes);
+        HF_ASSERT(q->begun->sent_bytes > 0 || q->begun->owned);
+        *(q->begun->urgent ? &urgent : &normal) += hf_out_bytes(q->begun);
+    }
+    HF_ASSERT(q->urgent_bytes == urgent && q->bytes == urgent + normal);
+}

@@ -47,5 +47,7 @@ int hf_outq_gather(const struct hf_outq *q, struct iovec *iov, int iov_max, size
 void hf_outq_advance(struct hf_outq *q, size_t bytes);
 /** See hf_conn_withdraw(). Errors: -ENOMEM. */
 int hf_outq_withdraw(struct hf_outq *q, struct hf_out *out);
+/** Bytes are those of the lists; only the frame begun is partly sent. */
+void hf_outq_check_invariants(const struct hf_outq *q);
 
 #endif

@@ -79,6 +79,8 @@ int hf_rpc_server_new(struct hf_env *env, const struct hf_rpc_server_options *op
 const char *hf_rpc_server_addr(const struct hf_rpc_server *server);
 /** Closes all connections. Requests still unanswered stay valid until replied to. */
 void hf_rpc_server_free(struct hf_rpc_server *server);
+/** Between turns of the loop: connections and their unanswered requests are counted right. */
+void hf_rpc_server_check_invariants(const struct hf_rpc_server *server);
 
 /**
  * Bulk to send: pieces borrowed until release(ctx) runs, when they were sent or the connection
@@ -133,6 +135,8 @@ void hf_rpc_peer_set_session(struct hf_rpc_peer *peer, struct hf_session_id sess
 /** Bytes queued and not yet taken by the kernel: what back-pressure looks at. */
 size_t hf_rpc_peer_queued_bytes(const struct hf_rpc_peer *peer);
 uint32_t hf_rpc_peer_inflight(const struct hf_rpc_peer *peer);
+/** Between turns of the loop: calls are counted right, and each has what will end it. */
+void hf_rpc_peer_check_invariants(const struct hf_rpc_peer *peer);
 
 struct hf_rpc_reply {
     const uint8_t *msg; /* borrowed until done returns */

@@ -312,3 +312,18 @@ const char *hf_rpc_conn_addr(const struct hf_rpc_conn *c)
 {
     return c->conn ? hf_conn_peer(c->conn) : "";
 }
+
+void hf_rpc_server_check_invariants(const struct hf_rpc_server *server)
+{
+    const struct hf_rpc_conn *c;
+    uint32_t count = 0;
+
+    TAILQ_FOREACH (c, &server->conns, link) {
+        HF_ASSERT(c->server == server && c->conn);
+        HF_ASSERT(c->refs == 1 + c->unanswered && (c->greeted || c->unanswered == 0));
+        HF_ASSERT(hf_conn_is_paused(c->conn) == (c->unanswered >= server->options.requests_max));
+        hf_conn_check_invariants(c->conn);
+        count++;
+    }
+    HF_ASSERT(count == server->conn_count && count <= server->options.conns_max);
+}

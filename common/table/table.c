@@ -575,3 +575,11 @@ void hf_table_check_invariants(const struct hf_table *table)
     HF_ASSERT(table->mark.len <= HF_TABLE_MARK_MAX);
     HF_ASSERT(hf_memtable_tombstones(table->active) <= hf_memtable_count(table->active));
 }
+
+void hf_table_check_rows(const struct hf_table *table)
+{
+    hf_memtable_check_invariants(table->active);
+    if (table->frozen) {
+        hf_memtable_check_invariants(table->frozen);
+    }
+}

@@ -122,5 +122,7 @@ void hf_table_checkpoint(struct hf_table *table, const void *mark, size_t mark_l
                          hf_table_done_fn done, void *ctx);
 
 void hf_table_check_invariants(const struct hf_table *table);
+/** Walks every row in memory. */
+void hf_table_check_rows(const struct hf_table *table);
 
 #endif

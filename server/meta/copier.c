@@ -371,3 +371,24 @@ void hf_copier_fini(struct hf_leader *leader)
     hf_timer_fini(&leader->copier.timer);
     hf_timer_fini(&leader->copier.clear_timer);
 }
+
+void hf_copier_check_invariants(const struct hf_leader *leader)
+{
+    const struct hf_copier *copier = &leader->copier;
+    uint32_t per_node[HF_NODES_MAX] = {0}, count = 0;
+
+    for (const struct hf_copy *copy = copier->head; copy; copy = copy->next) {
+        HF_ASSERT(!copy->next || copy->next->prev == copy);
+        per_node[copy->node - leader->nodes.nodes]++;
+        count++;
+    }
+    HF_ASSERT(count == copier->inflight && count <= HF_COPIER_PARALLEL);
+    for (uint32_t i = 0; i < HF_NODES_MAX; i++) {
+        const struct hf_lnode *node = &leader->nodes.nodes[i];
+
+        HF_ASSERT(per_node[i] == node->copies && node->copies <= HF_COPIER_PER_NODE);
+        HF_ASSERT(node->clear_count <= HF_NODES_CLEARS_MAX);
+        HF_ASSERT(node->clear_count == 0 || copier->clear_timer.armed ||
+                  !hf_leader_serving(leader));
+    }
+}

@@ -46,4 +46,7 @@ uint64_t hf_copier_rate_bytes(struct hf_leader *leader);
 /** Bytes still to copy, estimated from the mean object. */
 uint64_t hf_copier_left_bytes(struct hf_leader *leader);
 
+/** Copies under way are those of the nodes; what was copied will be logged. */
+void hf_copier_check_invariants(const struct hf_leader *leader);
+
 #endif

@@ -2,7 +2,7 @@
 /*
  * leader_impl.h - what the parts of the leader share: the struct, and each part's door.
  *
- *     leader.c    lifecycle, format, status
+ *     leader.c    lifecycle, format, status       check.c   what must hold between the parts
  *     ops.c       mutations: admission, order, proposal, apply, what follows an apply
  *     reads.c     looks, OPEN, RELEASE, RENEW
  *     sessions.c  what the leader knows of each session; eviction
@@ -149,6 +149,9 @@ void hf_leader_close(struct hf_leader *leader, int err);
 /** The replica failed. */
 void hf_leader_failed(struct hf_leader *leader);
 
+/* check.c */
+void hf_leader_check_invariants(struct hf_leader *leader);
+
 /* nodes.c */
 /** A store's heartbeat; tells it its state. */
 void hf_leader_heartbeat(struct hf_leader *leader, const struct hf_msg_heartbeat *beat,
@@ -176,6 +179,9 @@ void hf_leader_refuse_list(struct hf_leader *leader, struct hf_lop_list *list, i
 void hf_leader_propose_oids(struct hf_leader *leader, enum hf_op op, struct hf_node_id node,
                             struct hf_oid *oids, uint32_t count);
 
+/** What waits has a reason to; the room taken is that of what is here. */
+void hf_leader_ops_check(const struct hf_leader *leader);
+
 /* reads.c */
 int hf_leader_reads_init(struct hf_leader *leader);
 void hf_leader_reads_fini(struct hf_leader *leader);
@@ -185,6 +191,8 @@ void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_
 void hf_leader_reads_unguard(struct hf_leader *leader);
 /** Answer everything that waits with @err, now. */
 void hf_leader_reads_fail(struct hf_leader *leader, int err);
+/** Every look will be taken: who waits for an entry's inode still has to. */
+void hf_leader_reads_check(const struct hf_leader *leader);
 /** Attributes of an inode or a name, from the applied state; no bulk. */
 int hf_leader_getattr(struct hf_leader *leader, struct hf_ino ino, struct hf_attr *ret);
 int hf_leader_lookup(struct hf_leader *leader, struct hf_ino parent, const char *name, size_t len,

@@ -128,3 +128,18 @@ void hf_opens_holders(const struct hf_opens *opens, struct hf_ino ino,
         }
     }
 }
+
+/* Each is found by its inode, once. */
+uint32_t hf_opens_check_session(const struct hf_opens *opens,
+                                const struct hf_opens_session *session)
+{
+    uint32_t count = 0;
+
+    for (const struct hf_open *open = session->head; open; open = open->next) {
+        HF_ASSERT(open->session == session && find(opens, session->id, open->ino) == open);
+        HF_ASSERT(!open->next || open->next->prev == open);
+        count++;
+    }
+    HF_ASSERT(count == session->count && count <= HF_OPENS_PER_SESSION_MAX);
+    return count;
+}

@@ -45,4 +45,8 @@ bool hf_opens_has(const struct hf_opens *opens, struct hf_session_id session, st
 void hf_opens_holders(const struct hf_opens *opens, struct hf_ino ino,
                       void (*fn)(void *ctx, struct hf_session_id session), void *ctx);
 
+/** Returns how many there are, which is what is counted. */
+uint32_t hf_opens_check_session(const struct hf_opens *opens,
+                                const struct hf_opens_session *session);
+
 #endif

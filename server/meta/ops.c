@@ -720,3 +720,26 @@ void hf_leader_ops_fini(struct hf_leader *leader)
     }
     hf_inflight_fini(&leader->inflight);
 }
+
+void hf_leader_ops_check(const struct hf_leader *leader)
+{
+    size_t bytes = 0;
+
+    for (const struct hf_lsession *s = leader->sessions.head; s; s = s->next) {
+        HF_ASSERT(!s->queue_head || must_wait(leader, &s->queue_head->op));
+        for (const struct hf_lop *lop = s->queue_head; lop; lop = lop->next) {
+            HF_ASSERT(lop->leader == leader && lop->name_count == 0 && lop->victim.ino.v == 0);
+            bytes += lop->bytes;
+        }
+    }
+    for (const struct hf_lop *lop = leader->refused.head; lop; lop = lop->next) {
+        HF_ASSERT(lop->err && lop->name_count == 0 && lop->victim.ino.v == 0);
+        bytes += lop->bytes;
+    }
+    HF_ASSERT(!leader->refused.head || leader->refuse_task.queued);
+    HF_ASSERT(bytes <= leader->queue_bytes);
+    /* What is left of it is with the log: nothing else has names in flight, guards or space. */
+    HF_ASSERT(bytes < leader->queue_bytes ||
+              (leader->inflight.names.count == 0 && leader->inflight.guards.count == 0));
+    HF_ASSERT(leader->queue_bytes > 0 || leader->reserving_bytes == 0);
+}

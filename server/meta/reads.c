@@ -361,3 +361,27 @@ void hf_leader_reads_fini(struct hf_leader *leader)
     }
     hf_buf_unref(leader->scratch);
 }
+
+static void check_list(const struct hf_lread_list *list)
+{
+    const struct hf_lread *last = NULL;
+    uint32_t count = 0;
+
+    for (const struct hf_lread *read = list->head; read; read = read->next) {
+        last = read;
+        count++;
+    }
+    HF_ASSERT(last == list->tail && count == list->count);
+}
+
+void hf_leader_reads_check(const struct hf_leader *leader)
+{
+    check_list(&leader->reads);
+    check_list(&leader->round);
+    check_list(&leader->guarded);
+    HF_ASSERT(!leader->reads.head || leader->asking || leader->read_task.queued);
+    HF_ASSERT((leader->round.head != NULL) == leader->asking);
+    for (const struct hf_lread *read = leader->guarded.head; read; read = read->next) {
+        HF_ASSERT(hf_inflight_guarded(&leader->inflight, read->rd.ino));
+    }
+}

@@ -424,3 +424,33 @@ void hf_reaper_fini(struct hf_leader *leader)
     hf_hmap_each(&leader->reaper.by_oid, free_dead, NULL);
     hf_hmap_fini(&leader->reaper.by_oid);
 }
+
+static void check_list(const struct hf_leader *leader, const struct hf_dead_list *list)
+{
+    const struct hf_dead *last = NULL;
+    uint32_t count = 0;
+
+    for (const struct hf_dead *dead = list->head; dead; dead = dead->next) {
+        HF_ASSERT(dead->list == list && dead->prev == last);
+        HF_ASSERT(!(dead->asked & dead->confirmed));
+        for (uint64_t asked = dead->asked; asked; asked &= asked - 1) {
+            HF_ASSERT(leader->nodes.nodes[__builtin_ctzll(asked)].deleting);
+        }
+        last = dead;
+        count++;
+    }
+    HF_ASSERT(last == list->tail && count == list->count);
+}
+
+void hf_reaper_check_invariants(const struct hf_leader *leader)
+{
+    const struct hf_reaper *reaper = &leader->reaper;
+
+    check_list(leader, &reaper->active);
+    check_list(leader, &reaper->stuck);
+    /* The rest is in entries on their way, which keep room in the queue. */
+    HF_ASSERT(reaper->active.count + reaper->stuck.count <= reaper->by_oid.count);
+    HF_ASSERT(reaper->active.count + reaper->stuck.count == reaper->by_oid.count ||
+              leader->queue_bytes > 0);
+    HF_ASSERT(reaper->by_oid.count < HF_REAPER_OBJECTS_MAX + SCAN_PAGE);
+}

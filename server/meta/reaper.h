@@ -53,4 +53,7 @@ void hf_reaper_kick(struct hf_leader *leader);
 /** Members came or went. */
 void hf_reaper_unstick(struct hf_leader *leader);
 
+/** Each dead object is on one list; who is asked to delete it is at it. */
+void hf_reaper_check_invariants(const struct hf_leader *leader);
+
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/assert.h"
 #include "server/meta/hmap.h"
 
 int hf_recent_init(struct hf_recent *recent)
@@ -63,6 +64,21 @@ void hf_recent_each(const struct hf_recent *recent, struct hf_ino ino, uint64_t 
     for (uint32_t i = 0; i < HF_RECENT_WAYS; i++) {
         if (fresh(&set[i], ino, now_ns)) {
             fn(ctx, set[i].session);
+        }
+    }
+}
+
+void hf_recent_check_invariants(const struct hf_recent *recent)
+{
+    for (uint32_t i = 0; i < HF_RECENT_SETS; i++) {
+        const struct hf_recent_look *set = recent->sets[i];
+
+        for (uint32_t at = 0; at < HF_RECENT_WAYS && set[at].session.v; at++) {
+            HF_ASSERT(set_of(recent, set[at].ino) == set);
+            HF_ASSERT(at == 0 || set[at - 1].at_ns >= set[at].at_ns);
+            for (uint32_t k = 0; k < at; k++) {
+                HF_ASSERT(set[k].ino.v != set[at].ino.v || set[k].session.v != set[at].session.v);
+            }
         }
     }
 }

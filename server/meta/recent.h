@@ -43,4 +43,7 @@ bool hf_recent_has(const struct hf_recent *recent, struct hf_ino ino, struct hf_
 void hf_recent_each(const struct hf_recent *recent, struct hf_ino ino, uint64_t now_ns,
                     void (*fn)(void *ctx, struct hf_session_id session), void *ctx);
 
+/** Walks the whole table: each look in its set, once, the newest first. */
+void hf_recent_check_invariants(const struct hf_recent *recent);
+
 #endif

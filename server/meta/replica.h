@@ -175,4 +175,7 @@ struct hf_leader_session_info {
 uint32_t hf_replica_sessions(struct hf_replica *replica, struct hf_leader_session_info *ret,
                              uint32_t max);
 
+/** Between turns of the loop: the replica, those that lead or led here, and the table's layers. */
+void hf_replica_check_invariants(struct hf_replica *replica);
+
 #endif

@@ -8,6 +8,8 @@
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
+#include "server/meta/session.h"
+#include "server/meta/state.h"
 
 #define TICK_NS_MAX  HF_NS_PER_SEC
 #define SESSION_PAGE 64u
@@ -212,4 +214,50 @@ void hf_sessions_fini(struct hf_leader *leader)
         forget(leader, sessions->head);
     }
     hf_hmap_fini(&sessions->by_id);
+}
+
+static uint32_t check_queue(const struct hf_lsession *session)
+{
+    const struct hf_lop *last = NULL;
+    uint32_t count = 0;
+
+    for (const struct hf_lop *lop = session->queue_head; lop; lop = lop->next) {
+        HF_ASSERT(lop->op.session.v == session->opens.id.v);
+        HF_ASSERT(lop->op.stream <= session->queued_stream);
+        last = lop;
+        count++;
+    }
+    HF_ASSERT(last == session->queue_tail);
+    return count;
+}
+
+static void check_applied(const struct hf_leader *leader, const struct hf_lsession *session)
+{
+    const struct hf_stream_state *stream = hf_session_stream(leader->meta, session->opens.id);
+
+    HF_ASSERT(stream && stream->last <= session->queued_stream);
+}
+
+void hf_sessions_check_invariants(const struct hf_leader *leader)
+{
+    const struct hf_sessions *sessions = &leader->sessions;
+    uint32_t count = 0, unclaimed = 0, queued = 0;
+    size_t opens = 0;
+
+    for (const struct hf_lsession *s = sessions->head; s; s = s->next) {
+        HF_ASSERT(s->opens.id.v > 0 && s->opens.id.v <= sessions->id_max);
+        HF_ASSERT(!s->next || s->next->prev == s);
+        if (hf_leader_serving(leader)) {
+            check_applied(leader, s);
+        }
+        opens += hf_opens_check_session(&leader->opens, &s->opens);
+        queued += check_queue(s);
+        unclaimed += !s->claimed;
+        count++;
+    }
+    HF_ASSERT(count == sessions->count && count == sessions->by_id.count);
+    /* Fewer only where memory ran out: that session's operations are refused. */
+    HF_ASSERT(!hf_leader_serving(leader) || count <= leader->meta->stream_count);
+    HF_ASSERT(unclaimed == sessions->unclaimed && queued == leader->queued_ops);
+    HF_ASSERT(opens == leader->opens.by_ino.count);
 }

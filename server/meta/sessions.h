@@ -57,5 +57,7 @@ void hf_sessions_closed(struct hf_leader *leader, struct hf_session_id id);
 /** It told what it holds open. */
 void hf_sessions_claimed(struct hf_leader *leader, struct hf_lsession *session);
 void hf_sessions_heard(struct hf_leader *leader, struct hf_lsession *session);
+/** The sessions are those of the applied state; what they hold open and what waits is counted. */
+void hf_sessions_check_invariants(const struct hf_leader *leader);
 
 #endif

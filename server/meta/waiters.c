@@ -305,3 +305,24 @@ void hf_waiters_fini(struct hf_leader *leader)
     hf_hmap_fini(&waiters->by_ino);
     hf_hmap_fini(&waiters->by_owner);
 }
+
+void hf_waiters_check_invariants(struct hf_leader *leader)
+{
+    const struct hf_waiters *waiters = &leader->waiters;
+    const struct hf_waiter *last = NULL;
+    uint32_t count = 0;
+
+    for (const struct hf_waiter *w = waiters->head; w; w = w->next) {
+        struct hf_meta_reply reply = {0};
+
+        HF_ASSERT(w->prev == last && (!last || last->deadline_ns <= w->deadline_ns));
+        HF_ASSERT(hf_sessions_find(leader, w->rd.session));
+        hf_waiters_test(leader, &w->rd, &reply);
+        HF_ASSERT(reply.err || reply.lock_type != F_UNLCK); /* else it had been told */
+        last = w;
+        count++;
+    }
+    HF_ASSERT(waiters->tail == last && count == waiters->count);
+    HF_ASSERT(count == waiters->by_ino.count && count == waiters->by_owner.count);
+    HF_ASSERT(count == 0 || waiters->timer.armed);
+}

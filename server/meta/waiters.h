@@ -54,4 +54,7 @@ void hf_waiters_fail(struct hf_leader *leader, int err);
 void hf_waiters_test(struct hf_leader *leader, const struct hf_meta_read *rd,
                      struct hf_meta_reply *reply);
 
+/** Of a leader that serves: whoever waits has a session, a reason and an end. */
+void hf_waiters_check_invariants(struct hf_leader *leader);
+
 #endif

@@ -36,4 +36,7 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
 /** Answer what is under way, checkpoint, close everything; done when it is safe to exit. */
 void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx);
 
+/** Between turns of the loop: what it counts and what it waits for. Not its store nor its log. */
+void hf_node_check_invariants(const struct hf_node *node);
+
 #endif

@@ -81,6 +81,7 @@ struct hf_rpc_peer *node_peer(struct hf_node *node, struct hf_node_id id);
 /* store_service.c */
 void store_service_request(struct hf_node *node, struct hf_rpc_request *req);
 void store_service_closed(struct hf_node *node, struct hf_rpc_conn *conn);
+void store_service_check(const struct hf_node *node);
 void store_stats_msg(struct hf_node *node, struct hf_msg_store_stats *ret);
 
 /* copy_service.c: fetch an object from other stores */
@@ -98,6 +99,7 @@ void leader_stores_init(struct hf_node *node, struct hf_leader_stores *ret);
 void raft_net_init(struct hf_node *node, struct hf_raft_net *ret);
 void raft_net_request(struct hf_node *node, struct hf_rpc_request *req);
 void raft_net_free(struct hf_node *node);
+void raft_net_check(const struct hf_node *node);
 
 /* heartbeat.c */
 void heartbeat_start(struct hf_node *node);

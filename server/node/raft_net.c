@@ -178,3 +178,16 @@ void raft_net_free(struct hf_node *node)
         }
     }
 }
+
+void raft_net_check(const struct hf_node *node)
+{
+    for (uint32_t i = 0; i <= HF_NODES_MAX; i++) {
+        const struct raft_link *link = node->links[i];
+
+        if (link) {
+            HF_ASSERT(link->node == node && link->id.v == i && i != node->self->id.v);
+            HF_ASSERT(link->up == hf_rpc_peer_connected(link->rpc));
+            hf_rpc_peer_check_invariants(link->rpc);
+        }
+    }
+}

@@ -518,3 +518,26 @@ void store_service_request(struct hf_node *node, struct hf_rpc_request *req)
         break;
     }
 }
+
+/* Frames of one object over one connection that lives: whole blocks, in order, not yet the last. */
+void store_service_check(const struct hf_node *node)
+{
+    const struct put_partial *p, *other;
+    uint32_t count = 0;
+
+    TAILQ_FOREACH (p, &node->partials, link) {
+        size_t bytes = 0;
+
+        for (uint32_t i = 0; i < p->buf_count; i++) {
+            bytes += p->bufs[i]->len_bytes;
+        }
+        HF_ASSERT(p->buf_count > 0 && bytes == p->got_bytes);
+        HF_ASSERT(bytes % HF_BLOCK_BYTES == 0 && bytes <= HF_OBJECT_BYTES_MAX);
+        HF_ASSERT(hf_rpc_conn_addr(p->conn)[0]);
+        for (other = TAILQ_NEXT(p, link); other; other = TAILQ_NEXT(other, link)) {
+            HF_ASSERT(p->conn != other->conn || !hf_oid_equal(&p->oid, &other->oid));
+        }
+        count++;
+    }
+    HF_ASSERT(count == node->partial_count && count <= PARTIALS_MAX);
+}

@@ -376,3 +376,17 @@ uint64_t raft_disk_syncs(const struct raft_disk *disk)
     hf_seglog_stats(disk->log, &stats);
     return stats.syncs;
 }
+
+void raft_disk_check_invariants(const struct raft_disk *disk, uint32_t write_count)
+{
+    /* One write may be several records; its last one ends it. */
+    HF_ASSERT(disk->writes >= write_count && (disk->writes == 0) == (write_count == 0));
+    HF_ASSERT(disk->writes == 0 || !hf_seglog_idle(disk->log) || !hf_seglog_idle(disk->vote));
+    hf_seglog_check_invariants(disk->log);
+    hf_seglog_check_invariants(disk->vote);
+}
+
+bool raft_disk_holds(const struct raft_disk *disk, uint64_t seq)
+{
+    return seq > 0 && seq <= hf_seglog_synced_seq(disk->log);
+}

@@ -79,5 +79,9 @@ void raft_disk_trim(struct raft_disk *disk, uint64_t seq);
 
 uint64_t raft_disk_bytes(const struct raft_disk *disk);
 uint64_t raft_disk_syncs(const struct raft_disk *disk);
+/** Both logs; @write_count: of the owner's, under way. */
+void raft_disk_check_invariants(const struct raft_disk *disk, uint32_t write_count);
+/** Is the record durable, and still there? */
+bool raft_disk_holds(const struct raft_disk *disk, uint64_t seq);
 
 #endif

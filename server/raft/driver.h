@@ -212,5 +212,7 @@ void hf_raft_driver_status(const struct hf_raft_driver *driver, struct hf_raft_d
 struct hf_node_id hf_raft_driver_leader(const struct hf_raft_driver *driver);
 /** Everything up to here is on this disk. Cheap. */
 uint64_t hf_raft_driver_durable(const struct hf_raft_driver *driver);
+/** Between turns of the loop: driver, core and disk agree. Walks the whole log, in memory. */
+void hf_raft_driver_check_invariants(const struct hf_raft_driver *driver);
 
 #endif

@@ -6,6 +6,7 @@
  *     outbox.c     messages to peers              requests.c   proposals and reads
  *     found.c      founding or joining            members.c    who takes part
  *     transfer.c   snapshots, both ways            digests.c    is the state that of the others?
+ *     check_driver.c  what must hold between them
  */
 #ifndef HF_RAFT_DRIVER_IMPL_H
 #define HF_RAFT_DRIVER_IMPL_H
@@ -231,5 +232,6 @@ void raft_incoming_install(struct hf_raft_driver *d, const struct hf_raft_action
 bool raft_transfer_saves(const struct hf_raft_driver *d);
 /** Forget uploads; their jobs are waited for by d->transfer_jobs. */
 void raft_transfer_stop(struct hf_raft_driver *d);
+void raft_transfer_check(const struct hf_raft_driver *d);
 
 #endif

@@ -132,3 +132,20 @@ struct raft_item *raft_items_get(const struct raft_items *items, uint64_t index)
     }
     return *slot(items, index);
 }
+
+void raft_items_check_invariants(const struct raft_items *items)
+{
+    uint64_t bytes = 0, term = 0, seq = 0;
+
+    HF_ASSERT(items->count <= items->cap && (items->count == 0 || items->first > 0));
+    for (uint64_t i = 0; i < items->count; i++) {
+        const struct raft_item *item = *slot(items, items->first + i);
+
+        HF_ASSERT(item->refs > 0 && item->entry.index == items->first + i);
+        HF_ASSERT(item->entry.term >= term && item->seq >= seq);
+        bytes += item->bytes;
+        term = item->entry.term;
+        seq = item->seq;
+    }
+    HF_ASSERT(bytes == items->bytes);
+}

@@ -50,6 +50,8 @@ void raft_items_cut(struct raft_items *items, uint64_t index);
 void raft_items_trim(struct raft_items *items, uint64_t index);
 /** NULL: not held. */
 struct raft_item *raft_items_get(const struct raft_items *items, uint64_t index);
+/** Walks them all: indexes without a gap, terms and records that ascend, bytes as counted. */
+void raft_items_check_invariants(const struct raft_items *items);
 static inline uint64_t raft_items_last(const struct raft_items *items)
 {
     return items->first + items->count - 1;

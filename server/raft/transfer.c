@@ -173,6 +173,25 @@ void raft_transfer_stop(struct hf_raft_driver *d)
     }
 }
 
+/* Whatever an upload waits for is under way. */
+void raft_transfer_check(const struct hf_raft_driver *d)
+{
+    const bool runs = raft_driver_runs(d);
+    uint32_t jobs = runs && d->incoming.installing;
+
+    for (const struct raft_upload *up = d->uploads; up; up = up->next) {
+        struct hf_raft_peer_status peer;
+
+        HF_ASSERT(up->open || up->saving || up->reads > 0);
+        HF_ASSERT(!up->open || !runs || hf_raft_peer(d->raft, up->peer, &peer) == 0);
+        for (const struct raft_upload *other = up->next; other; other = other->next) {
+            HF_ASSERT(!up->open || !other->open || up->peer.v != other->peer.v);
+        }
+        jobs += up->saving + up->reads;
+    }
+    HF_ASSERT(jobs <= d->transfer_jobs);
+}
+
 struct chunk_read {
     struct hf_job job;
     struct raft_out *out;

@@ -2,6 +2,8 @@
 /*
  * Puts.
  */
+#include "client/io/io_impl.h"
+#include "tests/lib/dies.h"
 #include "tests/unit/client/io/world.h"
 
 static void objects_of_every_size_come_back(void **state)
@@ -648,9 +650,90 @@ static void puts_come_through_chaos_on_five_nodes(void **state)
     chaos_run(*state, 5, 2);
 }
 
+/* What hf_io_check_invariants() is for */
+
+static void unbroken_io(void *ctx)
+{
+    hf_io_check_invariants(ctx);
+}
+
+static void a_slot_that_nobody_has(void *ctx)
+{
+    struct hf_io *io = ctx;
+
+    io->slots_used++;
+    hf_io_check_invariants(io);
+}
+
+static void a_put_that_nothing_wakes(void *ctx)
+{
+    struct hf_io *io = ctx;
+
+    hf_timer_disarm(&TAILQ_FIRST(&io->puts)->timer);
+    hf_io_check_invariants(io);
+}
+
+static void a_member_that_is_there_twice(void *ctx)
+{
+    struct hf_io *io = ctx;
+    struct io_put *p = TAILQ_FIRST(&io->puts);
+
+    p->members[1].node = p->members[0].node;
+    hf_io_check_invariants(io);
+}
+
+static void a_fetch_with_a_reference_too_many(void *ctx)
+{
+    struct hf_io *io = ctx;
+
+    TAILQ_FIRST(&io->fetching)->refs++;
+    hf_io_check_invariants(io);
+}
+
+static void a_part_that_waits_for_nothing(void *ctx)
+{
+    struct hf_io *io = ctx;
+
+    TAILQ_FIRST(&io->gets)->pending++;
+    hf_io_check_invariants(io);
+}
+
+static void cached_bytes_that_are_not_there(void *ctx)
+{
+    struct hf_io *io = ctx;
+
+    io->stats.cache_bytes++;
+    hf_io_check_invariants(io);
+}
+
+static void broken_invariants_are_found(void **state)
+{
+    struct world *w = *state;
+    struct put put = {0};
+    struct hf_oid oid;
+    struct get get;
+
+    world_start(w, 3, 3);
+    oid = put_ok(w, 2u << 20);
+    assert_int_equal(get_run(w, &oid, 0, 1u << 20, true), 0);
+    put_start(w, &put, 0, 5000);
+    get_start(w, &get, &oid, 1u << 20, 4096, true);
+    assert_false(dies(unbroken_io, w->io));
+    assert_true(dies(a_slot_that_nobody_has, w->io));
+    assert_true(dies(a_put_that_nothing_wakes, w->io));
+    assert_true(dies(a_member_that_is_there_twice, w->io));
+    assert_true(dies(a_fetch_with_a_reference_too_many, w->io));
+    assert_true(dies(a_part_that_waits_for_nothing, w->io));
+    assert_true(dies(cached_bytes_that_are_not_there, w->io));
+    put_wait(w, &put);
+    assert_true(loop_until_flag(w->env, &get.done));
+    get_check(w, &get);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(broken_invariants_are_found),
         T(objects_of_every_size_come_back),
         T(holders_and_epoch_are_told),
         T(full_frames_leave_before_the_end),

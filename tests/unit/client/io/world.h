@@ -70,6 +70,7 @@ struct world {
     bool opened;
     uint64_t op_timeout_ns; /* of the puts; 0: default */
     uint8_t *bytes;         /* the file of truth */
+    struct hf_timer look;
 };
 
 /* --- the stores --- */
@@ -343,6 +344,18 @@ static inline void open_done(void *ctx, int err)
     ((struct world *)ctx)->opened = true;
 }
 
+/* Again and again between turns of the loop, in every test. */
+static inline void look(void *ctx)
+{
+    struct world *w = ctx;
+
+    if (w->io) {
+        hf_io_check_invariants(w->io);
+        hf_session_check_invariants(w->session);
+    }
+    hf_timer_arm(&w->look, HF_NS_PER_MS / 4);
+}
+
 static inline void world_start(struct world *w, uint32_t nodes, uint32_t copies)
 {
     struct hf_session_options so = {
@@ -378,12 +391,15 @@ static inline void world_start(struct world *w, uint32_t nodes, uint32_t copies)
     io.session = w->session;
     io.op_timeout_ns = w->op_timeout_ns;
     assert_int_equal(hf_io_new(w->env, &io, &w->io), 0);
+    hf_timer_init(&w->look, w->env, look, w);
+    hf_timer_arm(&w->look, 0);
 }
 
 static inline int teardown(void **state)
 {
     struct world *w = *state;
 
+    hf_timer_fini(&w->look);
     hf_io_free(w->io);
     w->io = NULL;
     hf_session_free(w->session);

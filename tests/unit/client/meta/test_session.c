@@ -7,7 +7,8 @@
 
 #include <unistd.h>
 
-#include "client/meta/session.h"
+#include "client/meta/session_impl.h"
+#include "tests/lib/dies.h"
 #include "tests/lib/fake_leader.h"
 #include "tests/lib/loop.h"
 #include "tests/lib/silent.h"
@@ -35,6 +36,7 @@ struct world {
     int wait_err;
     struct call calls[CALLS_MAX];
     uint32_t call_count, target;
+    struct hf_timer look;
 };
 
 static void map_changed(void *ctx)
@@ -75,6 +77,17 @@ static void close_done(void *ctx, int err)
     w->close_err = err;
 }
 
+/* Again and again between turns of the loop, in every test. */
+static void look(void *ctx)
+{
+    struct world *w = ctx;
+
+    if (w->session) {
+        hf_session_check_invariants(w->session);
+    }
+    hf_timer_arm(&w->look, HF_NS_PER_MS / 4);
+}
+
 static int setup(void **state)
 {
     struct hf_env_real_options o = {.cpu = -1};
@@ -86,6 +99,8 @@ static int setup(void **state)
     fake_leader_init(&w->leader, w->env, w->pool);
     fake_leader_make_map(&w->leader, 3, 3, 8);
     fake_leader_start(&w->leader);
+    hf_timer_init(&w->look, w->env, look, w);
+    hf_timer_arm(&w->look, 0);
     w->addrs[0] = w->leader.addr;
     w->options = (struct hf_session_options){
         .addrs = w->addrs,
@@ -103,6 +118,7 @@ static int teardown(void **state)
 {
     struct world *w = *state;
 
+    hf_timer_fini(&w->look);
     hf_session_free(w->session);
     fake_leader_fini(&w->leader);
     loop_for(w->env, 20 * HF_NS_PER_MS);
@@ -620,6 +636,8 @@ static void renewals_go_on_and_carry_the_floor(void **state)
 
     w->options.ttl_ns = 300 * HF_NS_PER_MS;
     open_session(w);
+    while (hf_session_next_object(w->session) < 42) {
+    }
     hf_session_set_floor(w->session, 42);
     assert_true(loop_until(w->env, has_renewed, w, 10 * HF_NS_PER_SEC));
     assert_int_equal(w->leader.floor, 42);
@@ -694,11 +712,84 @@ static void a_tool_looks_without_a_session(void **state)
     assert_true(loop_until_flag(w->env, &w->closed));
 }
 
+/* What hf_session_check_invariants() is for */
+
+static void an_unbroken_session(void *ctx)
+{
+    hf_session_check_invariants(ctx);
+}
+
+static void a_call_in_flight_that_is_not_counted(void *ctx)
+{
+    struct hf_session *s = ctx;
+
+    s->inflight--;
+    hf_session_check_invariants(s);
+}
+
+static void a_number_that_was_never_given(void *ctx)
+{
+    struct hf_session *s = ctx;
+
+    s->last_stream--;
+    hf_session_check_invariants(s);
+}
+
+static void a_call_that_is_sent_twice(void *ctx)
+{
+    struct hf_session *s = ctx;
+
+    s->next_op = TAILQ_FIRST(&s->ops);
+    hf_session_check_invariants(s);
+}
+
+static void a_look_that_is_not_counted(void *ctx)
+{
+    struct hf_session *s = ctx;
+
+    s->reads_out++;
+    hf_session_check_invariants(s);
+}
+
+static void a_waiter_that_nobody_wakes(void *ctx)
+{
+    struct hf_session *s = ctx;
+    struct ino_waiter waiter = {0};
+
+    TAILQ_INSERT_TAIL(&s->ino_waiters, &waiter, link);
+    hf_session_check_invariants(s);
+}
+
+static void a_link_that_waits_for_nothing(void *ctx)
+{
+    struct hf_session *s = ctx;
+
+    s->link = LINK_WAITING;
+    hf_session_check_invariants(s);
+}
+
+static void broken_invariants_are_found(void **state)
+{
+    struct world *w = *state;
+
+    open_session(w);
+    submit_many(w, 20);
+    assert_false(dies(an_unbroken_session, w->session));
+    assert_true(dies(a_call_in_flight_that_is_not_counted, w->session));
+    assert_true(dies(a_number_that_was_never_given, w->session));
+    assert_true(dies(a_call_that_is_sent_twice, w->session));
+    assert_true(dies(a_look_that_is_not_counted, w->session));
+    assert_true(dies(a_waiter_that_nobody_wakes, w->session));
+    assert_true(dies(a_link_that_waits_for_nothing, w->session));
+    wait_answers(w);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(broken_invariants_are_found),
         T(open_finds_the_leader_and_fetches_the_map),
         T(every_operation_is_applied_once_and_answered_its_own),
         T(lost_connections_change_nothing),

@@ -12,7 +12,10 @@
 #include "common/base/assert.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
+#include "common/rpc/calls.h"
+#include "common/rpc/out.h"
 #include "common/rpc/rpc.h"
+#include "tests/lib/dies.h"
 #include "tests/lib/sim_env.h"
 
 #define CALLS     300u
@@ -278,6 +281,7 @@ static void fault(void)
         break;
     default:
         hf_rpc_peer_free(s.peer);
+        s.peer = NULL;
         assert_int_equal(s.ended, s.begun);
         peer_start();
         break;
@@ -288,6 +292,17 @@ static bool all_ended(void *ctx)
 {
     (void)ctx;
     return s.ended == s.begun && s.answers == s.requests;
+}
+
+static void check_step(void *ctx)
+{
+    (void)ctx;
+    if (s.peer) {
+        hf_rpc_peer_check_invariants(s.peer);
+    }
+    if (s.server) {
+        hf_rpc_server_check_invariants(s.server);
+    }
 }
 
 static void world_start(uint64_t seed)
@@ -301,12 +316,15 @@ static void world_start(uint64_t seed)
     assert_int_equal(hf_bufpool_new(8u << 20, 5u << 20, &s.server_pool), 0);
     server_start();
     peer_start();
+    hf_sim_on_step(s.sim, check_step, NULL);
 }
 
 static void world_end(void)
 {
     hf_rpc_peer_free(s.peer);
     hf_rpc_server_free(s.server);
+    s.peer = NULL;
+    s.server = NULL;
     hf_sim_run_ns(s.sim, 10 * HF_NS_PER_SEC);
     for (uint32_t i = 1; i <= s.sends_begun; i++) {
         assert_int_equal(s.sends[i].released, 1);
@@ -419,9 +437,59 @@ static void a_server_forgets_machines_that_went_silent(void **state)
     world_end();
 }
 
+/* What calls_check_invariants() and its like are for. */
+
+static void a_byte_too_many_is_found(void *ctx)
+{
+    call_state_of(ctx)->out->total_bytes++;
+    hf_rpc_peer_check_invariants(s.peer);
+}
+
+static void a_deadline_out_of_order_is_found(void *ctx)
+{
+    call_state_of(ctx)->deadline_ns = UINT64_MAX;
+    hf_rpc_peer_check_invariants(s.peer);
+}
+
+static void a_call_in_the_wrong_phase_is_found(void *ctx)
+{
+    call_state_of(ctx)->phase = CALL_SENT;
+    hf_rpc_peer_check_invariants(s.peer);
+}
+
+static void a_call_of_another_slot_is_found(void *ctx)
+{
+    call_state_of(ctx)->id++;
+    hf_rpc_peer_check_invariants(s.peer);
+}
+
+static void unbroken(void *ctx)
+{
+    (void)ctx;
+    hf_rpc_peer_check_invariants(s.peer);
+}
+
+static void broken_invariants_are_found(void **state)
+{
+    struct hf_rpc_call *call = &s.calls[0].call;
+
+    (void)state;
+    world_start(5);
+    begin_call(); /* they wait for the connection */
+    begin_call();
+    call = s.calls[0].deadline_ns < s.calls[1].deadline_ns ? call : &s.calls[1].call;
+    assert_false(dies(unbroken, call));
+    assert_true(dies(a_byte_too_many_is_found, call));
+    assert_true(dies(a_deadline_out_of_order_is_found, call));
+    assert_true(dies(a_call_in_the_wrong_phase_is_found, call));
+    assert_true(dies(a_call_of_another_slot_is_found, call));
+    world_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(broken_invariants_are_found),
         cmocka_unit_test(without_faults_every_call_succeeds),
         cmocka_unit_test(without_faults_every_one_way_request_taken_arrives),
         cmocka_unit_test(every_call_ends_once_and_in_time),

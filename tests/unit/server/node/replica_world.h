@@ -505,10 +505,20 @@ static inline void crash(struct world *w)
     hf_sim_disk_restart(hf_sim_disk(w->env));
 }
 
+static inline void check_step(void *ctx)
+{
+    struct world *w = ctx;
+
+    if (w->replica && w->log) {
+        hf_replica_check_invariants(w->replica);
+    }
+}
+
 static inline void world_init(struct world *w, uint64_t seed)
 {
     memset(w, 0, sizeof(*w));
     w->sim = hf_sim_new(seed);
+    hf_sim_on_step(w->sim, check_step, w);
     w->env = hf_sim_env(w->sim);
     w->model = hf_table_model_new();
     assert_non_null(w->model);

@@ -253,6 +253,9 @@ static inline void cl_step(void *ctx)
     for (uint32_t i = 0; i < c->count; i++) {
         struct hf_raft_driver *d = c->nodes[i].driver;
 
+        if (d) {
+            hf_raft_driver_check_invariants(d);
+        }
         if (d && d->raft && d->state == HF_RAFT_RUNNING && !d->incoming.installing) {
             uint64_t index = hf_raft_base_index(d->raft) + 1;
 

@@ -3,8 +3,7 @@
  * Drivers in one world, one situation each. What must always hold, cluster.h checks meanwhile;
  * test_driver_random.c throws chance at it. Snapshots and digests: test_driver_snapshots.c.
  */
-#include "tests/unit/server/raft/cluster.h"
-
+#include "tests/lib/dies.h"
 #include "tests/unit/server/raft/cluster.h"
 
 /* Founding */
@@ -592,9 +591,85 @@ static void closing_at_any_moment_of_founding_ends_quietly(void **state)
     }
 }
 
+/* What hf_raft_driver_check_invariants() is for */
+
+static void an_unbroken_driver(void *ctx)
+{
+    hf_raft_driver_check_invariants(ctx);
+}
+
+static void an_item_that_the_core_does_not_know(void *ctx)
+{
+    struct hf_raft_driver *d = ctx;
+
+    raft_items_cut(&d->items, raft_items_last(&d->items));
+    hf_raft_driver_check_invariants(d);
+}
+
+static void a_durable_entry_without_a_record(void *ctx)
+{
+    struct hf_raft_driver *d = ctx;
+
+    raft_items_get(&d->items, raft_items_last(&d->items))->seq = UINT64_MAX;
+    hf_raft_driver_check_invariants(d);
+}
+
+static void bytes_that_are_not_there(void *ctx)
+{
+    struct hf_raft_driver *d = ctx;
+
+    d->items.bytes++;
+    hf_raft_driver_check_invariants(d);
+}
+
+static void a_write_that_nobody_made(void *ctx)
+{
+    struct hf_raft_driver *d = ctx;
+
+    d->writes++;
+    hf_raft_driver_check_invariants(d);
+}
+
+static void a_vote_that_is_not_the_cores(void *ctx)
+{
+    struct hf_raft_driver *d = ctx;
+
+    d->hard.term--;
+    hf_raft_driver_check_invariants(d);
+}
+
+static void an_applied_entry_that_is_not_committed(void *ctx)
+{
+    struct hf_raft_driver *d = ctx;
+
+    d->applied++;
+    hf_raft_driver_check_invariants(d);
+}
+
+static void broken_invariants_are_found(void **state)
+{
+    struct cluster *c = cl_new(99, 3);
+    struct hf_raft_driver *d;
+
+    (void)state;
+    cl_start_all(c);
+    cl_fill(c, 20);
+    cl_settle(c);
+    d = cl_leader(c)->driver;
+    assert_false(dies(an_unbroken_driver, d));
+    assert_true(dies(an_item_that_the_core_does_not_know, d));
+    assert_true(dies(a_durable_entry_without_a_record, d));
+    assert_true(dies(bytes_that_are_not_there, d));
+    assert_true(dies(a_write_that_nobody_made, d));
+    assert_true(dies(a_vote_that_is_not_the_cores, d));
+    assert_true(dies(an_applied_entry_that_is_not_committed, d));
+    cl_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(broken_invariants_are_found),
         cmocka_unit_test(three_empty_stores_found_a_cluster),
         cmocka_unit_test(five_do_and_one_alone_does),
         cmocka_unit_test(founding_waits_for_a_missing_peer_and_names_it),
