@@ -10,7 +10,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
-#include "server/meta/replica_impl.h"
+#include "server/meta/leader_impl.h"
 #include "server/node/node_impl.h"
 #include "server/raft/driver_impl.h"
 #include "server/raft/raft_impl.h"
@@ -19,6 +19,12 @@
 
 #define COLLECT_NS       (90 * SIM_S)
 #define HOLDERS_EVERY_NS (SIM_S / 2)
+#define ROWS_EVERY_NS    (5 * SIM_S)
+/* Of a machine's events, so many go by until a module of its own is looked at: what is counted
+ * wrong stays wrong. */
+#define NODE_EVERY   16u
+#define LOG_EVERY    512u /* it walks the log */
+#define CLIENT_EVERY 16u
 
 /* I9: replicas at one index have one digest, whenever they are there. */
 
@@ -259,6 +265,39 @@ static void check_store(struct sim_node *n)
     }
 }
 
+/* What it serves, its metadata, and, more rarely, the log of them. */
+static void check_node(struct sim_node *n)
+{
+    const uint32_t look = n->looks++;
+
+    if (look % LOG_EVERY == 0 && n->node->log) {
+        hf_raft_driver_check_invariants(hf_meta_log_driver(n->node->log));
+    }
+    if (look % NODE_EVERY) {
+        return;
+    }
+    hf_node_check_invariants(n->node);
+    if (n->node->replica) {
+        hf_replica_check_invariants(n->node->replica);
+    }
+}
+
+static void check_client(struct sim_client *c)
+{
+    if (c->fs) {
+        hf_fs_check_invariants(c->fs);
+    }
+    if (c->looks++ % CLIENT_EVERY) {
+        return;
+    }
+    if (c->session) {
+        hf_session_check_invariants(c->session);
+    }
+    if (c->io) {
+        hf_io_check_invariants(c->io);
+    }
+}
+
 /* Of the machine whose code the event ran: nobody else's state can have changed. */
 static void check_modules(struct sim *s)
 {
@@ -268,11 +307,12 @@ static void check_modules(struct sim *s)
         if (s->nodes[i].node && s->nodes[i].env == stepped) {
             check_raft(&s->nodes[i]);
             check_store(&s->nodes[i]);
+            check_node(&s->nodes[i]);
         }
     }
     for (uint32_t i = 0; i < s->client_count; i++) {
-        if (s->clients[i].fs && s->clients[i].env == stepped) {
-            hf_fs_check_invariants(s->clients[i].fs);
+        if (s->clients[i].env == stepped) {
+            check_client(&s->clients[i]);
         }
     }
 }
@@ -328,6 +368,33 @@ void sim_check_step(void *ctx)
     }
 }
 
+/* Of one node that holds metadata, each in turn: between two entries its state is whole (I7). */
+static void check_rows(struct sim *s)
+{
+    struct hf_replica *replica = NULL;
+    struct sim_node *n = NULL;
+    char *text = NULL;
+    int err;
+
+    for (uint32_t i = 0; i < s->node_count && !replica; i++) {
+        n = &s->nodes[s->rows_turn++ % s->node_count];
+        replica = n->node ? n->node->replica : NULL;
+        replica = replica && !replica->failed ? replica : NULL;
+    }
+    if (!replica) {
+        return;
+    }
+    hf_table_check_rows(replica->table);
+    if (replica->leader) {
+        hf_recent_check_invariants(&replica->leader->recent);
+    }
+    err = hf_meta_fsck(replica->meta, &text);
+    if (err) {
+        sim_fail(s, "I7", "node %u: fsck: %s: %s", n->id.v, hf_err_name(err), text ? text : "");
+    }
+    free(text);
+}
+
 void sim_check_tick(struct sim *s)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {
@@ -338,6 +405,10 @@ void sim_check_tick(struct sim *s)
     if (sim_now(s) >= s->holders_checked_ns + HOLDERS_EVERY_NS) {
         s->holders_checked_ns = sim_now(s);
         check_holders(s);
+    }
+    if (sim_now(s) >= s->rows_checked_ns + ROWS_EVERY_NS) {
+        s->rows_checked_ns = sim_now(s);
+        check_rows(s);
     }
 }
 

@@ -48,7 +48,8 @@ static const struct {
      "load_append: no record twice"},
     {"I7", "collected, objects stored are objects referenced; counts recount equal",
      "3: at zero references an object is dead for ever",
-     "check.c at the end: check_stores(), hf_meta_fsck() on every replica"},
+     "check.c: check_rows() every five seconds; at the end check_stores(), hf_meta_fsck() on every "
+     "replica"},
     {"I8", "nothing referenced or open is deleted, nothing deleted comes back",
      "3: a used sequence is refused; 4: opens and orphans survive their leader",
      "load_tree: held files; load_shared: files read whole whatever replaced them; check.c at "

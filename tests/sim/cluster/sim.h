@@ -47,6 +47,7 @@ struct sim_node {
     uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
     uint64_t raft_checked_ns, store_checked[4]; /* state in which they were last checked */
+    uint32_t looks;                             /* events of its own */
 };
 
 enum sim_client_state {
@@ -75,6 +76,7 @@ struct sim_client {
     uint64_t start_at_ns;
     uint32_t lives;
     uint64_t ops;              /* of all lives */
+    uint32_t looks;            /* events of its own */
     struct hf_session_id last; /* session of the life before: perhaps still known */
 };
 
@@ -154,7 +156,8 @@ struct sim {
     uint32_t power_after;          /* events into the next checkpoint of metadata; 0: not */
     struct sim_counts counts;
     uint64_t checked_at; /* events at the last look */
-    uint64_t holders_checked_ns;
+    uint64_t holders_checked_ns, rows_checked_ns;
+    uint32_t rows_turn; /* whose rows are looked at next */
     bool failed;
     char why[1024];
 };
