@@ -161,6 +161,8 @@
     X(table, failed_layer_dropped, "the rows of a merge that failed are forgotten")                \
     X(table, frozen_not_below, "a row deleted while it is being merged stays in the base")         \
     X(table, below_forgotten, "a row put anew and deleted again stays in the base")                \
+    X(table, large_in_place,                                                                       \
+      "a large value is changed in the layer that is being merged, where it lies")                 \
     /* client/meta */                                                                              \
     X(client_meta, acks_unanswered,                                                                \
       "the first operation that has no answer yet counts as answered")                             \

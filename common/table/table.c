@@ -208,6 +208,7 @@ int hf_table_get(struct hf_table *table, const void *key, size_t key_len, const 
 static int change(struct hf_table *table, const struct hf_memchange *wanted)
 {
     struct hf_memchange change = *wanted;
+    struct hf_memtable *layer = table->active;
     struct found old;
     int err;
 
@@ -229,7 +230,11 @@ static int change(struct hf_table *table, const struct hf_memchange *wanted)
     if (hf_memtable_count(table->active) == 0) {
         table->changed_ns = hf_env_mono_ns(table->env);
     }
-    err = hf_memtable_apply(table->active, old.row, &change);
+    if (HF_BUG(large_in_place) && change.value_len >= 128 && table->frozen && !old.row) {
+        old.row = hf_memtable_find(table->frozen, change.key_hash, change.key, change.key_len);
+        layer = old.row ? table->frozen : layer;
+    }
+    err = hf_memtable_apply(layer, old.row, &change);
     if (err) {
         return err;
     }
