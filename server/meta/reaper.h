@@ -9,8 +9,10 @@
  * asked. It is counted in memory, from when the row was first seen; after a restart it begins anew.
  * Members that are down keep the row alive until they return.
  *
- * Only the state machine's count of live bytes makes an object dead; that a majority agrees (design
- * section 3.3) is trivially so with one voter.
+ * Only the state machine's count of references makes an object dead, in an entry that a majority
+ * has committed; and what is dead stays so, for an id enters once. So a leader that was deposed and
+ * does not know it yet deletes nothing that another one needs. Its word that objects are gone is an
+ * entry like any other.
  *
  * Threads: loop thread only.
  */
