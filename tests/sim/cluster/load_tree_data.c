@@ -342,6 +342,9 @@ static bool seek_some(struct actor *a, struct tree *t, struct tree_handle *h)
     }
     if (holes) {
         err = seek(a, h, node, off, SEEK_HOLE);
+        if (err == -ENXIO && off < size && a->s->counts.by_kind[FAULT_DISK_FULL]) {
+            return told_wrong(a, h, node, (int64_t)off); /* its end may be among what was dropped */
+        }
         if (err == -ENXIO ? off < size : !err && off >= size) {
             sim_fail(a->s, "I2", "client %u: inode %" PRIu64 ", hole at or behind %" PRIu64 ": %s",
                      a->client->number, node->ino.v, off, hf_err_name(err));
