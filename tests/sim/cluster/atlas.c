@@ -292,7 +292,9 @@ static bool rot_at(struct sim *s, const struct fault *f, uint64_t chance)
     for (uint32_t i = 0; i < 8; i++) {
         hit = hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a) == 0 || hit;
     }
-    s->nodes[f->a].damaged = s->nodes[f->a].damaged || (hit && dir == rot_dirs[0]);
+    if (hit && dir == rot_dirs[0]) {
+        s->nodes[f->a].damaged = s->nodes[f->a].rotten = true;
+    }
     sim_trace(s, "rot in %s at %" PRIu64 "%s", path, off, hit ? "" : ", which is not there");
     return hit;
 }
@@ -403,7 +405,7 @@ void sim_loss_test(struct sim *s)
     uint32_t first = (uint32_t)below(s, s->node_count);
 
     for (uint32_t i = 0; i < s->node_count; i++) {
-        first = s->nodes[i].damaged ? i : first; /* what rots there unseen is lost, too */
+        first = s->nodes[i].rotten ? i : first; /* what rots there unseen is lost, too */
     }
     for (uint32_t i = 0; i + 1 < s->config.copies; i++) {
         uint32_t at = (first + i) % s->node_count;
@@ -511,7 +513,7 @@ static bool act(struct sim *s, struct fault *f)
         arm(s, f, 0, HF_SIM_FAULT_DEAD, f->chance & 1 ? "/data/store" : NULL);
         return true;
     case FAULT_DISK_LIES:
-        n->damaged = true;
+        n->damaged = n->rotten = true;
         fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY);
         return true;
     case FAULT_META_LOST:

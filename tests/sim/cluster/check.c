@@ -650,11 +650,71 @@ static const char *collected(struct sim *s)
     return check_stores(s, hf_replica_meta(leader->node->replica));
 }
 
+/* I1, I4: every copy on a disk that did not rot is whole. The stores read them. */
+
+struct copy {
+    struct hf_store_check check;
+    struct sim *s;
+    uint16_t node;
+};
+
+static void copy_checked(void *ctx, int err)
+{
+    struct copy *copy = ctx;
+    char text[HF_OID_STR_MAX];
+
+    copy->s->copies_left--;
+    if (err) {
+        sim_fail(copy->s, "I4", "node %u: its copy of object %s: %s", copy->node,
+                 hf_oid_str(&copy->check.oid, text), hf_err_name(err));
+    }
+    free(copy);
+}
+
+static bool check_copy(void *ctx, const struct hf_store_entry *held)
+{
+    struct sim_node *n = ctx;
+    struct copy *copy = calloc(1, sizeof(*copy));
+
+    HF_ASSERT(copy != NULL);
+    copy->s = n->s;
+    copy->node = n->id.v;
+    copy->check = (struct hf_store_check){.oid = held->oid, .done = copy_checked, .ctx = copy};
+    n->s->copies_left++;
+    if (!held->quarantined) {
+        hf_store_check(n->node->store, &copy->check);
+    } else {
+        copy_checked(copy, 0);
+    }
+    return true;
+}
+
+static bool copies_are_read(void *ctx)
+{
+    struct sim *s = ctx;
+
+    return s->copies_left == 0 || s->failed;
+}
+
+static void check_copies(struct sim *s, struct hf_meta *meta)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        if (!s->nodes[i].rotten && s->nodes[i].node) {
+            (void)each_held(&s->nodes[i], meta, check_copy, &s->nodes[i]);
+        }
+    }
+    if (!hf_sim_run_until(s->world, copies_are_read, s, COLLECT_NS)) {
+        sim_fail(s, "alive", "the stores do not read %u copies", s->copies_left);
+    }
+}
+
 void sim_check_end(struct sim *s)
 {
-    uint64_t limit_ns = sim_now(s) + COLLECT_NS;
+    uint64_t limit_ns;
     const char *missing;
 
+    check_copies(s, hf_replica_meta(sim_leader(s)->node->replica));
+    limit_ns = sim_now(s) + COLLECT_NS;
     check_gone(s, hf_replica_meta(sim_leader(s)->node->replica));
     for (uint32_t i = 0; i < s->node_count; i++) {
         struct hf_store_stats store;

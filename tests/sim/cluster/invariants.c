@@ -35,7 +35,8 @@ static const struct {
     {"I4", "nobody reads bytes whose checksum or identity fails",
      "3: a repeated put of an id succeeds only with equal bytes; an id is never used again",
      "every byte that any program reads is one that was written there: contents.c, check_log(), "
-     "read_file(); check.c: check_holds() (nothing is set aside that nothing befell)"},
+     "read_file(); check.c: check_holds() (nothing is set aside that nothing befell), at the end "
+     "check_copies() (each copy is read)"},
     {"I5", "conflicting holders never overlap, an ended session changes nothing",
      "4: a session past its time is evicted by an entry, its locks go, later commits are refused. "
      "Leases are not there yet: locks stand for them",

@@ -44,6 +44,7 @@ struct sim_node {
     struct hf_node *node;                /* NULL: not running */
     bool stopping;
     bool damaged;         /* its store may have lost what was synced */
+    bool rotten;          /* ... or holds other bytes, and need not know */
     uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
     uint64_t raft_checked_ns, store_checked[4]; /* state in which they were last checked */
@@ -157,7 +158,8 @@ struct sim {
     struct sim_counts counts;
     uint64_t checked_at; /* events at the last look */
     uint64_t holders_checked_ns, rows_checked_ns;
-    uint32_t rows_turn; /* whose rows are looked at next */
+    uint32_t copies_left; /* that stores are reading for check.c */
+    uint32_t rows_turn;   /* whose rows are looked at next */
     bool failed;
     char why[1024];
 };

@@ -142,6 +142,7 @@ void sim_node_lose_store(struct sim_node *n)
     static const char *const dirs[] = {"/data/store/segments"};
 
     lose(n, dirs, HF_ARRAY_LEN(dirs));
+    n->rotten = false;
 }
 
 static void stopped(void *ctx)
