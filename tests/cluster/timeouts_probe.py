@@ -19,8 +19,8 @@ def fill(fd):
 
 
 def msync(fd):
-    with mmap.mmap(fd, 4096) as m:
-        m[0:4] = b"mmap"
+    with mmap.mmap(fd, 1 << 20) as m:  # more than goes into the metadata log
+        m[:] = b"mmap" * (1 << 18)
         m.flush()
 
 
