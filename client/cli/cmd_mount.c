@@ -96,9 +96,9 @@ static int cpu_option(struct mount_plan *plan, const char *value)
 static int one_option(struct mount_plan *plan, const char *key, const char *value)
 {
     static const char *const ignored[] = {
-        "rw",       "defaults", "auto",       "noauto",     "user",         "nouser",  "users",
-        "_netdev",  "nofail",   "exec",       "async",      "dirsync",      "noatime", "nodiratime",
-        "relatime", "lazytime", "nolazytime", "norelatime", "nostrictatime"};
+        "rw",         "defaults", "auto",     "noauto",     "user",       "nouser",
+        "users",      "_netdev",  "nofail",   "async",      "dirsync",    "noatime",
+        "nodiratime", "relatime", "lazytime", "nolazytime", "norelatime", "nostrictatime"};
     struct hf_mount_options *o = &plan->options;
 
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
@@ -117,6 +117,8 @@ static int one_option(struct mount_plan *plan, const char *key, const char *valu
         o->suid = key[0] == 's';
     } else if (strcmp(key, "dev") == 0 || strcmp(key, "nodev") == 0) {
         o->dev = key[0] == 'd';
+    } else if (strcmp(key, "exec") == 0 || strcmp(key, "noexec") == 0) {
+        o->noexec = key[0] == 'n';
     } else if (strcmp(key, "root_squash") == 0 || strcmp(key, "no_root_squash") == 0) {
         o->root_squash = key[0] == 'r';
     } else if (strcmp(key, "anonuid") == 0 || strcmp(key, "anongid") == 0) {

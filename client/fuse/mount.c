@@ -321,10 +321,11 @@ static int add_options(struct hf_fuse *fuse, struct fuse_args *args)
 {
     const struct hf_mount_options *o = fuse->options;
     char text[512];
-    int n = snprintf(text, sizeof(text), "fsname=%.255s,subtype=holdfast,max_read=%u%s%s%s%s",
-                     o->fsname ? o->fsname : "holdfast", HF_FUSE_REQUEST_BYTES,
-                     ",default_permissions", o->allow_other ? ",allow_other" : "",
-                     fuse->read_only ? ",ro" : "", o->suid ? ",suid" : ",nosuid");
+    int n =
+        snprintf(text, sizeof(text), "fsname=%.255s,subtype=holdfast,max_read=%u%s%s%s%s%s",
+                 o->fsname ? o->fsname : "holdfast", HF_FUSE_REQUEST_BYTES, ",default_permissions",
+                 o->allow_other ? ",allow_other" : "", fuse->read_only ? ",ro" : "",
+                 o->suid ? ",suid" : ",nosuid", o->noexec ? ",noexec" : "");
 
     if (n < 0 || (size_t)n >= sizeof(text) || fuse_opt_add_arg(args, "holdfast") ||
         fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, text) ||

@@ -37,6 +37,7 @@ struct hf_mount_options {
     bool read_only;
     bool allow_other;            /* the default for root: hf_mount_defaults() */
     bool suid, dev;              /* allow set-user-id and devices; default: nosuid, nodev */
+    bool noexec;                 /* no program is run from it */
     bool root_squash;            /* root acts as this ordinary user: client/fuse/squash.h */
     uint32_t anon_uid, anon_gid; /* not 0 */
     uint64_t dirty_max_bytes;    /* 0: 128 MiB */

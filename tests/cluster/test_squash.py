@@ -406,6 +406,12 @@ def test_mount_options_are_as_they_say(shared, squashed):
         line = next(x for x in open("/proc/self/mounts") if x.split()[1] == shared.mounts[name])
         options = line.split()[3].split(",")
         assert "nosuid" in options and "nodev" in options and "default_permissions" in options, line
+    top = shared.mount("noexec", "noexec,noatime")
+    shutil.copy("/bin/true", f"{top}/true")
+    with pytest.raises(PermissionError):
+        subprocess.run([f"{top}/true"], check=True)
+    os.unlink(f"{top}/true")
+    shared.umount("noexec")
     for opts, says in (("root_squash,anonuid=0", "0 would be root again"),
                        ("root_squash,anonuid=nobody", "a number from 1 to 4294967294"),
                        ("root_squash,anongid=4294967295", "a number from 1 to 4294967294"),
