@@ -175,6 +175,37 @@ def test_git_with_20000_files(shared, work):
        timeout=300)
 
 
+def debian_source(package, into):
+    """The upstream tarball of a Debian source package; lists and all below @into."""
+    for d in ("etc", "lists/partial", "archives/partial"):
+        os.makedirs(f"{into}/{d}")
+    release = dict(line.strip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
+    with open(f"{into}/etc/source.list", "w") as f:
+        f.write("deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
+                f"http://deb.debian.org/debian {release['VERSION_CODENAME']} main\n")
+    apt = (f"apt-get -q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts={into}/etc"
+           f" -o Dir::State::Lists={into}/lists -o Dir::Cache::archives={into}/archives")
+    sh(f"{apt} update; {apt} source --download-only {package}", into, timeout=300)
+    return next(f"{into}/{name}" for name in os.listdir(into) if ".orig.tar" in name)
+
+
+@pytest.mark.slow
+@pytest.mark.limit(1500)
+def test_a_c_project(shared, work, tmp_path):
+    """GNU sed, whose own tests want an ordinary user, and a path other than of 127 bytes."""
+    tarball = debian_source("sed", str(tmp_path))
+    nothing_to_do = "! make | grep '^  CC'"  # by the times of files
+    sh(f"tar xf {tarball}; cd sed-*; ./configure -q --disable-nls; make -s -j4; {nothing_to_do}", work, timeout=700)
+    sh("chown -R games .", work)
+    sh("cd sed-*; make -s -j4 check > check.log 2>&1 || { tail -n 80 check.log; exit 1; };"
+       " grep -q '# FAIL: *0$' check.log; ! grep -q '# FAIL: *[1-9]' check.log", work, timeout=700, user="games")
+    there = work.replace(shared.mounts["a"], shared.mount("built-there"))
+    sh(f"cd sed-*; {nothing_to_do}; echo one | sed/sed s/one/two/ | grep -qx two; make -s -j4 clean; ! test -e sed/sed",
+       there)
+    sh(f"cd sed-*; make -j4 | grep -q '^  CC'; {nothing_to_do}; test -x sed/sed", work, timeout=300)
+    shared.umount("built-there")
+
+
 class Postgres:
     def __init__(self, place):
         self.bin, self.place, self.data = POSTGRES[-1], place, f"{place}/data"
