@@ -295,6 +295,7 @@ void hf_fs_interrupt(struct hf_fs_req *req)
     poll->req = NULL;
     req->arg = NULL;
     rd.cookie = poll->number;
+    hf_session_unwanted(&poll->call);
     hf_fs_look_quietly(req->fs, &rd);
     hf_fs_finish(req, -EINTR);
 }

@@ -120,6 +120,9 @@ void hf_session_op(struct hf_session *session, const struct hf_meta_op *op,
 /** Submit a look; repeated until answered. -HF_EFENCED, -ETIMEDOUT as above. */
 void hf_session_read(struct hf_session *session, const struct hf_meta_read *rd,
                      struct hf_meta_call *call);
+/** Nobody waits for a look's answer any more: it is not sent, or not again, but ends with -EINTR;
+ *  what was sent may still be answered. */
+void hf_session_unwanted(struct hf_meta_call *call);
 /** Highest stream number below which everything is answered. */
 uint64_t hf_session_acked(const struct hf_session *session);
 uint64_t hf_session_last_stream(const struct hf_session *session);

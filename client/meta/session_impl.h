@@ -41,9 +41,10 @@ struct session_call { /* in hf_meta_call.impl */
     size_t msg_len;
     struct iovec bulk;
     enum call_kind kind;
-    bool sent;  /* given to rpc, not yet back */
-    bool waits; /* may be answered late: HF_RD_LOCK_WAIT */
-    int err;    /* on the failed list */
+    bool sent;     /* given to rpc, not yet back */
+    bool waits;    /* may be answered late: HF_RD_LOCK_WAIT */
+    bool unwanted; /* not sent again */
+    int err;       /* on the failed list */
 };
 static_assert(sizeof(struct session_call) <= sizeof(((struct hf_meta_call *)0)->impl),
               "a call's state fits the caller's memory");

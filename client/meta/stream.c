@@ -220,7 +220,10 @@ static void pump_reads(struct hf_session *s)
     while (c && s->reads_out < READS_MAX + WAITS_MAX) {
         struct session_call *next = TAILQ_NEXT(c, link);
 
-        if (c->waits ? s->waits_out < WAITS_MAX : s->reads_out - s->waits_out < READS_MAX) {
+        if (c->unwanted) {
+            TAILQ_REMOVE(&s->reads, c, link);
+            fail_later(s, c, -EINTR);
+        } else if (c->waits ? s->waits_out < WAITS_MAX : s->reads_out - s->waits_out < READS_MAX) {
             TAILQ_REMOVE(&s->reads, c, link);
             TAILQ_INSERT_TAIL(&s->reads_sent, c, link);
             s->reads_out++;
@@ -385,6 +388,11 @@ void hf_session_read(struct hf_session *session, const struct hf_meta_read *rd,
     if (s->link == LINK_UP) {
         stream_pump(s);
     }
+}
+
+void hf_session_unwanted(struct hf_meta_call *call)
+{
+    impl_of(call)->unwanted = true;
 }
 
 uint64_t hf_session_acked(const struct hf_session *session)

@@ -252,6 +252,11 @@ static void fc_read_due(struct fc_event *event)
     fc_event_later(event, fc_answer);
 }
 
+void hf_session_unwanted(struct hf_meta_call *call)
+{
+    (void)call; /* nothing is sent twice here */
+}
+
 void hf_session_read(struct hf_session *session, const struct hf_meta_read *rd,
                      struct hf_meta_call *call)
 {

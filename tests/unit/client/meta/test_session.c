@@ -511,6 +511,29 @@ static void looks_are_repeated_until_answered(void **state)
     }
 }
 
+/* A wait that was given up must not begin anew at the next leader. */
+static void a_look_that_nobody_wants_is_not_sent_again(void **state)
+{
+    struct world *w = *state;
+    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = {7}};
+    struct call *unwanted, *wanted;
+
+    open_session(w);
+    w->leader.mute = true;
+    unwanted = next_call(w);
+    hf_session_read(w->session, &rd, &unwanted->c);
+    wanted = next_call(w);
+    hf_session_read(w->session, &rd, &wanted->c);
+    loop_for(w->env, 20 * HF_NS_PER_MS);
+    hf_session_unwanted(&unwanted->c);
+    fake_leader_stop(&w->leader);
+    w->leader.mute = false;
+    hf_timer_arm(&w->leader.restart, 0);
+    wait_answers(w);
+    assert_int_equal(unwanted->err, -EINTR);
+    assert_int_equal(wanted->err, 0);
+}
+
 static bool map_came(void *ctx)
 {
     return ((struct world *)ctx)->maps > 0;
@@ -808,6 +831,7 @@ int main(void)
         T(a_fenced_session_answers_everything_so),
         T(without_contact_the_session_is_lost),
         T(looks_are_repeated_until_answered),
+        T(a_look_that_nobody_wants_is_not_sent_again),
         T(a_newer_map_is_fetched_when_an_answer_names_it),
         T(space_is_asked_for_and_given_back),
         T(what_is_spare_goes_back_when_it_is_asked_to),
