@@ -400,8 +400,8 @@ void sim_power_cut_all(struct sim *s, uint64_t chance)
 
 void sim_loss_test(struct sim *s)
 {
-    uint64_t members = sim_check_members(s);
-    uint32_t spare = ((uint32_t)__builtin_popcountll(members) - 1) / 2;
+    uint64_t voters = sim_check_voters(s);
+    uint32_t spare = voters ? ((uint32_t)__builtin_popcountll(voters) - 1) / 2 : 0;
     uint32_t first = (uint32_t)below(s, s->node_count);
 
     for (uint32_t i = 0; i < s->node_count; i++) {
@@ -414,7 +414,7 @@ void sim_loss_test(struct sim *s)
         n->start_at_ns = sim_now(s) + below(s, SIM_S);
         n->damaged = true;
         sim_node_lose_store(n);
-        if (spare && (members >> at & 1)) {
+        if (spare && (voters >> at & 1)) {
             spare--;
             sim_node_lose_meta(n);
         }

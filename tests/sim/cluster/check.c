@@ -449,6 +449,23 @@ uint64_t sim_check_members(struct sim *s)
     return members;
 }
 
+uint64_t sim_check_voters(struct sim *s)
+{
+    const struct sim_node *leader = sim_leader(s);
+    struct hf_raft_driver_status log = {0};
+    uint64_t voters = 0;
+
+    if (leader) {
+        hf_raft_driver_status(hf_meta_log_driver(leader->node->log), &log);
+    }
+    for (uint32_t i = 0; i < log.config.count; i++) {
+        const struct hf_raft_member *m = &log.config.members[i];
+
+        voters |= m->kind == HF_RAFT_VOTER ? UINT64_C(1) << (m->id.v - 1) : 0;
+    }
+    return voters;
+}
+
 static const char *node_converged(struct sim *s, struct sim_node *n, const struct sim_node *leader)
 {
     struct hf_raft_driver_status log;

@@ -237,6 +237,8 @@ void sim_check_say(struct sim *s);
 const char *sim_check_converged(struct sim *s);
 /** Converged: the members of the log, a bit each. */
 uint64_t sim_check_members(struct sim *s);
+/** Likewise those of them that vote: a learner may not have become a voter yet. */
+uint64_t sim_check_voters(struct sim *s);
 /** After convergence. */
 void sim_check_end(struct sim *s);
 
