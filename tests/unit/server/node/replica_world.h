@@ -794,6 +794,25 @@ static inline struct hf_meta_usage usage(struct world *w)
     return usage;
 }
 
+/* Locks */
+
+static inline struct hf_meta_op lock_of(struct session *s, struct hf_ino ino, uint32_t type)
+{
+    return (struct hf_meta_op){.op = HF_OP_LOCK,
+                               .session = s->id,
+                               .stream = ++s->stream,
+                               .ino = ino,
+                               .lock_owner = 7,
+                               .lock_type = type,
+                               .lock_pid = 1};
+}
+
+static inline struct hf_meta_read wait_of(const struct session *s, struct hf_ino ino)
+{
+    return (struct hf_meta_read){
+        .op = HF_RD_LOCK_WAIT, .session = s->id, .ino = ino, .lock_type = F_WRLCK, .lock_owner = 8};
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 #endif

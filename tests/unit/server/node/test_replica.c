@@ -3,7 +3,6 @@
  * What clients ask of the leader: streams, open files, sessions, locks.
  */
 #include "server/meta/leader_impl.h"
-#include "tests/lib/dies.h"
 #include "tests/unit/server/node/replica_world.h"
 
 /* Starting */
@@ -651,23 +650,6 @@ static void a_closed_session_is_gone_at_once(void **state)
 
 /* Locks */
 
-static struct hf_meta_op lock_of(struct session *s, struct hf_ino ino, uint32_t type)
-{
-    return (struct hf_meta_op){.op = HF_OP_LOCK,
-                               .session = s->id,
-                               .stream = ++s->stream,
-                               .ino = ino,
-                               .lock_owner = 7,
-                               .lock_type = type,
-                               .lock_pid = 1};
-}
-
-static struct hf_meta_read wait_of(const struct session *s, struct hf_ino ino)
-{
-    return (struct hf_meta_read){
-        .op = HF_RD_LOCK_WAIT, .session = s->id, .ino = ino, .lock_type = F_WRLCK, .lock_owner = 8};
-}
-
 static void a_lock_waiter_is_told_when_the_lock_is_free(void **state)
 {
     struct world *w = *state;
@@ -884,147 +866,9 @@ static void waiters_of_an_ended_session_are_answered(void **state)
     assert_int_equal(waited.reply.err, -HF_EFENCED);
 }
 
-/* What hf_replica_check_invariants() is for */
-
-static void an_unbroken_replica(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    hf_replica_check_invariants(r);
-    hf_recent_check_invariants(&r->leader->recent);
-}
-
-static void a_session_that_is_not_counted(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->sessions.count--;
-    hf_replica_check_invariants(r);
-}
-
-static void an_open_file_that_is_not_counted(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->opens.by_ino.count--;
-    hf_replica_check_invariants(r);
-}
-
-static void a_number_applied_that_was_never_taken_in(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->sessions.head->queued_stream = 0;
-    r->leader->sessions.head->next->queued_stream = 0;
-    hf_replica_check_invariants(r);
-}
-
-static void a_waiter_that_has_no_end(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    hf_timer_disarm(&r->leader->waiters.timer);
-    hf_replica_check_invariants(r);
-}
-
-static void a_waiter_that_is_not_counted(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->waiters.count--;
-    hf_replica_check_invariants(r);
-}
-
-static void a_copy_that_nobody_makes(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->copier.inflight++;
-    hf_replica_check_invariants(r);
-}
-
-static void a_delete_that_is_no_call(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->nodes.nodes[0].deleting = true;
-    hf_replica_check_invariants(r);
-}
-
-static void a_name_in_flight_that_no_entry_has(void *ctx)
-{
-    struct hf_replica *r = ctx;
-    struct hf_name_mark mark = {.parent = {HF_INO_ROOT}, .name = "x", .len = 1};
-
-    hf_inflight_add(&r->leader->inflight, &mark);
-    hf_replica_check_invariants(r);
-}
-
-static void a_dead_object_on_no_list(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->leader->reaper.by_oid.count++;
-    hf_replica_check_invariants(r);
-}
-
-static void a_checkpoint_of_what_is_not_applied(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    r->checkpoint_index = UINT64_MAX;
-    hf_replica_check_invariants(r);
-}
-
-static void a_look_in_the_wrong_set(void *ctx)
-{
-    struct hf_replica *r = ctx;
-
-    for (uint32_t i = 0; i < HF_RECENT_SETS; i++) {
-        r->leader->recent.sets[i][0].ino.v++;
-    }
-    hf_recent_check_invariants(&r->leader->recent);
-}
-
-static void broken_invariants_are_found(void **state)
-{
-    struct world *w = *state;
-    struct session s = open_session(w, 1), t = open_session(w, 2);
-    struct hf_ino ino = create(w, &s, "a");
-    struct hf_meta_op op = lock_of(&s, ino, F_WRLCK);
-    struct hf_meta_read rd = wait_of(&t, ino), look = {.op = HF_RD_LOOKUP,
-                                                       .session = t.id,
-                                                       .ino = {HF_INO_ROOT},
-                                                       .name = "a",
-                                                       .name_len = 1};
-    struct answer waited;
-
-    assert_int_equal(run_op(w, &op).err, 0);
-    assert_int_equal(run_read(w, &look).err, 0);
-    start_read(w, &rd, &waited);
-    hf_sim_run_ns(w->sim, SEC);
-    assert_false(waited.done);
-    assert_false(dies(an_unbroken_replica, w->replica));
-    assert_true(dies(a_session_that_is_not_counted, w->replica));
-    assert_true(dies(an_open_file_that_is_not_counted, w->replica));
-    assert_true(dies(a_number_applied_that_was_never_taken_in, w->replica));
-    assert_true(dies(a_waiter_that_has_no_end, w->replica));
-    assert_true(dies(a_waiter_that_is_not_counted, w->replica));
-    assert_true(dies(a_copy_that_nobody_makes, w->replica));
-    assert_true(dies(a_delete_that_is_no_call, w->replica));
-    assert_true(dies(a_name_in_flight_that_no_entry_has, w->replica));
-    assert_true(dies(a_dead_object_on_no_list, w->replica));
-    assert_true(dies(a_checkpoint_of_what_is_not_applied, w->replica));
-    assert_true(dies(a_look_in_the_wrong_set, w->replica));
-    op = lock_of(&s, ino, F_UNLCK);
-    assert_int_equal(run_op(w, &op).err, 0);
-    wait_for(w, &waited);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(broken_invariants_are_found),
         T(a_new_cluster_has_members_for_every_group),
         T(state_survives_a_clean_restart_without_replay),
         T(a_directory_of_another_cluster_is_refused),
