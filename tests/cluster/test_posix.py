@@ -52,15 +52,22 @@ def test_claims_hold_on_two_mounts(make_cluster, metadata):
     assert suite(c.mount("a"), c.mount("b")) >= 2500
 
 
+def home(top, user=USER):
+    """A directory of that user's, where the suite runs."""
+    path = f"{top}/home"
+    if not os.path.exists(path):
+        os.mkdir(path)
+        os.chown(path, user, user)
+    return path
+
+
 @PLAIN
 @pytest.mark.limit(300)
-def test_claims_hold_for_a_user(make_cluster):
-    c = make_cluster()
+@pytest.mark.parametrize("metadata", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_claims_hold_for_a_user(make_cluster, metadata):
+    c = make_cluster(metadata=metadata)
     c.up()
-    top = c.mount("a")
-    os.mkdir(f"{top}/home")
-    os.chown(f"{top}/home", USER, USER)
-    assert suite(f"{top}/home", user=USER) > 1000
+    assert suite(home(c.mount("a")), home(c.mount("b")), user=USER) > 1000
 
 
 class Killer(threading.Thread):
@@ -102,6 +109,7 @@ def test_claims_hold_while_nodes_die(make_cluster):
     with Killer(c, 30) as killer:
         while killer.kills < 4 and not killer.error:
             assert suite(a, b, timeout=1200) >= 2500
+            assert suite(home(a), home(b), timeout=1200, user=USER) > 1000
     assert killer.error is None
 
 
