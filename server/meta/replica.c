@@ -134,10 +134,11 @@ static int lmdb_install(void *ctx, const char *file)
 
 static int open_table(struct hf_replica *replica)
 {
+    struct hf_table_options options = {.merge_delay_ns = replica->merge_delay_ns};
     struct hf_table_base *base;
     int err = replica->base.open(replica->base.ctx, &base);
 
-    err = err ? err : hf_table_open(replica->env, base, NULL, &replica->table);
+    err = err ? err : hf_table_open(replica->env, base, &options, &replica->table);
     return err ? err : hf_meta_open(replica->table, &replica->meta);
 }
 
@@ -218,6 +219,7 @@ static struct hf_replica *replica_new(struct hf_env *env, const struct hf_replic
         options->session_ttl_ns ? options->session_ttl_ns : HF_LEADER_SESSION_TTL_NS;
     replica->node_timeout_ns =
         options->node_timeout_ns ? options->node_timeout_ns : HF_LEADER_NODE_TIMEOUT_NS;
+    replica->merge_delay_ns = options->merge_delay_ns;
     replica->reserve_bytes =
         options->reserve_bytes ? options->reserve_bytes : HF_LEADER_RESERVE_BYTES;
     hf_timer_init(&replica->checkpoint_timer, env, checkpoint_poll, replica);

@@ -71,6 +71,7 @@ struct hf_replica_options {
     bool alone;               /* no other node has metadata: what is missing here is gone */
     uint64_t session_ttl_ns;  /* 0: 30 s */
     uint64_t node_timeout_ns; /* a node unheard for this long is down; 0: 3 s */
+    uint64_t merge_delay_ns;  /* of its table, see there; 0: the default */
     uint64_t reserve_bytes;   /* of the stores' space not promised to sessions; 0: 256 MiB */
     struct hf_leader_stores stores;
 };

@@ -17,6 +17,7 @@ struct hf_replica {
     struct hf_mlog log; /* functions NULL until attached */
     struct hf_bufpool *pool;
     struct hf_replica_base base;
+    uint64_t merge_delay_ns;
     char dir[4200];
     struct hf_uuid cluster;
     struct hf_leader_stores stores;

@@ -23,6 +23,7 @@ struct hf_meta_log_options {
     uint32_t member_count;
     bool must_join;         /* as in hf_raft_driver_options */
     uint64_t segment_bytes; /* 0: the default */
+    uint64_t keep_bytes;    /* 0: the default */
     uint64_t digest_every;  /* 0: the default */
     uint64_t election_ns, heartbeat_ns;
     struct hf_bufpool *pool;

@@ -144,8 +144,8 @@ static int start_store(struct hf_node *node, char **ret_error)
     };
 
     (void)snprintf(dir, sizeof(dir), "%s/store", node->self->data);
-    if (node->tables.open_index) {
-        int err = node->tables.open_index(node->tables.ctx, &options.index_base);
+    if (node->options.open_index) {
+        int err = node->options.open_index(node->options.ctx, &options.index_base);
 
         if (err) {
             return err;
@@ -161,7 +161,7 @@ static int open_replica(struct hf_node *node, const char *dir, char **ret_error)
         .dir = dir,
         .cluster = node->config->cluster,
         .pool = node->pool,
-        .base = node->tables.meta.open ? &node->tables.meta : NULL,
+        .base = node->options.meta.open ? &node->options.meta : NULL,
         .nodes = nodes,
         .node_count = node->config->node_count,
         .copies = node->config->copies,
@@ -170,6 +170,7 @@ static int open_replica(struct hf_node *node, const char *dir, char **ret_error)
         .alone = node->meta_node_count == 1,
         .session_ttl_ns = node->config->session_ttl_ns,
         .node_timeout_ns = node->config->node_timeout_ns,
+        .merge_delay_ns = node->options.merge_delay_ns,
     };
 
     for (uint32_t i = 0; i < node->config->node_count; i++) {
@@ -191,6 +192,8 @@ static int open_log(struct hf_node *node, const char *dir, char **ret_error)
         .self = node->self->id,
         .members = members,
         .member_count = node->meta_node_count,
+        .segment_bytes = node->options.log_segment_bytes,
+        .keep_bytes = node->options.log_keep_bytes,
         .pool = node->pool,
     };
     struct hf_store_stats stats;
@@ -319,7 +322,7 @@ static void node_free(struct hf_node *node)
 }
 
 int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,
-                  const struct hf_node_tables *tables, struct hf_node **ret, char **ret_error)
+                  const struct hf_node_options *options, struct hf_node **ret, char **ret_error)
 {
     struct hf_node *node = calloc(1, sizeof(*node));
     int err;
@@ -331,7 +334,7 @@ int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_
     node->env = env;
     node->config = config;
     node->self = hf_config_node(config, id);
-    node->tables = tables ? *tables : (struct hf_node_tables){0};
+    node->options = options ? *options : (struct hf_node_options){0};
     HF_ASSERT(node->self != NULL);
     for (uint32_t i = 0; i < config->node_count; i++) {
         if (config->nodes[i].metadata) {

@@ -18,21 +18,24 @@
 
 struct hf_node;
 
-/** Where a node's tables lie, if not in LMDB below its data directory (simulation). */
-struct hf_node_tables {
-    int (*open_index)(void *ctx, struct hf_table_base **ret); /* of the store */
+/** What a simulation has otherwise than a daemon. */
+struct hf_node_options {
+    int (*open_index)(void *ctx, struct hf_table_base **ret); /* of the store; NULL: LMDB */
     void *ctx;
-    struct hf_replica_base meta;
+    struct hf_replica_base meta; /* open NULL: LMDB */
+    uint64_t merge_delay_ns;     /* of its table; 0: the default */
+    uint64_t log_segment_bytes;  /* of the metadata log; 0: the default */
+    uint64_t log_keep_bytes;     /* of it below a checkpoint; 0: the default */
 };
 
 /**
  * Open the store (and the metadata), listen, start the heartbeat. Blocks (start-up).
  * @config     borrowed until hf_node_stop() is done
- * @tables     copied; NULL: LMDB
+ * @options    copied; NULL: a daemon's
  * @ret_error  on failure one sentence with what to do (malloc'd)
  */
 int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,
-                  const struct hf_node_tables *tables, struct hf_node **ret, char **ret_error);
+                  const struct hf_node_options *options, struct hf_node **ret, char **ret_error);
 /** Answer what is under way, checkpoint, close everything; done when it is safe to exit. */
 void hf_node_stop(struct hf_node *node, void (*done)(void *ctx), void *ctx);
 

@@ -21,7 +21,7 @@ struct hf_node {
     struct hf_env *env;
     const struct hf_config *config;
     const struct hf_config_node *self;
-    struct hf_node_tables tables;                          /* open_index NULL: LMDB */
+    struct hf_node_options options;
     const struct hf_config_node *meta_nodes[HF_NODES_MAX]; /* of the configuration */
     uint32_t meta_node_count;
     struct hf_node_id leader; /* where heartbeats go; 0: whoever the log says */

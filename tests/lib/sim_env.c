@@ -726,6 +726,16 @@ void hf_sim_abandon(void *memory)
     abandoned[count++] = memory;
 }
 
+void hf_sim_set_mono_ns(struct hf_env *e, uint64_t mono_ns)
+{
+    struct hf_sim_env *env = hf_sim_env_of(e);
+
+    HF_ASSERT(!env->timers);
+    env->clock_base_ns = mono_ns;
+    env->clock_from_ns = env->sim->now_ns;
+    env->slept_ns = 0;
+}
+
 void hf_sim_set_wall_ns(struct hf_env *e, uint64_t wall_ns)
 {
     hf_sim_env_of(e)->wall_offset_ns = wall_ns - hf_sim_env_of(e)->sim->now_ns;

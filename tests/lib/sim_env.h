@@ -83,6 +83,8 @@ void hf_sim_suspend(struct hf_env *env, uint64_t ns);
 void hf_sim_set_drift(struct hf_env *env, int32_t ppm);
 /** Memory of a killed process, with all that it refers to: not a leak. */
 void hf_sim_abandon(void *memory);
+/** What a machine that was just switched on has counted. No timer may be armed. */
+void hf_sim_set_mono_ns(struct hf_env *env, uint64_t mono_ns);
 /** The wall clock jumps; timers and the other clocks do not care. */
 void hf_sim_set_wall_ns(struct hf_env *env, uint64_t wall_ns);
 /** Run and done delays of jobs, each 0 .. @max_ns; at first 100 us. */

@@ -3,9 +3,9 @@
  * The fault atlas: what is drawn must be survivable, so that whatever goes wrong is a bug.
  *
  *   - What is on disk and synced survives kills and power cuts, so they may hit anybody, and all.
- *   - What destroys bytes (rot, failed and lost writes, a full disk) hits one node of three or
- * more, the victim, while copies may be missing elsewhere. At rest, when none is, all goes that can
- * be spared: sim_loss_test().
+ *   - What destroys bytes (rot, failed and lost writes) hits one node of three or more, the
+ * victim: a put may be acknowledged by two of three, and one of those be the victim. At rest, when
+ * no copy is missing, all goes that can be spared: sim_loss_test().
  *   - Networks may do anything for a while.
  *
  * The mode that goes beyond (--beyond) destroys whatever it likes, and asks for less: I11.
@@ -55,7 +55,7 @@ static const struct {
     [FAULT_DISK_EIO] = {"disk-eio", HITS_VICTIM},
     [FAULT_DISK_DEAD] = {"disk-dead", HITS_VICTIM},
     [FAULT_DISK_LIES] = {"disk-lies", HITS_VICTIM},
-    [FAULT_DISK_FULL] = {"disk-full", HITS_VICTIM, LASTS},
+    [FAULT_DISK_FULL] = {"disk-full", HITS_NODE, LASTS},
     [FAULT_TABLE] = {"table", HITS_VICTIM, LASTS},
     [FAULT_ROT] = {"rot", HITS_VICTIM},
     [FAULT_DRIFT] = {"drift", HITS_ANY},
@@ -79,7 +79,7 @@ struct fault {
     uint32_t a, b;             /* machines: nodes first, then clients */
     uint64_t chance;
     bool begun, over;
-    bool armed;      /* it acts at a call of the disk that is still to come */
+    bool armed;      /* it acts at a call, of a disk mostly, that is still to come */
     unsigned struck; /* faults of that disk until then */
 };
 
@@ -105,7 +105,8 @@ static const enum sim_fault beyond_kinds[] = {FAULT_ROT, FAULT_DISK_EIO, FAULT_M
 
 static bool is_allowed(const struct sim *s, enum sim_fault kind)
 {
-    if (s->options.lmdb_dir && (kinds[kind].hits == HITS_VICTIM || kind == FAULT_STORE_LOST)) {
+    if (s->options.lmdb_dir &&
+        (kinds[kind].hits == HITS_VICTIM || kind == FAULT_DISK_FULL || kind == FAULT_STORE_LOST)) {
         return false; /* the real disk has no faults */
     }
     if (s->options.beyond) {
@@ -282,7 +283,8 @@ static bool rot_at(struct sim *s, const struct fault *f, uint64_t chance)
     struct choice c = {.chance = chance >> 8};
     const char *dir = rot_dirs[(chance >> 48) % HF_ARRAY_LEN(rot_dirs)];
     char path[128];
-    uint64_t off = chance % (chance >> 40 & 1 ? 256u << 10 : 2u << 20);
+    static const uint32_t within[] = {256u << 10, 2u << 20, 16u << 20, 256u << 10};
+    uint64_t off = chance % within[chance >> 40 & 3];
     bool hit = false;
 
     if (hf_disk_list(hf_env_disk(env), dir, choose, &c) || !c.count) {
@@ -482,9 +484,10 @@ static bool act(struct sim *s, struct fault *f)
         if (f->chance % 3 == 0) {
             sim_power_cut_all(s, f->chance >> 2);
         } else if (f->chance % 3 == 1) {
-            s->power_at_sync = true;
+            s->power_at_sync = f->armed = true;
         } else {
             s->power_after = 1 + (uint32_t)(f->chance >> 2) % 32;
+            f->armed = true;
         }
         return true;
     case FAULT_STOP:
@@ -550,7 +553,7 @@ static bool act(struct sim *s, struct fault *f)
         if (f->chance & 1) {
             sim_client_kill(c);
         } else {
-            c->kill_at_sync = true;
+            c->kill_at_sync = f->armed = true;
         }
         return true;
     case FAULT_CUT:
@@ -574,6 +577,19 @@ static void count(struct sim *s, const struct fault *f)
 {
     s->counts.faults++;
     s->counts.by_kind[f->kind]++;
+}
+
+static bool has_struck(struct sim *s, const struct fault *f)
+{
+    if (f->kind == FAULT_POWER_ALL) {
+        return !s->power_at_sync && !s->power_after && !s->power_now;
+    }
+    if (f->kind == FAULT_CLIENT_KILL) {
+        const struct sim_client *c = &s->clients[f->a - s->node_count];
+
+        return !c->kill_at_sync && !c->die;
+    }
+    return hf_sim_disk_struck(hf_sim_disk(machine(s, f->a))) > f->struck;
 }
 
 static void begin(struct sim *s, struct fault *f)
@@ -630,7 +646,7 @@ void sim_atlas_act(struct sim *s)
     for (uint32_t i = 0; i < s->plan->count; i++) {
         struct fault *f = &s->plan->faults[i];
 
-        if (f->armed && hf_sim_disk_struck(hf_sim_disk(machine(s, f->a))) > f->struck) {
+        if (f->armed && has_struck(s, f)) {
             f->armed = false;
             count(s, f);
         }
@@ -651,6 +667,7 @@ void sim_atlas_heal(struct sim *s)
 {
     for (uint32_t i = 0; i < s->plan->count; i++) {
         s->plan->faults[i].begun = s->plan->faults[i].over = true;
+        s->plan->faults[i].armed = false;
     }
     s->power_at_sync = false;
     s->power_after = 0;

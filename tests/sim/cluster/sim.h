@@ -146,6 +146,7 @@ struct sim {
     struct hf_sim_rng rng;
     struct hf_sim *world;
     struct hf_config config;
+    uint64_t merge_delay_ns, log_segment_bytes, log_keep_bytes; /* of hf_node_options */
     struct sim_node nodes[SIM_NODES_MAX];
     uint32_t node_count;
     struct sim_client clients[SIM_CLIENTS_MAX];

@@ -19,8 +19,10 @@
 #include "tests/sim/cluster/actor.h"
 #include "tests/sim/cluster/real_disk.h"
 
-#define POOL_KEEP_BYTES (16u << 20)
-#define RESTART_NS      (500 * SIM_MS)
+#define POOL_KEEP_BYTES   (16u << 20)
+#define LOG_SEGMENT_BYTES (2u << 20) /* holds the largest entry */
+#define RESTART_NS        (500 * SIM_MS)
+#define SKEW_NS           (10 * SIM_S) /* of wall clocks, before any fault */
 
 /* Tables */
 
@@ -52,14 +54,19 @@ static void node_drop(struct sim_node *n)
 
 static void node_start(struct sim_node *n)
 {
-    const struct hf_node_tables tables = {
-        .open_index = open_index, .ctx = n, .meta = {open_meta, install_meta, n}};
+    struct hf_node_options options = {.merge_delay_ns = n->s->merge_delay_ns,
+                                      .log_segment_bytes = n->s->log_segment_bytes,
+                                      .log_keep_bytes = n->s->log_keep_bytes};
     char *error = NULL;
     int err;
 
+    if (!n->real_disk) {
+        options.open_index = open_index;
+        options.ctx = n;
+        options.meta = (struct hf_replica_base){open_meta, install_meta, n};
+    }
     hf_sim_power_on_env(n->env);
-    err = hf_node_start(n->env, &n->s->config, n->id, n->real_disk ? NULL : &tables, &n->node,
-                        &error);
+    err = hf_node_start(n->env, &n->s->config, n->id, &options, &n->node, &error);
     n->start_at_ns = UINT64_MAX;
     if (err) { /* the process says why and ends */
         sim_trace(n->s, "node %u does not start: %s: %s", n->id.v, hf_err_name(err),
@@ -97,10 +104,18 @@ void sim_node_kill(struct sim_node *n)
     node_gone(n);
 }
 
+/* What its clocks have counted when a machine is switched on says nothing about another's. */
+static void switch_on(struct sim *s, struct hf_env *env)
+{
+    hf_sim_set_mono_ns(env, hf_sim_rng_between(&s->rng, 1, 1000000) * SIM_S +
+                                hf_sim_rng_below(&s->rng, SIM_S));
+}
+
 void sim_node_power_cut(struct sim_node *n, enum hf_sim_cut mode)
 {
     node_drop(n);
     hf_sim_power_cut_env(n->env, mode);
+    switch_on(n->s, n->env);
     node_gone(n);
 }
 
@@ -453,12 +468,23 @@ static void config_new(struct sim *s)
         n->segment_bytes = (hf_sim_rng_chance(&s->rng, 70) ? 5u : 16u) << 20;
         n->reserve_bytes = hf_sim_rng_chance(&s->rng, 50) ? 64u << 20 : 4u << 20;
     }
+    if (hf_sim_rng_chance(&s->rng, 75)) { /* so that they are trimmed, and replicas fall behind */
+        s->log_segment_bytes = LOG_SEGMENT_BYTES;
+        s->merge_delay_ns = hf_sim_rng_between(&s->rng, 1, 5) * SIM_S;
+        s->log_keep_bytes = hf_sim_rng_between(&s->rng, 1, 64) << 12;
+    }
     c->client.dirty_max_bytes = hf_sim_rng_between(&s->rng, 4, 16) << 20;
     c->client.readahead_bytes = 1u << 20;
     c->client.dirty_max_age_ns = hf_sim_rng_between(&s->rng, 2, 50) * 100 * SIM_MS;
     c->client.op_timeout_ns = hf_sim_rng_between(&s->rng, 20, 60) * SIM_S;
     c->client.open_timeout_ns = 10 * SIM_S;
     c->client.flush_streams = (uint32_t)hf_sim_rng_between(&s->rng, 1, 4);
+}
+
+static void clocks_new(struct sim *s, struct hf_env *env)
+{
+    switch_on(s, env);
+    hf_sim_set_wall_ns(env, hf_env_wall_ns(env) + hf_sim_rng_below(&s->rng, SKEW_NS));
 }
 
 void sim_world_new(struct sim *s)
@@ -481,6 +507,7 @@ void sim_world_new(struct sim *s)
         n->index = hf_table_model_new();
         n->meta = hf_table_model_new();
         HF_ASSERT(n->index && n->meta);
+        clocks_new(s, n->env);
         if (s->options.lmdb_dir) {
             n->real_disk = n->env->disk = real_disk_new();
         }
@@ -494,6 +521,7 @@ void sim_world_new(struct sim *s)
         c->s = s;
         c->number = i;
         c->env = hf_sim_add_env(s->world, host);
+        clocks_new(s, c->env);
         c->start_at_ns = hf_sim_rng_below(&s->rng, 2 * SIM_S);
     }
     config_new(s);
