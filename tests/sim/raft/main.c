@@ -14,7 +14,10 @@
 
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
+#include "tests/sim/args.h"
 #include "tests/sim/raft/sim.h"
+
+#define JOBS_MAX 256u
 
 struct range {
     uint64_t first, last;
@@ -165,7 +168,7 @@ static uint64_t run_job(struct range range, bool show)
     time_t shown = begun;
 
     while (at <= range.last && failures < 20) {
-        struct range chunk = {at, at + 99 < range.last ? at + 99 : range.last};
+        struct range chunk = {at, range.last - at > 99 ? at + 99 : range.last};
         const time_t now = time(NULL);
         uint64_t seed;
 
@@ -188,6 +191,24 @@ static uint64_t run_job(struct range range, bool show)
     return failures;
 }
 
+static void start_job(struct range part, bool show)
+{
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child < 0) {
+        perror("hf-raft-sim");
+        exit(1);
+    }
+    if (child == 0) {
+        const uint64_t failures = run_job(part, show);
+
+        fflush(stdout);
+        _exit(failures ? 1 : 0);
+    }
+}
+
 static int run_range(struct range range, unsigned jobs)
 {
     const uint64_t each = (range.last - range.first + jobs) / jobs;
@@ -196,16 +217,12 @@ static int run_range(struct range range, unsigned jobs)
     if (jobs <= 1) {
         return run_job(range, true) ? 1 : 0;
     }
-    for (unsigned i = 0; i < jobs; i++) {
+    for (unsigned i = 0; i < jobs; i++) { /* nothing wraps below ARGS_RANGE_LAST + JOBS_MAX */
         struct range part = {range.first + i * each, range.first + (i + 1) * each - 1};
 
         part.last = part.last < range.last ? part.last : range.last;
-        fflush(stdout);
-        if (part.first <= part.last && fork() == 0) {
-            const uint64_t failures = run_job(part, i == 0);
-
-            fflush(stdout);
-            _exit(failures ? 1 : 0);
+        if (part.first <= part.last) {
+            start_job(part, i == 0);
         }
     }
     while (wait(&status) > 0) {
@@ -255,20 +272,6 @@ static void list_bugs(void)
     }
 }
 
-static int parse_range(const char *text, struct range *ret)
-{
-    char *end;
-
-    errno = 0;
-    ret->first = strtoull(text, &end, 10);
-    if (errno || end == text || strncmp(end, "..", 2) != 0) {
-        return -EINVAL;
-    }
-    text = end + 2;
-    ret->last = strtoull(text, &end, 10);
-    return errno || end == text || *end || ret->last < ret->first ? -EINVAL : 0;
-}
-
 static const char usage_text[] =
     "usage: hf-raft-sim --seed N [--trace] [--bug NAME]\n"
     "       hf-raft-sim --seeds A..B [--jobs N] [--bug NAME]\n"
@@ -284,9 +287,15 @@ static const char usage_text[] =
     "\n"
     "Exit status: 0 clean, 1 a seed failed or a bug was not found, 2 misused.\n";
 
-static int usage(void)
+static int misused(const char *why)
 {
-    (void)fputs(usage_text, stderr);
+    fprintf(stderr, "hf-raft-sim: %s; see hf-raft-sim --help\n", why);
+    return 2;
+}
+
+static int bad_value(const char *option, const char *value, const char *want)
+{
+    fprintf(stderr, "hf-raft-sim: %s %s: not %s; see hf-raft-sim --help\n", option, value, want);
     return 2;
 }
 
@@ -304,23 +313,29 @@ int main(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     struct range range = {0, 0};
-    bool trace = false, check = false, one = false;
-    unsigned jobs = 1;
-    int c;
+    bool trace = false, check = false;
+    uint64_t jobs = 1;
+    int c, seeds = 0; /* the option that named them */
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
         case 's':
-            range.first = range.last = strtoull(optarg, NULL, 10);
-            one = true;
+            if (args_number(optarg, 0, UINT64_MAX, &range.first)) {
+                return bad_value("--seed", optarg, "a number from 0 to 2^64 - 1");
+            }
+            range.last = range.first;
+            seeds = c;
             break;
         case 'r':
-            if (parse_range(optarg, &range)) {
-                return usage();
+            if (args_range(optarg, &range.first, &range.last)) {
+                return bad_value("--seeds", optarg, "A..B with A <= B < 2^63");
             }
+            seeds = c;
             break;
         case 'j':
-            jobs = (unsigned)strtoul(optarg, NULL, 10);
+            if (args_number(optarg, 1, JOBS_MAX, &jobs)) {
+                return bad_value("--jobs", optarg, "a number from 1 to 256");
+            }
             break;
         case 't':
             trace = true;
@@ -339,15 +354,21 @@ int main(int argc, char **argv)
         case 'h':
             (void)fputs(usage_text, stdout);
             return 0;
-        default:
-            return usage();
+        default: /* getopt has said what it does not know */
+            (void)fputs(usage_text, stderr);
+            return 2;
         }
     }
-    if (range.last == 0) {
-        return usage();
+    if (optind < argc) {
+        return bad_value("argument", argv[optind], "one that it takes");
     }
-    if (one) {
-        return run_one(range.first, trace, false, NULL);
+    if (check ? seeds != 'r' : !seeds) {
+        return misused(check ? "--check-bugs needs --seeds A..B"
+                             : "needs --seed N or --seeds A..B");
     }
-    return check ? check_bugs(range) : run_range(range, jobs);
+    if (check) {
+        return check_bugs(range);
+    }
+    return seeds == 's' ? run_one(range.first, trace, false, NULL)
+                        : run_range(range, (unsigned)jobs);
 }
