@@ -21,10 +21,9 @@
 #include "server/node/node_impl.h"
 #include "tests/sim/cluster/sim.h"
 
-#define FAULTS_LEAST 3u /* drawn, and begun */
-#define FAULTS_MAX   20u
-#define DRAWN_MAX    16u
-#define BEGIN_NS     (5 * SIM_S)
+#define FAULTS_MAX 20u
+#define DRAWN_MAX  16u
+#define BEGIN_NS   (5 * SIM_S)
 
 enum target { HITS_ANY, HITS_NODE, HITS_CLIENT, HITS_VICTIM };
 
@@ -179,7 +178,7 @@ void sim_atlas_new(struct sim *s)
     if (s->node_count >= 3 && s->config.min_copies > 1) {
         s->plan->victim = (uint32_t)below(s, s->node_count);
     }
-    count = FAULTS_LEAST + (uint32_t)below(s, DRAWN_MAX - FAULTS_LEAST);
+    count = SIM_FAULTS_LEAST + (uint32_t)below(s, DRAWN_MAX - SIM_FAULTS_LEAST);
     for (uint32_t i = 0; i < count; i++) {
         struct fault f = draw(s);
 
@@ -631,7 +630,7 @@ static void act_again(struct sim *s, struct fault *f)
 /* What found nothing is made up for: no seed passes without faults. */
 static void add_some(struct sim *s)
 {
-    while (s->counts.faults < FAULTS_LEAST && s->plan->count < FAULTS_MAX) {
+    while (s->counts.faults < SIM_FAULTS_LEAST && s->plan->count < FAULTS_MAX) {
         struct fault *f = &s->plan->faults[s->plan->count++];
 
         *f = draw(s);

@@ -14,12 +14,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
+#include "tests/sim/args.h"
 #include "tests/sim/cluster/sim.h"
 
 #define JOBS_MAX      16u
@@ -37,7 +39,8 @@ struct result { /* shared with the process that runs the seed */
 };
 
 struct totals {
-    uint64_t run, failed, faults_fewest, virtual_fewest, second_fewest;
+    uint64_t run, failed, ok; /* those that ended well are what the rest is of */
+    uint64_t faults_fewest, virtual_fewest, second_fewest;
     struct sim_counts counts;
     time_t took;
 };
@@ -66,14 +69,25 @@ static void run_here(const struct sim_options *options, struct result *r)
     r->counts = s.counts;
     memcpy(r->why, s.why, sizeof(r->why));
     r->outcome = s.failed ? OUTCOME_FAILED : OUTCOME_OK;
+    if (!s.failed && options->fault_max == UINT32_MAX && s.counts.faults < SIM_FAULTS_LEAST) {
+        r->outcome = OUTCOME_FAILED;
+        (void)snprintf(r->why, sizeof(r->why),
+                       "the simulation: %" PRIu64 " faults acted, of at least %u", s.counts.faults,
+                       SIM_FAULTS_LEAST);
+    }
+}
+
+static const char *lmdb_parent(void)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    return tmp && tmp[0] ? tmp : "/var/tmp";
 }
 
 /* Where the process of a seed keeps LMDB's files; gone with it, however it ends. */
 static const char *lmdb_path(pid_t pid, char ret[256])
 {
-    const char *tmp = getenv("TMPDIR");
-
-    (void)snprintf(ret, 256, "%s/hf-sim.%d", tmp ? tmp : "/var/tmp", (int)pid);
+    (void)snprintf(ret, 256, "%s/hf-sim.%d", lmdb_parent(), (int)pid);
     return ret;
 }
 
@@ -183,30 +197,40 @@ static void shrink(struct sim_options *options, struct result *r)
     run_apart(options, r);
 }
 
-static void say_replay(const struct sim_options *o)
+/* All that decides what the seed plays, and how often it is looked at. */
+static void print_options(FILE *out, const struct sim_options *o)
 {
-    printf("replay: hf-sim --seed %" PRIu64, o->seed);
+    (void)fprintf(out, "--seed %" PRIu64, o->seed);
     if (hf_bug_selected() != &hf_bug_rows[0]) {
-        printf(" --bug %s", hf_bug_selected()->name);
+        (void)fprintf(out, " --bug %s", hf_bug_selected()->name);
     }
     if (o->fault_max != UINT32_MAX) {
-        printf(" --faults %u", o->fault_max);
+        (void)fprintf(out, " --faults %u", o->fault_max);
     }
     if (o->nodes) {
-        printf(" --nodes %u", o->nodes);
+        (void)fprintf(out, " --nodes %u", o->nodes);
     }
     if (o->clients) {
-        printf(" --clients %u", o->clients);
+        (void)fprintf(out, " --clients %u", o->clients);
     }
     if (o->beyond) {
-        printf(" --beyond");
+        (void)fputs(" --beyond", out);
     }
     if (o->lmdb_dir) {
-        printf(" --lmdb");
+        (void)fputs(" --lmdb", out);
     }
     if (o->faults_until) {
-        printf(" --until %" PRIu64, o->faults_until / SIM_S);
+        (void)fprintf(out, " --until %" PRIu64, o->faults_until / SIM_S);
     }
+    if (o->check_every) {
+        (void)fprintf(out, " --check-every %u", o->check_every);
+    }
+}
+
+static void say_replay(const struct sim_options *o)
+{
+    printf("replay: hf-sim ");
+    print_options(stdout, o);
     printf(" --trace\n");
 }
 
@@ -240,24 +264,29 @@ static void say_history(struct sim_options options, struct result *r)
 
 static void say_failed(struct sim_options options, struct result *r, bool shrink_it)
 {
+    const uint32_t fault_max = options.fault_max;
+    const uint64_t until = options.faults_until;
+
     printf("seed %" PRIu64 " FAILED: %s\n", options.seed, r->why);
     if (shrink_it) {
         shrink(&options, r);
         if (r->outcome == OUTCOME_FAILED) {
             printf("shrunk: %s\n", r->why);
         } else { /* it failed because of what was not drawn anew: as it was, then */
-            options.fault_max = UINT32_MAX;
-            options.faults_until = 0;
+            options.fault_max = fault_max;
+            options.faults_until = until;
         }
+    }
+    if (!options.trace) {
         say_history(options, r);
     }
     say_replay(&options);
     (void)fflush(stdout);
 }
 
-static void least(uint64_t *of, uint64_t value)
+static void least(uint64_t *of, uint64_t value, bool first)
 {
-    *of = *of == 0 || value < *of ? value : *of;
+    *of = first || value < *of ? value : *of;
 }
 
 static void add(struct totals *t, const struct result *r)
@@ -273,11 +302,10 @@ static void add(struct totals *t, const struct result *r)
     for (size_t i = 0; i < sizeof(t->counts) / sizeof(uint64_t); i++) {
         to[i] += from[i];
     }
-    least(&t->faults_fewest, r->counts.faults);
-    least(&t->virtual_fewest, r->counts.virtual_ns);
-    if (t->run - t->failed == 1 || r->counts.second_ops < t->second_fewest) {
-        t->second_fewest = r->counts.second_ops;
-    }
+    t->ok++;
+    least(&t->faults_fewest, r->counts.faults, t->ok == 1);
+    least(&t->virtual_fewest, r->counts.virtual_ns, t->ok == 1);
+    least(&t->second_fewest, r->counts.second_ops, t->ok == 1);
 }
 
 static void say_totals(uint64_t first, uint64_t last, const struct totals *t)
@@ -393,6 +421,7 @@ static int run_range(uint64_t first, uint64_t last, const struct sim_options *op
 /* Planted bugs */
 
 struct finding {
+    bool found;
     uint64_t seed;
     char why[200];
 };
@@ -401,7 +430,8 @@ static void bug_found(void *ctx, const struct sim_options *options, const struct
 {
     struct finding *f = ctx;
 
-    if (f->seed == 0 || options->seed < f->seed) {
+    if (!f->found || options->seed < f->seed) {
+        f->found = true;
         f->seed = options->seed;
         (void)snprintf(f->why, sizeof(f->why), "%.150s", r->why);
     }
@@ -487,21 +517,29 @@ static void list_bugs(void)
     }
 }
 
-/* What the program prints of a seed when it is started anew, with other addresses. */
+/*
+ * The verdict that the program prints of a seed when it is started anew, with other addresses: its
+ * first line. (A history leaves out lines of the log when many come within a second of real time.)
+ * False: the seed failed.
+ */
 static bool output_of(const struct sim_options *o, char *ret, size_t size)
 {
-    char command[200];
-    FILE *out;
+    char command[400] = "", rest[4096];
+    FILE *text = fmemopen(command, sizeof(command), "w"), *out;
     size_t n;
 
-    (void)snprintf(command, sizeof(command), "exec /proc/%d/exe --seed %" PRIu64 "%s%s",
-                   (int)getpid(), o->seed, o->beyond ? " --beyond" : "",
-                   o->lmdb_dir ? " --lmdb" : "");
+    HF_ASSERT(text != NULL);
+    (void)fprintf(text, "exec /proc/%d/exe ", (int)getpid());
+    print_options(text, o);
+    HF_ASSERT(fclose(text) == 0);
     out = popen(command, "r"); /* NOLINT(cert-env33-c): our own program */
     HF_ASSERT(out != NULL);
     n = fread(ret, 1, size - 1, out);
     ret[n] = '\0';
-    return pclose(out) != -1 && strstr(ret, ", trace ") != NULL;
+    ret[strcspn(ret, "\n")] = '\0';
+    while (fread(rest, 1, sizeof(rest), out) > 0) {
+    }
+    return pclose(out) == 0;
 }
 
 /* Twice, in programs of their own: the same seed is the same run. */
@@ -510,10 +548,18 @@ static int check_replays(uint64_t first, uint64_t last, struct sim_options optio
     char once[512], again[512];
 
     for (options.seed = first; options.seed <= last; options.seed++) {
-        if (!output_of(&options, once, sizeof(once)) ||
-            !output_of(&options, again, sizeof(again)) || strcmp(once, again) != 0) {
-            printf("seed %" PRIu64 " FAILED: two runs, two traces: %s%s", options.seed, once,
+        bool ok = output_of(&options, once, sizeof(once));
+
+        ok = output_of(&options, again, sizeof(again)) && ok;
+        if (strcmp(once, again) != 0) {
+            printf("seed %" PRIu64 " FAILED: two runs, two traces:\n%s\n%s\n", options.seed, once,
                    again);
+            say_replay(&options);
+            return 1;
+        }
+        if (!ok) {
+            printf("%s\n", once);
+            say_replay(&options);
             return 1;
         }
     }
@@ -537,29 +583,6 @@ static int run_one(const struct sim_options *options)
     return 0;
 }
 
-static int parse_range(const char *text, uint64_t *ret_first, uint64_t *ret_last)
-{
-    char *end;
-
-    errno = 0;
-    *ret_first = strtoull(text, &end, 10);
-    if (errno || end == text || strncmp(end, "..", 2) != 0) {
-        return -EINVAL;
-    }
-    text = end + 2;
-    *ret_last = strtoull(text, &end, 10);
-    return errno || end == text || *end || *ret_last < *ret_first ? -EINVAL : 0;
-}
-
-static int parse_number(const char *text, uint64_t max, uint64_t *ret)
-{
-    char *end;
-
-    errno = 0;
-    *ret = strtoull(text, &end, 10);
-    return errno || end == text || *end || *ret > max ? -EINVAL : 0;
-}
-
 static const char usage_text[] =
     "usage: hf-sim --seed N [--trace] [--faults N] [--until SECONDS]\n"
     "       hf-sim --seeds A..B [--jobs N] [--no-shrink]\n"
@@ -569,7 +592,7 @@ static const char usage_text[] =
     "Runs whole clusters in one thread, one for each seed: real nodes and clients on simulated\n"
     "machines, with faults that they should survive, and checks what users see.\n"
     "\n"
-    "  --seed N         one seed; with --trace, what happened in it\n"
+    "  --seed N         one seed; with --trace, what happened in it; else its end, if it fails\n"
     "  --seeds A..B     a range, N at a time with --jobs; what fails is made smaller, told, and "
     "prints\n"
     "                   the line that repeats it\n"
@@ -580,22 +603,61 @@ static const char usage_text[] =
     "  --bug NAME       with that mistake planted (a build with -Dplanted_bugs=true)\n"
     "  --faults N       only the first N of the faults drawn\n"
     "  --until SECONDS  faults and work end then, not after 45 s\n"
-    "  --nodes N, --clients N  so many; not as drawn, 1 to 5 and 2 to 4\n"
+    "  --nodes N, --clients N  so many, 1 to 5 and 1 to 4; else drawn, 1 to 5 and 2 to 4\n"
     "  --check-every N  events between looks at every row of all stores (default 500); one that\n"
     "                   changed is looked at anyway\n"
     "  --beyond         more is destroyed than can be survived: errors are right then, guesses "
     "not\n"
     "  --lmdb           real LMDB, in a directory below TMPDIR that goes again: slower, without "
     "faults\n"
-    "                   of disks, and not the same run twice\n"
+    "                   of disks, and need not be the same run twice\n"
     "  --no-shrink      do not make what fails smaller\n"
     "\n"
     "Exit status: 0 clean, 1 a seed failed, 2 misused.\n";
 
-static int misused(const char *option, const char *value)
+static int misused(const char *why)
 {
-    fprintf(stderr, "hf-sim: --%s %s: not a value for it; see hf-sim --help\n", option, value);
+    fprintf(stderr, "hf-sim: %s; see hf-sim --help\n", why);
     return 2;
+}
+
+static int bad_value(const char *option, const char *value, const char *want)
+{
+    fprintf(stderr, "hf-sim: %s %s: not %s; see hf-sim --help\n", option, value, want);
+    return 2;
+}
+
+/* 0, or 2 and the reason is told. */
+static int number_of(const char *option, const char *value, uint64_t least, uint64_t most,
+                     uint64_t *ret)
+{
+    char want[64];
+
+    if (args_number(value, least, most, ret) == 0) {
+        return 0;
+    }
+    (void)snprintf(want, sizeof(want), "a number from %" PRIu64 " to %" PRIu64, least, most);
+    return bad_value(option, value, want);
+}
+
+/* Before anything is made there. */
+static int check_lmdb_parent(void)
+{
+    const char *dir = lmdb_parent();
+    struct stat st;
+    int err = 0;
+
+    if (strlen(dir) > 200) {
+        err = ENAMETOOLONG;
+    } else if (stat(dir, &st) || access(dir, W_OK | X_OK)) {
+        err = errno;
+    } else if (!S_ISDIR(st.st_mode)) {
+        err = ENOTDIR;
+    }
+    if (err) {
+        fprintf(stderr, "hf-sim: --lmdb keeps its files in %s (TMPDIR): %s\n", dir, strerror(err));
+    }
+    return err ? 2 : 0;
 }
 
 int main(int argc, char **argv)
@@ -622,68 +684,55 @@ int main(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     struct sim_options o = {.fault_max = UINT32_MAX};
-    uint64_t first = 0, last = 0, number, jobs = 1;
+    uint64_t first = 0, last = 0, number = 0, jobs = 1;
     bool shrink_them = true;
-    int c, mode = 0, index = 0;
+    int c, mode = 0, index = 0, bad = 0;
 
-    while ((c = getopt_long(argc, argv, "", options, &index)) != -1) {
+    while (!bad && (c = getopt_long(argc, argv, "", options, &index)) != -1) {
+        char option[32];
+
+        (void)snprintf(option, sizeof(option), "--%s", options[index].name);
         switch (c) {
         case 's':
-            if (parse_number(optarg, UINT64_MAX, &o.seed)) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 0, UINT64_MAX, &o.seed);
             mode = c;
             break;
         case 'r':
         case 'p':
         case 'c':
-            if (parse_range(optarg, &first, &last)) {
-                return misused(options[index].name, optarg);
+            if (args_range(optarg, &first, &last)) {
+                bad = bad_value(option, optarg, "A..B with A <= B < 2^63");
             }
             mode = c;
             break;
         case 'j':
-            if (parse_number(optarg, JOBS_MAX, &jobs) || jobs == 0) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 1, JOBS_MAX, &jobs);
             break;
         case 'f':
-            if (parse_number(optarg, UINT32_MAX, &number)) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 0, UINT32_MAX - 1, &number);
             o.fault_max = (uint32_t)number;
             break;
         case 'u':
-            if (parse_number(optarg, 3600, &number) || number < 6) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 6, 3600, &number);
             o.faults_until = number * SIM_S;
             break;
         case 'e':
-            if (parse_number(optarg, UINT32_MAX, &number) || number == 0) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 1, UINT32_MAX, &number);
             o.check_every = (uint32_t)number;
             break;
         case 'N':
-            if (parse_number(optarg, SIM_NODES_MAX, &number) || number == 0) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 1, SIM_NODES_MAX, &number);
             o.nodes = (uint32_t)number;
             break;
         case 'C':
-            if (parse_number(optarg, SIM_CLIENTS_MAX, &number) || number == 0) {
-                return misused(options[index].name, optarg);
-            }
+            bad = number_of(option, optarg, 1, SIM_CLIENTS_MAX, &number);
             o.clients = (uint32_t)number;
             break;
         case 't':
             o.trace = true;
             break;
         case 'b':
-            if (select_bug(optarg)) {
-                return 2;
-            }
+            bad = select_bug(optarg) ? 2 : 0;
             break;
         case 'i':
         case 'l':
@@ -701,16 +750,24 @@ int main(int argc, char **argv)
         case 'h':
             (void)fputs(usage_text, stdout);
             return 0;
-        default:
+        default: /* getopt has said what it does not know */
             (void)fputs(usage_text, stderr);
             return 2;
         }
     }
-    if ((optind < argc && mode != 'c') || mode == 0) {
-        (void)fputs(usage_text, stderr);
-        return 2;
+    if (!bad && o.lmdb_dir) {
+        bad = check_lmdb_parent();
+    }
+    if (bad) {
+        return bad;
+    }
+    if (optind < argc && mode != 'c') {
+        return bad_value("argument", argv[optind], "one that it takes");
     }
     switch (mode) {
+    case 0:
+        return misused(
+            "needs --seed, --seeds, --replays, --check-bugs, --list-bugs or --list-checks");
     case 's':
         return run_one(&o);
     case 'p':

@@ -32,6 +32,8 @@
 #define SIM_LEAST_NS    (60 * SIM_S)  /* a run is at least this long */
 #define SIM_CONVERGE_NS (120 * SIM_S) /* after healing, all has to be well within this */
 
+#define SIM_FAULTS_LEAST 3u /* drawn, and begun: so many act in each seed */
+
 struct sim;
 struct actor;
 
