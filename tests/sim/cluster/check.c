@@ -57,8 +57,8 @@ static void check_digest(struct sim *s, const struct sim_node *n)
     if (digests.of[index] == 0) {
         digests.of[index] = digest;
     } else if (digests.of[index] != digest) {
-        sim_fail(s, "I9", "node %u has other metadata at index %" PRIu64 " than another had there",
-                 n->id.v, index);
+        sim_wrong(s, "I9", "node %u has other metadata at index %" PRIu64 " than another had there",
+                  n->id.v, index);
     }
 }
 
@@ -550,7 +550,7 @@ static void mend(struct sim *s)
             hf_replica_status(n->node->replica, &status);
         }
         if (status.failed == -HF_EDIFFERS) {
-            sim_fail(s, "I9", "node %u took itself out: its metadata differ", n->id.v);
+            sim_wrong(s, "I9", "node %u took itself out: its metadata differ", n->id.v);
         } else if (status.failed || store.state == HF_STORE_READ_ONLY || n->node->join_failed) {
             sim_trace(s, "node %u is started again by hand", n->id.v);
             n->start_at_ns = sim_now(s) + SIM_S;

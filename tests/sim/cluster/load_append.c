@@ -82,15 +82,15 @@ static uint64_t check_record(struct sim *s, const uint8_t *bytes, uint64_t len, 
     }
     if (head.number >= stream->count ||
         head.check != hf_hash64(&head, offsetof(struct head, check), 7)) {
-        sim_fail(s, "I3", "the stream holds at %" PRIu64 " what is no record", at);
+        sim_wrong(s, "I3", "the stream holds at %" PRIu64 " what is no record", at);
         return UINT64_MAX;
     }
     want = record_bytes(stream, head.number);
     same = head.len_bytes <= len && memcmp(bytes, want, head.len_bytes) == 0;
     free(want);
     if (!same) {
-        sim_fail(s, "I3", "record %" PRIu64 " of the stream, at %" PRIu64 ", is torn", head.number,
-                 at);
+        sim_wrong(s, "I3", "record %" PRIu64 " of the stream, at %" PRIu64 ", is torn", head.number,
+                  at);
         return UINT64_MAX;
     }
     return head.number;
@@ -110,7 +110,7 @@ static void check_missing(struct sim *s, const bool *seen, uint64_t read_ns, uin
             continue;
         }
         if (e->synced_ns && e->synced_ns < read_ns) {
-            sim_fail(s, "I1", "record %" PRIu64 " of the stream was synced and is not there", i);
+            sim_wrong(s, "I1", "record %" PRIu64 " of the stream was synced and is not there", i);
             return;
         }
         if (e->written && e->life == reader && !may_lose) {
@@ -143,13 +143,13 @@ static void check_stream(struct sim *s, const uint8_t *bytes, uint64_t len, uint
             break;
         }
         if (seen[number]) {
-            sim_fail(s, "I6", "record %" PRIu64 " of the stream is there twice", number);
+            sim_wrong(s, "I6", "record %" PRIu64 " of the stream is there twice", number);
             break;
         }
         for (uint64_t k = number + 1; k < stream->count; k++) {
             if (seen[k] && stream->entries[k].life == stream->entries[number].life) {
-                sim_fail(s, "I3", "record %" PRIu64 " of the stream stands behind %" PRIu64, number,
-                         k);
+                sim_wrong(s, "I3", "record %" PRIu64 " of the stream stands behind %" PRIu64,
+                          number, k);
                 break;
             }
         }
@@ -320,8 +320,8 @@ static int mixed_file(struct actor *a, struct hf_ino top)
     sim_trace(s, "client %u: %s: %s", a->client->number, name, hf_err_name(err));
     if (!err) {
         if (read_len != len || memcmp(bytes, want, len) != 0) {
-            sim_fail(s, "I2", "client %u: %s has %" PRIu64 " bytes, of %" PRIu64 ", or other ones",
-                     a->client->number, name, read_len, len);
+            sim_wrong(s, "I2", "client %u: %s has %" PRIu64 " bytes, of %" PRIu64 ", or other ones",
+                      a->client->number, name, read_len, len);
         }
         free(bytes);
         err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));

@@ -80,7 +80,7 @@ static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len, uint64_
     uint64_t begun_ns = 0; /* the latest of those before */
 
     if (len % sizeof(struct record)) {
-        sim_fail(s, "I1", "the log has %" PRIu64 " bytes: a record is torn", len);
+        sim_wrong(s, "I1", "the log has %" PRIu64 " bytes: a record is torn", len);
         return;
     }
     for (uint64_t at = 0; at < len; at += sizeof(struct record)) {
@@ -89,25 +89,26 @@ static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len, uint64_
 
         memcpy(&r, bytes + at, sizeof(r));
         if (r.number >= sh->attempt_count || r.check != check_of(r.number, r.client)) {
-            sim_fail(s, "I4", "the log holds at %" PRIu64 " what nobody wrote", at);
+            sim_wrong(s, "I4", "the log holds at %" PRIu64 " what nobody wrote", at);
             return;
         }
         if (seen[r.number]) {
-            sim_fail(s, "I6", "record %" PRIu64 " is there twice", r.number);
+            sim_wrong(s, "I6", "record %" PRIu64 " is there twice", r.number);
             return;
         }
         seen[r.number] = true;
         attempt = &sh->attempts[r.number];
         if (attempt->acked_ns && attempt->acked_ns < begun_ns) {
-            sim_fail(s, "I2", "record %" PRIu64 " at %" PRIu64 " stands behind one that came later",
-                     r.number, at);
+            sim_wrong(s, "I2",
+                      "record %" PRIu64 " at %" PRIu64 " stands behind one that came later",
+                      r.number, at);
             return;
         }
         begun_ns = attempt->begun_ns > begun_ns ? attempt->begun_ns : begun_ns;
     }
     for (uint32_t i = 0; i < sh->attempt_count; i++) {
         if (sh->attempts[i].acked_ns && sh->attempts[i].acked_ns < read_ns && !seen[i]) {
-            sim_fail(s, "I1", "record %u was acknowledged and is not in the log", i);
+            sim_wrong(s, "I1", "record %u was acknowledged and is not in the log", i);
             return;
         }
     }
@@ -400,16 +401,17 @@ static void check_file(struct actor *a, const uint8_t *bytes, uint64_t len)
         memcpy(&value, bytes, FILE_HEAD_BYTES);
     }
     if (value == 0 || value > a->s->load->shared->file_value) {
-        sim_fail(a->s, "I4", "client %u: a file of %" PRIu64 " bytes that nobody wrote",
-                 a->client->number, len);
+        sim_wrong(a->s, "I4", "client %u: a file of %" PRIu64 " bytes that nobody wrote",
+                  a->client->number, len);
         return;
     }
     want = file_bytes(value, &want_len);
     if (len != want_len || memcmp(bytes, want, len) != 0) {
-        sim_fail(a->s, "I3",
-                 "client %u: file %" PRIu64 " has %" PRIu64 " bytes, of %zu, or other ones than it "
-                 "was renamed with",
-                 a->client->number, value, len, want_len);
+        sim_wrong(a->s, "I3",
+                  "client %u: file %" PRIu64 " has %" PRIu64
+                  " bytes, of %zu, or other ones than it "
+                  "was renamed with",
+                  a->client->number, value, len, want_len);
     }
     a->s->counts.bytes_checked += len;
     free(want);
@@ -590,7 +592,7 @@ void shared_check(struct sim *s)
     if (verdict != LIN_VIOLATED) {
         return;
     }
-    sim_fail(s, "I2", "what was seen of the shared names is not linearizable");
+    sim_wrong(s, "I2", "what was seen of the shared names is not linearizable");
     for (uint32_t p = 0; p < LIN_PROCESSES_MAX; p++) {
         for (size_t i = stuck[p] > 3 ? stuck[p] - 3 : 0; i < h->counts[p] && i < stuck[p] + 3;
              i++) {

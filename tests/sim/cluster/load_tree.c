@@ -191,8 +191,8 @@ static bool change_names(struct actor *a, struct tree *t)
         return false;
     }
     if (err != want && err != -ENOSPC) {
-        sim_fail(a->s, "I2", "client %u: %s: %s, not %s", a->client->number,
-                 shape_change_str(&c, text), hf_err_name(err), hf_err_name(want));
+        sim_wrong(a->s, "I2", "client %u: %s: %s, not %s", a->client->number,
+                  shape_change_str(&c, text), hf_err_name(err), hf_err_name(want));
         return false;
     }
     t->pending.kind = CHANGE_NONE;
@@ -389,8 +389,8 @@ static enum finding find_tree(struct actor *a, struct tree *t)
     } else if (end == DIFFERENT) {
         char text[128];
 
-        sim_fail(a->s, "I3", "client %u: its tree is not what it left, with or without: %s",
-                 a->client->number, shape_change_str(&t->pending, text));
+        sim_wrong(a->s, "I3", "client %u: its tree is not what it left, with or without: %s",
+                  a->client->number, shape_change_str(&t->pending, text));
     }
     free(sh);
     return end;
@@ -497,8 +497,8 @@ static bool look_at_own(struct actor *a, struct tree *t)
     }
     end = node == SHAPE_NONE ? FOUND : find_xattr_names(a, &t->shape.nodes[node]);
     if (end == DIFFERENT) {
-        sim_fail(a->s, "I2", "client %u: node %d has other extended attributes than were set",
-                 a->client->number, node);
+        sim_wrong(a->s, "I2", "client %u: node %d has other extended attributes than were set",
+                  a->client->number, node);
     }
     return end == FOUND;
 }
@@ -589,11 +589,11 @@ static bool look_at_name(struct actor *a, struct tree *t)
         return true;
     }
     if (node == SHAPE_NONE ? err != -ENOENT : err || a->attr.ino.v != want.v) {
-        sim_fail(a->s, "I2",
-                 "client %u: %s in directory %d of another client: %s, inode %" PRIu64
-                 ", not inode %" PRIu64,
-                 a->client->number, shape_name_text(name), dir, hf_err_name(err),
-                 err ? 0 : a->attr.ino.v, want.v);
+        sim_wrong(a->s, "I2",
+                  "client %u: %s in directory %d of another client: %s, inode %" PRIu64
+                  ", not inode %" PRIu64,
+                  a->client->number, shape_name_text(name), dir, hf_err_name(err),
+                  err ? 0 : a->attr.ino.v, want.v);
         return false;
     }
     return true;

@@ -58,10 +58,10 @@ bool tree_wrong_bytes(struct actor *a, const char *invariant, const struct shape
     char text[512];
 
     if (at >= 0) {
-        sim_fail(a->s, invariant,
-                 "client %u: inode %" PRIu64 ", %" PRIu64 " bytes read, is wrong at %" PRId64
-                 " (%s)",
-                 a->client->number, node->ino.v, size, at, contents_str(node->contents, text));
+        sim_wrong(a->s, invariant,
+                  "client %u: inode %" PRIu64 ", %" PRIu64 " bytes read, is wrong at %" PRId64
+                  " (%s)",
+                  a->client->number, node->ino.v, size, at, contents_str(node->contents, text));
     }
     return at >= 0;
 }
@@ -123,8 +123,9 @@ bool tree_sync_handle(struct actor *a, struct tree *t, struct tree_handle *h, bo
         if (close && node->nlink == 0) {
             /* Nobody can see it any more: closing it does not write back. */
         } else if (node->must_report) {
-            sim_fail(a->s, "I10", "client %u: inode %" PRIu64 " lost bytes, and its fsync succeeds",
-                     a->client->number, node->ino.v);
+            sim_wrong(a->s, "I10",
+                      "client %u: inode %" PRIu64 " lost bytes, and its fsync succeeds",
+                      a->client->number, node->ino.v);
         } else {
             load_check_clean(a, node->ino);
         }
@@ -312,10 +313,10 @@ static int seek(struct actor *a, struct tree_handle *h, const struct shape_node 
     trace_data(a, whence == SEEK_DATA ? "seek data in" : "seek hole in", node, off,
                err ? 0 : a->count - off, err);
     if (!err && (a->count < off || a->count > contents_size(node->contents))) {
-        sim_fail(a->s, "I2",
-                 "client %u: inode %" PRIu64 ": a seek from %" PRIu64 " ends at %" PRIu64
-                 ", of %" PRIu64,
-                 a->client->number, node->ino.v, off, a->count, contents_size(node->contents));
+        sim_wrong(a->s, "I2",
+                  "client %u: inode %" PRIu64 ": a seek from %" PRIu64 " ends at %" PRIu64
+                  ", of %" PRIu64,
+                  a->client->number, node->ino.v, off, a->count, contents_size(node->contents));
         return -ECANCELED;
     }
     if (err && err != -ENXIO && !load_is_lost(a, err)) {
@@ -346,8 +347,8 @@ static bool seek_some(struct actor *a, struct tree *t, struct tree_handle *h)
             return told_wrong(a, h, node, (int64_t)off); /* its end may be among what was dropped */
         }
         if (err == -ENXIO ? off < size : !err && off >= size) {
-            sim_fail(a->s, "I2", "client %u: inode %" PRIu64 ", hole at or behind %" PRIu64 ": %s",
-                     a->client->number, node->ino.v, off, hf_err_name(err));
+            sim_wrong(a->s, "I2", "client %u: inode %" PRIu64 ", hole at or behind %" PRIu64 ": %s",
+                      a->client->number, node->ino.v, off, hf_err_name(err));
         }
         if (err || a->s->failed) {
             return err == -ENXIO && !a->s->failed;
@@ -398,9 +399,9 @@ static bool copy_some(struct actor *a, struct tree *t, struct tree_handle *h)
                tree_reread(a, from_node, h->file, contents_see) == 0;
     }
     if (a->count != len) {
-        sim_fail(a->s, "I2",
-                 "client %u: %" PRIu64 " bytes of inode %" PRIu64 " copied, of %" PRIu64,
-                 a->client->number, a->count, from_node->ino.v, len);
+        sim_wrong(a->s, "I2",
+                  "client %u: %" PRIu64 " bytes of inode %" PRIu64 " copied, of %" PRIu64,
+                  a->client->number, a->count, from_node->ino.v, len);
     }
     return !a->s->failed;
 }

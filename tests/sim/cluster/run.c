@@ -30,9 +30,8 @@ void sim_trace(struct sim *s, const char *format, ...)
     putchar('\n');
 }
 
-void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
+static void fail(struct sim *s, const char *invariant, bool guess, const char *format, va_list args)
 {
-    va_list args;
     int n;
 
     HF_ASSERT(sim_invariant_known(invariant));
@@ -40,11 +39,28 @@ void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
         return;
     }
     s->failed = true;
-    n = snprintf(s->why, sizeof(s->why), "%.3f s: %s: ", (double)sim_now(s) / 1e9, invariant);
-    va_start(args, format);
+    n = snprintf(s->why, sizeof(s->why), "%.3f s: %s%s: ", (double)sim_now(s) / 1e9,
+                 guess ? "I11: a guess: " : "", invariant);
     (void)vsnprintf(s->why + n, sizeof(s->why) - (size_t)n, format, args);
-    va_end(args);
     sim_trace(s, "FAILED %s", s->why);
+}
+
+void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fail(s, invariant, false, format, args);
+    va_end(args);
+}
+
+void sim_wrong(struct sim *s, const char *invariant, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fail(s, invariant, s->options.beyond, format, args);
+    va_end(args);
 }
 
 uint64_t sim_now(const struct sim *s)
@@ -184,7 +200,10 @@ void sim_run(struct sim *s, const struct sim_options *options)
         loss_test(s);
     }
     if (!s->failed) {
+        uint64_t before = s->counts.bytes_checked;
+
         sim_load_end(s);
+        s->counts.last_bytes = s->counts.bytes_checked - before;
     }
     if (!s->failed && !s->options.beyond) {
         converge(s); /* the last look may have let go of objects */

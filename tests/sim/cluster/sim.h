@@ -140,6 +140,7 @@ struct sim_counts {
     uint64_t locks, deadlocks, interrupts;
     uint64_t unchecked;  /* histories of names that are too long to be explained */
     uint64_t second_ops; /* of the client that did the second most */
+    uint64_t last_bytes; /* read back and compared at the end */
     uint64_t virtual_ns;
 };
 
@@ -173,6 +174,10 @@ struct sim {
 void sim_run(struct sim *s, const struct sim_options *options);
 /** @invariant  "I1" .. "I11", "alive" or "code". Only the first one counts. */
 void sim_fail(struct sim *s, const char *invariant, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/** The same for an answer that is wrong, or success where nothing was done: in a run that goes
+ *  beyond what can be survived it is a guess, and fails as I11. Errors are not. */
+void sim_wrong(struct sim *s, const char *invariant, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void sim_trace(struct sim *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint64_t sim_now(const struct sim *s);
