@@ -536,6 +536,7 @@ static bool act(struct sim *s, struct fault *f)
         return change_members(s, f);
     case FAULT_DISK_FULL:
         fill(env, f->chance);
+        s->full_ns = UINT64_MAX;
         return true;
     case FAULT_TABLE:
         return fail_table(s, f);
@@ -603,6 +604,18 @@ static void begin(struct sim *s, struct fault *f)
     }
 }
 
+static bool is_full(const struct sim *s)
+{
+    for (uint32_t i = 0; i < s->plan->count; i++) {
+        const struct fault *f = &s->plan->faults[i];
+
+        if (f->kind == FAULT_DISK_FULL && f->begun && !f->over) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void end(struct sim *s, struct fault *f)
 {
     f->over = true;
@@ -611,6 +624,7 @@ static void end(struct sim *s, struct fault *f)
         hf_sim_set_job_delay(machine(s, f->a), 100 * HF_NS_PER_US);
     } else if (f->kind == FAULT_DISK_FULL) {
         hf_sim_disk_set_capacity(hf_sim_disk(machine(s, f->a)), UINT64_C(1) << 40);
+        s->full_ns = is_full(s) ? UINT64_MAX : sim_now(s);
     } else if (f->kind == FAULT_TABLE) {
         mend_tables(&s->nodes[f->a]);
     } else {
@@ -668,6 +682,7 @@ void sim_atlas_heal(struct sim *s)
         s->plan->faults[i].begun = s->plan->faults[i].over = true;
         s->plan->faults[i].armed = false;
     }
+    s->full_ns = s->full_ns == UINT64_MAX ? sim_now(s) : s->full_ns;
     s->power_at_sync = false;
     s->power_after = 0;
     for (uint32_t i = 0; i < s->client_count; i++) {

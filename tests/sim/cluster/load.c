@@ -14,6 +14,7 @@
 #define READ_BYTES   (512u << 10)
 #define LAST_LOOK_NS (60 * SIM_S)
 #define LOCKERS      2u
+#define FULL_LAST_NS (20 * SIM_S) /* an answer of a full disk is on its way so long, at most */
 
 void sim_load_new(struct sim *s)
 {
@@ -52,6 +53,17 @@ bool load_is_lost(struct actor *a, int err)
 {
     return err && (a->client->state != CLIENT_SERVING || err == -HF_EFENCED || err == -ETIMEDOUT ||
                    err == -ECANCELED || (a->s->options.beyond && err == -EIO));
+}
+
+bool load_met_full(const struct sim *s, uint64_t since_ns)
+{
+    return s->full_ns && (s->full_ns == UINT64_MAX || s->full_ns + FULL_LAST_NS >= since_ns);
+}
+
+bool load_is_full(const struct actor *a, int err, uint64_t since_ns)
+{
+    /* With no store left that takes writes there is no room, either. */
+    return err == -ENOSPC && (a->s->options.beyond || load_met_full(a->s, since_ns));
 }
 
 void load_check_clean(struct actor *a, struct hf_ino ino)

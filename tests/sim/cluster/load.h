@@ -35,6 +35,13 @@ bool load_goes_on(const struct actor *a);
 bool load_is_lost(struct actor *a, int err);
 /** Nothing of the client's life before can happen any more. */
 void load_wait_for_end(struct actor *a);
+/**
+ * May a flush since @since_ns have met a full disk? What was written may be dropped then; the next
+ * fsync or close says so (I10).
+ */
+bool load_met_full(const struct sim *s, uint64_t since_ns);
+/** @err of a call, or of what was written behind, since @since_ns: is it ENOSPC, and may it be? */
+bool load_is_full(const struct actor *a, int err, uint64_t since_ns);
 /** An fsync of @ino, to which nobody else writes here, succeeded: nothing of it may be dirty (I1).
  */
 void load_check_clean(struct actor *a, struct hf_ino ino);

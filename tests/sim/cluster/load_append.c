@@ -3,8 +3,9 @@
  * load_append.c - the stream: a file that all clients have open and append to, without a lock.
  *
  * Each record is there whole (I3), once (I6), behind those that its client appended before it
- * (I3); what was synced is there (I1), what a client that lives has appended it reads itself (I2),
- * and what is left of a dead one's is a prefix (I3).
+ * (I3); what was synced, or was there for another client, is there (I1), what a client that lives
+ * has appended it reads itself (I2), and what is left of a dead one's is a prefix (I3). What meets
+ * a full disk before it is synced may be dropped: its writer's next fsync says so (I10).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +40,11 @@ struct entry {
     uint32_t len_bytes;
     uint64_t life; /* session */
     bool written;  /* the write was taken */
+    bool dropped;  /* it was not there: the next fsync has to fail */
+    bool told;     /* an fsync failed behind it: it may be there or not */
+    uint64_t begun_ns;
     uint64_t synced_ns;
+    uint64_t shown_ns; /* another client has read it */
 };
 
 struct stream {
@@ -47,6 +52,7 @@ struct stream {
     uint64_t count, bytes;
     uint64_t mixed; /* files of that kind made */
     uint32_t big;   /* times that a client would have appended much at once: the first did */
+    uint64_t answered_ns[SIM_CLIENTS_MAX]; /* the last fsync, or open */
 };
 
 struct stream *stream_new(void)
@@ -96,15 +102,32 @@ static uint64_t check_record(struct sim *s, const uint8_t *bytes, uint64_t len, 
     return head.number;
 }
 
-/* What is missing: of what was synced, of the reader's own, of what stands before one that is
- * there. */
+/* Not yet synced, may it have met a full disk? */
+static bool may_be_dropped(const struct sim *s, const struct entry *e)
+{
+    return s->options.beyond || load_met_full(s, e->begun_ns);
+}
+
+/* Is one of the same life there that was appended behind it? */
+static bool stands_before(const struct stream *stream, const bool *seen, uint64_t number)
+{
+    for (uint64_t k = number + 1; k < stream->count; k++) {
+        if (seen[k] && stream->entries[k].life == stream->entries[number].life) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is missing: of what was synced, of what another had read, of the reader's own, of what
+ * stands before one that is there. */
 static void check_missing(struct sim *s, const bool *seen, uint64_t read_ns, uint64_t reader)
 {
-    const struct stream *stream = s->load->stream;
-    bool may_lose = s->options.beyond || s->counts.by_kind[FAULT_DISK_FULL];
+    struct stream *stream = s->load->stream;
 
     for (uint64_t i = 0; i < stream->count; i++) {
-        const struct entry *e = &stream->entries[i];
+        struct entry *e = &stream->entries[i];
+        bool own = e->life == reader;
 
         if (seen[i]) {
             continue;
@@ -113,17 +136,32 @@ static void check_missing(struct sim *s, const bool *seen, uint64_t read_ns, uin
             sim_wrong(s, "I1", "record %" PRIu64 " of the stream was synced and is not there", i);
             return;
         }
-        if (e->written && e->life == reader && !may_lose) {
-            sim_fail(s, "I2", "record %" PRIu64 " of the stream is not there for its writer", i);
+        if (e->shown_ns && e->shown_ns < read_ns) {
+            sim_fail(s, "I1", "record %" PRIu64 " of the stream was there and is no more", i);
             return;
         }
-        for (uint64_t k = i + 1; e->written && k < stream->count && !may_lose; k++) {
-            if (seen[k] && stream->entries[k].life == e->life) {
-                sim_fail(s, "I3",
-                         "record %" PRIu64 " of the stream is there, %" PRIu64 " before it is not",
-                         k, i);
-                return;
-            }
+        if (!e->written || e->told || (!own && !stands_before(stream, seen, i))) {
+            continue;
+        }
+        if (e->synced_ns || !may_be_dropped(s, e)) {
+            sim_fail(s, own ? "I2" : "I3", "record %" PRIu64 " of the stream is not there for %s",
+                     i, own ? "its writer" : "others, and what is behind it is");
+            return;
+        }
+        e->dropped = !s->options.beyond;
+    }
+}
+
+/* What another client has read is committed. */
+static void note_shown(struct sim *s, const bool *seen, uint64_t reader)
+{
+    struct stream *stream = s->load->stream;
+
+    for (uint64_t i = 0; i < stream->count; i++) {
+        struct entry *e = &stream->entries[i];
+
+        if (seen[i] && e->life != reader && !e->shown_ns) {
+            e->shown_ns = sim_now(s);
         }
     }
 }
@@ -159,6 +197,7 @@ static void check_stream(struct sim *s, const uint8_t *bytes, uint64_t len, uint
     if (!s->failed) {
         s->counts.bytes_checked += len;
         check_missing(s, seen, read_ns, reader);
+        note_shown(s, seen, reader);
     }
     free(seen);
 }
@@ -177,24 +216,34 @@ static int read_stream(struct actor *a, struct hf_fs_file *file, uint64_t life)
     return err;
 }
 
-/* Its size: all that was synced, and what the reader appended itself, is in it. */
+/* Its size: all that was synced, or was seen, and what the reader appended itself, is in it. */
 static int look_at_stream(struct actor *a, struct hf_fs_file *file, uint64_t life, uint64_t *ret)
 {
     struct sim *s = a->s;
-    const struct stream *stream = s->load->stream;
-    uint64_t least = STREAM_START;
+    struct stream *stream = s->load->stream;
+    struct entry *newest = NULL; /* of those that may be dropped */
+    uint64_t least = STREAM_START, droppable = 0;
     int err;
 
     for (uint64_t i = 0; i < stream->count; i++) {
-        const struct entry *e = &stream->entries[i];
+        struct entry *e = &stream->entries[i];
+        bool own = e->life == life && e->written && !e->told;
 
-        least += e->synced_ns || (e->life == life && e->written) ? e->len_bytes : 0;
+        if (e->synced_ns || e->shown_ns || (own && !may_be_dropped(s, e))) {
+            least += e->len_bytes;
+        } else if (own) {
+            droppable += e->len_bytes;
+            newest = e;
+        }
     }
     err = DO(a, hf_fs_getattr(a->fs, hf_fs_file_ino(file), &a->req));
     if (err) {
         return err;
     }
-    if (a->attr.size < least && !s->options.beyond && !s->counts.by_kind[FAULT_DISK_FULL]) {
+    if (a->attr.size < least + droppable && newest) {
+        newest->dropped = !s->options.beyond;
+    }
+    if (a->attr.size < least && !s->options.beyond) {
         sim_fail(s, "I2", "client %u: the stream has %" PRIu64 " bytes, of at least %" PRIu64,
                  a->client->number, a->attr.size, least);
     }
@@ -228,6 +277,7 @@ static int append(struct actor *a, struct hf_fs_file *file, uint64_t *end, bool 
     stream->count++;
     stream->bytes += e->len_bytes;
     e->life = hf_session_id(a->client->session).v;
+    e->begun_ns = sim_now(s);
     bytes = record_bytes(stream, number);
     err = DO(a, hf_fs_write(file, *end, bytes, e->len_bytes, NULL,
                             HF_FS_WRITE_APPEND | (through ? HF_FS_WRITE_THROUGH : 0), &a->req));
@@ -237,14 +287,16 @@ static int append(struct actor *a, struct hf_fs_file *file, uint64_t *end, bool 
     *end += e->len_bytes;
     e->written = !err;
     s->counts.appends += !err;
-    return err == -ENOSPC ? 0 : err;
+    return load_is_full(a, err, e->begun_ns) ? 0 : err;
 }
 
-/* All of this life that were written before are synced now. */
+/* All of this life that were written before are synced now; or of all one may be dropped. */
 static int sync_stream(struct actor *a, struct hf_fs_file *file)
 {
-    struct stream *stream = a->s->load->stream;
+    struct sim *s = a->s;
+    struct stream *stream = s->load->stream;
     uint64_t life = hf_session_id(a->client->session).v, count = stream->count;
+    uint64_t *answered_ns = &stream->answered_ns[a->client->number];
     bool written[STREAM_RECORDS_MAX];
     int err;
 
@@ -252,16 +304,30 @@ static int sync_stream(struct actor *a, struct hf_fs_file *file)
         written[i] = stream->entries[i].life == life && stream->entries[i].written;
     }
     err = DO(a, hf_fs_fsync(file, &a->req));
-    sim_trace(a->s, "client %u: syncs the stream: %s", a->client->number, hf_err_name(err));
-    if (err) {
-        return err == -ENOSPC ? 0 : err;
+    sim_trace(s, "client %u: syncs the stream: %s", a->client->number, hf_err_name(err));
+    if (err && !load_is_full(a, err, *answered_ns)) {
+        return err;
     }
+    *answered_ns = sim_now(s);
     for (uint64_t i = 0; i < count; i++) {
-        if (written[i] && !stream->entries[i].synced_ns && !a->s->counts.by_kind[FAULT_DISK_FULL]) {
-            stream->entries[i].synced_ns = sim_now(a->s);
+        struct entry *e = &stream->entries[i];
+
+        if (!written[i] || e->synced_ns || e->told) {
+            continue;
+        }
+        if (err) {
+            e->told = true;
+        } else if (e->dropped) {
+            sim_fail(s, "I10",
+                     "record %" PRIu64 " of the stream is dropped, and its fsync succeeds", i);
+        } else {
+            e->synced_ns = sim_now(s);
         }
     }
-    sim_synced(a->client);
+    if (!err) {
+        load_check_clean(a, hf_fs_file_ino(file));
+        sim_synced(a->client);
+    }
     return 0;
 }
 
@@ -289,7 +355,7 @@ static int mixed_file(struct actor *a, struct hf_ino top)
 {
     struct sim *s = a->s;
     struct stream *stream = s->load->stream;
-    uint64_t tag = ++stream->mixed, len = MIXED_HEAD, read_len;
+    uint64_t tag = ++stream->mixed, len = MIXED_HEAD, read_len, begun_ns = sim_now(s);
     uint8_t *want = malloc(MIXED_HEAD + MIXED_RECORDS * MIXED_BYTES), *bytes;
     struct hf_fs_file *file;
     char name[32];
@@ -327,7 +393,7 @@ static int mixed_file(struct actor *a, struct hf_ino top)
         err = DO(a, hf_fs_unlink(a->fs, top, name, &a->req));
     }
     free(want);
-    return err == -ENOSPC ? 0 : err;
+    return load_is_full(a, err, begun_ns) ? 0 : err;
 }
 
 void stream_program(struct actor *a, void *arg)
@@ -343,6 +409,7 @@ void stream_program(struct actor *a, void *arg)
         return;
     }
     life = hf_session_id(a->client->session).v;
+    s->load->stream->answered_ns[a->client->number] = sim_now(s);
     while (!err && load_goes_on(a)) {
         uint64_t draw = hf_sim_rng_below(&s->rng, 100);
 

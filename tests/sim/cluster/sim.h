@@ -160,6 +160,7 @@ struct sim {
     bool power_at_sync, power_now; /* of all nodes: at the next fsync; after this event */
     uint32_t power_after;          /* events into the next checkpoint of metadata; 0: not */
     struct sim_counts counts;
+    uint64_t full_ns;    /* when a disk was last full; 0: never; UINT64_MAX: one is */
     uint64_t checked_at; /* events at the last look */
     uint64_t holders_checked_ns, rows_checked_ns;
     uint32_t copies_left; /* that stores are reading for check.c */
