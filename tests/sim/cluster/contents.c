@@ -264,14 +264,16 @@ int64_t contents_is_hole(const struct contents *c, uint64_t off, uint64_t end)
     return -1;
 }
 
-static bool may_be_byte(const struct contents *c, uint64_t at, uint8_t byte)
+/* Any of the changes from number @first on may be in @base. */
+static bool may_be_byte(const struct contents *c, const struct image *base, size_t first,
+                        uint64_t at, uint8_t byte)
 {
-    bool cleared = at >= c->base.size;
+    bool cleared = at >= base->size;
 
-    if (at < c->base.size && c->base.bytes[at] == byte) {
+    if (at < base->size && base->bytes[at] == byte) {
         return true;
     }
-    for (size_t i = 0; i < c->count; i++) {
+    for (size_t i = first; i < c->count; i++) {
         const struct change *change = &c->changes[i];
 
         if (change->kind == CHANGE_TRUNCATE) {
@@ -287,11 +289,12 @@ static bool may_be_byte(const struct contents *c, uint64_t at, uint8_t byte)
     return cleared && byte == 0;
 }
 
-int64_t contents_may_be(const struct contents *c, const uint8_t *bytes, uint64_t size)
+static int64_t may_be(const struct contents *c, const struct image *base, size_t first,
+                      const uint8_t *bytes, uint64_t size)
 {
-    uint64_t least = c->base.size, most = c->base.size;
+    uint64_t least = base->size, most = base->size;
 
-    for (size_t i = 0; i < c->count; i++) {
+    for (size_t i = first; i < c->count; i++) {
         least = c->changes[i].size < least ? c->changes[i].size : least;
         most = c->changes[i].size > most ? c->changes[i].size : most;
     }
@@ -302,11 +305,37 @@ int64_t contents_may_be(const struct contents *c, const uint8_t *bytes, uint64_t
         return -1;
     }
     for (uint64_t at = 0; at < size; at++) {
-        if (!may_be_byte(c, at, bytes[at])) {
+        if (!may_be_byte(c, base, first, at, bytes[at])) {
             return (int64_t)at;
         }
     }
     return -1;
+}
+
+int64_t contents_may_be(const struct contents *c, const uint8_t *bytes, uint64_t size)
+{
+    return may_be(c, &c->base, 0, bytes, size);
+}
+
+int64_t contents_may_be_left(const struct contents *c, const uint8_t *bytes, uint64_t size)
+{
+    struct image base = {0};
+    size_t first = 0;
+    int64_t at;
+
+    if (c->count == 0 || c->changes[0].seq > c->synced) {
+        return contents_may_be(c, bytes, size);
+    }
+    image_resize(&base, c->base.size);
+    if (base.size) {
+        memcpy(base.bytes, c->base.bytes, base.size);
+    }
+    while (first < c->count && c->changes[first].seq <= c->synced) { /* a pin keeps them */
+        image_apply(&base, &c->changes[first++]);
+    }
+    at = may_be(c, &base, first, bytes, size);
+    free(base.bytes);
+    return at;
 }
 
 const char *contents_str(const struct contents *c, char ret[512])

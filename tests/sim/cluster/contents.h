@@ -6,6 +6,7 @@
  *     others, and everybody after a crash, see base with any of the changes in it or not, byte by
  *     byte: each byte is that of base, or of a change since
  *     synced:  changes up to there are in base
+ *     left:    what may be left of them for whoever comes after that
  *     adopt:   what was seen after a crash is base from then on
  *     see:     what was seen after an error is now, and may be lost as any change may
  *
@@ -53,6 +54,8 @@ int64_t contents_is_hole(const struct contents *c, uint64_t off, uint64_t end);
 /** Somebody read this, the whole file. -1: possible; else the first byte that is not, or the size
  *  when it is the size that is not. */
 int64_t contents_may_be(const struct contents *c, const uint8_t *bytes, uint64_t size);
+/** Likewise, and all that was synced is in it, whoever else looks. */
+int64_t contents_may_be_left(const struct contents *c, const uint8_t *bytes, uint64_t size);
 /** Sizes and changes, for people. Returns @ret. */
 const char *contents_str(const struct contents *c, char ret[512]);
 

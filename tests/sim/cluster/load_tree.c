@@ -177,6 +177,7 @@ static bool change_names(struct actor *a, struct tree *t)
 {
     struct shape_change c = draw_change(a, t);
     char text[128];
+    uint64_t begun_ns = sim_now(a->s);
     int err, want;
 
     if (c.kind == CHANGE_NONE) {
@@ -190,7 +191,7 @@ static bool change_names(struct actor *a, struct tree *t)
     if (load_is_lost(a, err)) {
         return false;
     }
-    if (err != want && err != -ENOSPC) {
+    if (err != want && !load_is_full(a, err, begun_ns)) {
         sim_wrong(a->s, "I2", "client %u: %s: %s, not %s", a->client->number,
                   shape_change_str(&c, text), hf_err_name(err), hf_err_name(want));
         return false;
@@ -201,6 +202,7 @@ static bool change_names(struct actor *a, struct tree *t)
         shape_apply(&t->shape, &c, a->attr.ino);
         if (c.kind == CHANGE_CREATE) {
             t->shape.nodes[c.node].contents = contents_new();
+            t->shape.nodes[c.node].clean_ns = sim_now(a->s);
             hf_fs_release(a->file);
         }
         tree_sweep(t);
@@ -421,6 +423,7 @@ static bool find_contents(struct actor *a, struct tree *t)
         }
         hf_fs_release(file);
         node->must_report = false; /* whom it was to be told died */
+        node->clean_ns = sim_now(a->s);
     }
     return true;
 }

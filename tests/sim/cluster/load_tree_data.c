@@ -83,11 +83,25 @@ int tree_reread(struct actor *a, struct shape_node *node, struct hf_fs_file *fil
     }
     node->vague = false;
     a->s->counts.bytes_checked += len;
-    if (!tree_wrong_bytes(a, "I3", node, contents_may_be(node->contents, bytes, len), len)) {
+    if (!tree_wrong_bytes(a, "I3", node, contents_may_be_left(node->contents, bytes, len), len)) {
         take(node->contents, bytes, len);
     }
     free(bytes);
     return a->s->failed ? -ECANCELED : 0;
+}
+
+/* Of what is not synced, may any have been dropped? The next fsync or close says so. */
+static bool may_be_dropped(const struct actor *a, const struct shape_node *node)
+{
+    return !contents_is_synced(node->contents) && load_met_full(a->s, node->clean_ns);
+}
+
+static void all_synced(struct actor *a, struct shape_node *node, uint64_t seq)
+{
+    contents_synced(node->contents, seq);
+    if (contents_is_synced(node->contents)) {
+        node->clean_ns = sim_now(a->s);
+    }
 }
 
 /* An error was reported for data: any of what is not synced may be there or not. False: lost. */
@@ -99,7 +113,7 @@ static bool data_error(struct actor *a, struct tree *t, struct tree_handle *h, c
     if (load_is_lost(a, err)) {
         return false;
     }
-    if (err != -ENOSPC) {
+    if (!load_is_full(a, err, node->clean_ns)) {
         sim_fail(a->s, "I1", "client %u: %s: %s", a->client->number, what, hf_err_name(err));
         return false;
     }
@@ -130,7 +144,7 @@ bool tree_sync_handle(struct actor *a, struct tree *t, struct tree_handle *h, bo
             load_check_clean(a, node->ino);
         }
         if ((!close || node->nlink > 0) && !node->vague) {
-            contents_synced(node->contents, seq);
+            all_synced(a, node, seq);
         }
     }
     if (close) {
@@ -160,7 +174,7 @@ static bool has_no_news(const struct tree_handle *h)
  */
 static bool sync_all(struct actor *a, struct tree *t)
 {
-    uint64_t seqs[TREE_HANDLES] = {0};
+    uint64_t seqs[TREE_HANDLES] = {0}, begun_ns = sim_now(a->s);
     int err;
 
     for (int i = 0; i < TREE_HANDLES; i++) {
@@ -177,7 +191,7 @@ static bool sync_all(struct actor *a, struct tree *t)
         return false;
     }
     /* What a full disk refused is told as EIO here, and as ENOSPC by the file's own fsync. */
-    if (err && !(err == -EIO && a->s->counts.by_kind[FAULT_DISK_FULL])) {
+    if (err && !(err == -EIO && load_met_full(a->s, begun_ns))) {
         sim_fail(a->s, "I1", "client %u: sync: %s", a->client->number, hf_err_name(err));
     }
     for (int i = 0; !err && i < TREE_HANDLES; i++) {
@@ -185,7 +199,7 @@ static bool sync_all(struct actor *a, struct tree *t)
 
         if (seqs[i]) {
             load_check_clean(a, node->ino);
-            contents_synced(node->contents, seqs[i]);
+            all_synced(a, node, seqs[i]);
         }
     }
     if (!err) {
@@ -223,7 +237,7 @@ static bool write_some(struct actor *a, struct tree *t, struct tree_handle *h, u
     trace_data(a, through ? "write through" : "write", node, off, len, err);
     if (!err && through && was_clean && has_no_news(h) && !node->vague) {
         load_check_clean(a, node->ino);
-        contents_synced(node->contents, contents_seq(node->contents));
+        all_synced(a, node, contents_seq(node->contents));
     }
     return !err || data_error(a, t, h, "write", err);
 }
@@ -287,8 +301,7 @@ static bool read_some(struct actor *a, struct tree *t, struct tree_handle *h)
     if (at >= 0 && node->vague) {
         return tree_reread(a, node, h->file, contents_adopt) == 0;
     }
-    if (at >= 0 &&
-        a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
+    if (at >= 0 && may_be_dropped(a, node)) {
         node->must_report = true;
         return tree_reread(a, node, h->file, contents_see) == 0;
     }
@@ -298,7 +311,7 @@ static bool read_some(struct actor *a, struct tree *t, struct tree_handle *h)
 /* What was told of a file's bytes is not so. False: lost or failed. */
 static bool told_wrong(struct actor *a, struct tree_handle *h, struct shape_node *node, int64_t at)
 {
-    if (a->s->counts.by_kind[FAULT_DISK_FULL]) { /* write-back failed: fsync will say so */
+    if (may_be_dropped(a, node)) {
         node->must_report = true;
         return tree_reread(a, node, h->file, contents_see) == 0;
     }
@@ -343,7 +356,7 @@ static bool seek_some(struct actor *a, struct tree *t, struct tree_handle *h)
     }
     if (holes) {
         err = seek(a, h, node, off, SEEK_HOLE);
-        if (err == -ENXIO && off < size && a->s->counts.by_kind[FAULT_DISK_FULL]) {
+        if (err == -ENXIO && off < size && may_be_dropped(a, node)) {
             return told_wrong(a, h, node, (int64_t)off); /* its end may be among what was dropped */
         }
         if (err == -ENXIO ? off < size : !err && off >= size) {
@@ -373,7 +386,7 @@ static bool copy_some(struct actor *a, struct tree *t, struct tree_handle *h)
     uint64_t size = contents_size(from_node->contents), off = tree_below(a, size + 1), to_off, len;
     int err;
 
-    if (!to->file || from_node->vague || a->s->counts.by_kind[FAULT_DISK_FULL]) {
+    if (!to->file || from_node->vague || from_node->must_report || may_be_dropped(a, from_node)) {
         return true; /* what the source has lost, and told to nobody, would be told of the target */
     }
     to_off = tree_below(a, contents_size(node->contents) + 4096);

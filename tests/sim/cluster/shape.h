@@ -35,8 +35,9 @@ struct shape_node {
     struct contents *contents;
     uint32_t xattrs[SHAPE_XATTRS]; /* values; 0: none */
     uint64_t target;
-    bool must_report; /* bytes were lost of which nobody has heard yet */
-    bool vague;       /* unreadable after a death or an error: any change may be missing */
+    uint64_t clean_ns; /* when nothing of it was unsynced, the last time that this was known */
+    bool must_report;  /* bytes were lost of which nobody has heard yet */
+    bool vague;        /* unreadable after a death or an error: any change may be missing */
 };
 
 struct shape_name {

@@ -177,6 +177,8 @@ static void one_who_looks_keeps_what_was_synced(void **state)
     contents_synced(c, contents_seq(c));
     assert_int_equal(contents_may_be(c, old, sizeof(old)), -1);
     assert_int_equal(contents_may_be(c, new, sizeof(new)), -1);
+    assert_true(contents_may_be_left(c, old, sizeof(old)) >= 0);
+    assert_int_equal(contents_may_be_left(c, new, sizeof(new)), -1);
     contents_unpin(c);
     assert_true(contents_may_be(c, old, sizeof(old)) >= 0);
     contents_free(c);
