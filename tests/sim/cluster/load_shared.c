@@ -2,8 +2,8 @@
 /*
  * What several clients do to the same things.
  *
- *   log     lock ─ read ─ append one record ─ fsync ─ unlock: every acknowledged record is there,
- *           once, in the order of acknowledgement (I1, I2, I5)
+ *   log     lock ─ read ─ append one record ─ fsync ─ unlock: every record that was acknowledged,
+ *           or was read once, is there, once, in the order of acknowledgement (I1, I2, I5)
  *   names   symbolic links that are created, replaced, moved, exchanged, removed and read by all:
  *           what was seen is linearizable (I2, I6)
  *   files   written beside, synced and renamed into place, or written without a name and given
@@ -40,6 +40,7 @@ struct record { /* of the log file; little-endian is the only order here */
 
 struct attempt {
     uint64_t begun_ns, acked_ns; /* acked 0: not, or not yet */
+    uint64_t seen_ns;            /* a reader had it; 0: nobody */
 };
 
 struct shared {
@@ -70,8 +71,8 @@ static uint64_t check_of(uint64_t number, uint64_t client)
 /* The log */
 
 /*
- * All acknowledged records, others at most once and only such as were tried. No record stands
- * behind one that was begun after it had been acknowledged.
+ * All records that were acknowledged or seen, others at most once and only such as were tried. No
+ * record stands behind one that was begun after it had been acknowledged.
  */
 static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len, uint64_t read_ns)
 {
@@ -107,8 +108,16 @@ static void check_log(struct sim *s, const uint8_t *bytes, uint64_t len, uint64_
         begun_ns = attempt->begun_ns > begun_ns ? attempt->begun_ns : begun_ns;
     }
     for (uint32_t i = 0; i < sh->attempt_count; i++) {
-        if (sh->attempts[i].acked_ns && sh->attempts[i].acked_ns < read_ns && !seen[i]) {
-            sim_wrong(s, "I1", "record %u was acknowledged and is not in the log", i);
+        struct attempt *attempt = &sh->attempts[i];
+
+        if (seen[i]) {
+            attempt->seen_ns = attempt->seen_ns ? attempt->seen_ns : sim_now(s);
+            continue;
+        }
+        if ((attempt->acked_ns && attempt->acked_ns < read_ns) ||
+            (attempt->seen_ns && attempt->seen_ns < read_ns)) {
+            sim_wrong(s, "I1", "record %u was %s and is not in the log", i,
+                      attempt->acked_ns ? "acknowledged" : "there");
             return;
         }
     }
