@@ -78,7 +78,8 @@ struct fault {
     uint32_t a, b;             /* machines: nodes first, then clients */
     uint64_t chance;
     bool begun, over;
-    bool armed;      /* it acts at a call, of a disk mostly, that is still to come */
+    bool armed;      /* it acts at a call of the disk that is still to come */
+    bool damages;    /* ... and then the store may lack something */
     unsigned struck; /* faults of that disk until then */
 };
 
@@ -276,6 +277,13 @@ static int choose(void *ctx, const char *name)
 static const char *const rot_dirs[] = {"/data/store/segments", "/data/store/segments",
                                        "/data/meta/log", "/data/meta/vote"};
 
+static void damage(struct sim_node *n, bool rots)
+{
+    n->damaged = n->set_aside = true;
+    n->rotten = n->rotten || rots;
+    n->damaged_life = n->lives;
+}
+
 static bool rot_at(struct sim *s, const struct fault *f, uint64_t chance)
 {
     struct hf_env *env = machine(s, f->a);
@@ -294,7 +302,7 @@ static bool rot_at(struct sim *s, const struct fault *f, uint64_t chance)
         hit = hf_sim_disk_flip(hf_sim_disk(env), path, off + i * 512u, 0x5a) == 0 || hit;
     }
     if (hit && dir == rot_dirs[0]) {
-        s->nodes[f->a].damaged = s->nodes[f->a].rotten = true;
+        damage(&s->nodes[f->a], true);
     }
     sim_trace(s, "rot in %s at %" PRIu64 "%s", path, off, hit ? "" : ", which is not there");
     return hit;
@@ -356,9 +364,7 @@ static void disk_error(struct sim *s, struct fault *f)
 
     enum hf_sim_fault kind = errors[(f->chance >> 16) % HF_ARRAY_LEN(errors)];
 
-    if (kind == HF_SIM_FAULT_READ_EIO) { /* what cannot be read is set aside */
-        s->nodes[f->a].damaged = true;
-    }
+    f->damages = kind == HF_SIM_FAULT_READ_EIO; /* what cannot be read is set aside */
     fail_a_call(s, f, kind);
 }
 
@@ -413,7 +419,7 @@ void sim_loss_test(struct sim *s)
         struct sim_node *n = &s->nodes[at];
 
         n->start_at_ns = sim_now(s) + below(s, SIM_S);
-        n->damaged = true;
+        damage(n, false);
         sim_node_lose_store(n);
         if (spare && (voters >> at & 1)) {
             spare--;
@@ -515,7 +521,7 @@ static bool act(struct sim *s, struct fault *f)
         arm(s, f, 0, HF_SIM_FAULT_DEAD, f->chance & 1 ? "/data/store" : NULL);
         return true;
     case FAULT_DISK_LIES:
-        n->damaged = n->rotten = true;
+        f->damages = true;
         fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY);
         return true;
     case FAULT_META_LOST:
@@ -524,7 +530,7 @@ static bool act(struct sim *s, struct fault *f)
         return true;
     case FAULT_STORE_LOST:
         n->start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
-        n->damaged = true;
+        damage(n, false);
         sim_node_lose_store(n);
         return true;
     case FAULT_UNMOUNT:
@@ -662,6 +668,9 @@ void sim_atlas_act(struct sim *s)
         if (f->armed && has_struck(s, f)) {
             f->armed = false;
             count(s, f);
+            if (f->damages) {
+                damage(&s->nodes[f->a], f->kind == FAULT_DISK_LIES);
+            }
         }
         if (!f->begun && f->begin_ns <= sim_now(s)) {
             begin(s, f);
@@ -691,6 +700,7 @@ void sim_atlas_heal(struct sim *s)
     set_net(s);
     for (uint32_t i = 0; i < s->node_count; i++) {
         mend_tables(&s->nodes[i]);
+        s->nodes[i].damaged_life = s->nodes[i].lives; /* a fault may have struck just now */
     }
     for (uint32_t i = 0; i < s->node_count + s->client_count; i++) {
         struct hf_env *env = machine(s, i);

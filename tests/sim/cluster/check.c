@@ -95,17 +95,19 @@ static void check_holds(struct sim *s, struct hf_meta *meta, uint16_t group,
         struct hf_store_entry entry;
         char text[HF_OID_STR_MAX];
 
-        if (!n->node || n->damaged || !(hf_map_group_members(map, group) & hf_node_bit(n->id)) ||
+        if (!n->node || !(hf_map_group_members(map, group) & hf_node_bit(n->id)) ||
             hf_meta_is_degraded(meta, n->id, &object->oid)) {
             continue;
         }
         if (hf_store_lookup(n->node->store, &object->oid, &entry)) {
-            sim_fail(s, "I1", "node %u lacks object %s, and the metadata do not know", n->id.v,
-                     hf_oid_str(&object->oid, text));
+            if (!n->damaged) {
+                sim_fail(s, "I1", "node %u lacks object %s, and the metadata do not know", n->id.v,
+                         hf_oid_str(&object->oid, text));
+            }
         } else if (entry.digest != object->digest || entry.len_bytes != object->len_bytes) {
             sim_fail(s, "I9", "node %u has another object %s than the metadata say", n->id.v,
                      hf_oid_str(&object->oid, text));
-        } else if (entry.quarantined) {
+        } else if (entry.quarantined && !n->damaged && !n->rotten) {
             sim_fail(s, "I4", "node %u has set object %s aside, which nothing befell", n->id.v,
                      hf_oid_str(&object->oid, text));
         }
@@ -188,7 +190,7 @@ static bool is_named(struct hf_meta *meta, const struct hf_oid *oid)
 struct gone {
     struct sim *s;
     struct hf_meta *meta;
-    uint16_t node;
+    const struct sim_node *node;
 };
 
 static bool is_not_gone(void *ctx, const struct hf_store_entry *held)
@@ -196,21 +198,24 @@ static bool is_not_gone(void *ctx, const struct hf_store_entry *held)
     const struct gone *gone = ctx;
     char text[HF_OID_STR_MAX];
 
+    if (held->quarantined && gone->node->set_aside) {
+        return true; /* lost before it was deleted, and with it that it was */
+    }
     if (named.cap && named.oids[named_slot(&held->oid)].session &&
         !is_named(gone->meta, &held->oid)) {
-        sim_fail(gone->s, "I8", "node %u holds object %s, which was deleted everywhere", gone->node,
-                 hf_oid_str(&held->oid, text));
+        sim_fail(gone->s, "I8", "node %u holds object %s, which was deleted everywhere",
+                 gone->node->id.v, hf_oid_str(&held->oid, text));
     }
     return !gone->s->failed;
 }
 
-/* At rest, with nothing left to delete. A disk that lies forgets deletions, too. */
+/* At rest, with nothing left to delete. A disk that lies or rots forgets deletions, too. */
 static void check_gone(struct sim *s, struct hf_meta *meta)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {
-        struct gone gone = {s, meta, s->nodes[i].id.v};
+        struct gone gone = {s, meta, &s->nodes[i]};
 
-        if (!s->nodes[i].damaged) {
+        if (!s->nodes[i].rotten) {
             (void)each_held(&s->nodes[i], meta, is_not_gone, &gone);
         }
     }
@@ -559,6 +564,17 @@ static void mend(struct sim *s)
     }
 }
 
+/* All is well: what a store has lost is known, and there again. One that rots, or was lied to,
+ * learns what it has lost when it starts again. */
+static void note_mended(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = &s->nodes[i];
+
+        n->damaged = n->damaged && n->rotten && n->lives == n->damaged_life;
+    }
+}
+
 const char *sim_check_converged(struct sim *s)
 {
     struct sim_node *leader;
@@ -577,11 +593,15 @@ const char *sim_check_converged(struct sim *s)
         missing = client_converged(&s->clients[i]);
     }
     hf_meta_usage(hf_replica_meta(leader->node->replica), &usage);
-    return missing          ? missing
-           : usage.degraded ? "copies are missing"
-           : usage.purging  ? "removed files are not purged"
-           : usage.dead     ? "dead objects are not deleted"
-                            : NULL;
+    missing = missing          ? missing
+              : usage.degraded ? "copies are missing"
+              : usage.purging  ? "removed files are not purged"
+              : usage.dead     ? "dead objects are not deleted"
+                               : NULL;
+    if (!missing && !s->options.beyond) {
+        note_mended(s);
+    }
+    return missing;
 }
 
 /* I7, I8, I9 of objects: the stores hold what the metadata name, no more and no less. */

@@ -45,9 +45,11 @@ struct sim_node {
     struct hf_disk *real_disk;           /* with options.lmdb_dir; else NULL */
     struct hf_node *node;                /* NULL: not running */
     bool stopping;
-    bool damaged;         /* its store may have lost what was synced */
-    bool rotten;          /* ... or holds other bytes, and need not know */
-    uint64_t start_at_ns; /* UINT64_MAX: not before somebody says so */
+    bool damaged;          /* its store may have lost what was synced, and nobody need know yet */
+    bool rotten;           /* ... or holds other bytes, and need not know */
+    bool set_aside;        /* it was damaged once: it may name what it has lost */
+    uint32_t damaged_life; /* lives when it was damaged last */
+    uint64_t start_at_ns;  /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
     uint64_t raft_checked_ns, store_checked[4]; /* state in which they were last checked */
     uint32_t looks;                             /* events of its own */
