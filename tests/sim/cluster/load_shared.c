@@ -188,6 +188,7 @@ void shared_append_program(struct actor *a, void *arg)
     file = a->file;
     while (load_goes_on(a)) {
         struct hf_session_id me = hf_session_id(a->client->session);
+        uint64_t begun_ns;
         int err;
 
         lock.type = F_WRLCK;
@@ -209,11 +210,12 @@ void shared_append_program(struct actor *a, void *arg)
             return;
         }
         sh->holder = me;
+        begun_ns = sim_now(s);
         err = append_locked(a, ino, file);
         if (load_is_lost(a, err)) {
             return;
         }
-        if (err && err != -ENOSPC) {
+        if (err && !load_is_full(a, err, begun_ns)) {
             sim_fail(s, "I1", "client %u: append: %s", a->client->number, hf_err_name(err));
             return;
         }
@@ -460,7 +462,7 @@ static int open_and_hold(struct actor *a, struct hf_ino top, const char *name)
 
 static int publish(struct actor *a, struct hf_ino top, const char *name)
 {
-    uint64_t value = ++a->s->load->shared->file_value;
+    uint64_t value = ++a->s->load->shared->file_value, begun_ns = sim_now(a->s);
     char spare[32];
     struct hf_fs_file *file;
     struct hf_ino ino;
@@ -481,7 +483,7 @@ static int publish(struct actor *a, struct hf_ino top, const char *name)
     if (!err && hf_sim_rng_below(&a->s->rng, 3) == 0) {
         return hold(a, name, ino, file);
     }
-    if (err == -ENOSPC) {
+    if (load_is_full(a, err, begun_ns)) {
         err = DO(a, hf_fs_unlink(a->fs, top, spare, &a->req));
     }
     hf_fs_release(file);
@@ -526,7 +528,7 @@ void shared_files_program(struct actor *a, void *arg)
 
     (void)arg;
     while (!err && load_goes_on(a)) {
-        uint64_t draw = hf_sim_rng_below(&s->rng, 100);
+        uint64_t draw = hf_sim_rng_below(&s->rng, 100), begun_ns = sim_now(s);
 
         (void)snprintf(name, sizeof(name), "f%u", (unsigned)hf_sim_rng_below(&s->rng, FILES));
         if (draw < 15) {
@@ -540,7 +542,7 @@ void shared_files_program(struct actor *a, void *arg)
             trace_file(a, "removes", name, (struct hf_ino){0}, err);
             err = err == -ENOENT ? 0 : err;
         }
-        if (err && err != -ENOSPC && !load_is_lost(a, err)) {
+        if (err && !load_is_full(a, err, begun_ns) && !load_is_lost(a, err)) {
             sim_fail(s, "I8", "client %u: %s of %s: %s", a->client->number,
                      draw < 15   ? "naming"
                      : draw < 30 ? "replacement"
