@@ -14,7 +14,8 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static struct room look(const struct hf_leader *leader)
+/* @live  only of stores that can be written now; else of all that this leader has heard */
+static struct room room_of(const struct hf_leader *leader, bool live)
 {
     const struct hf_map *map = hf_meta_map(leader->meta);
     struct room room = {.free_min_bytes = UINT64_MAX};
@@ -23,7 +24,7 @@ static struct room look(const struct hf_leader *leader)
         const struct hf_lnode *node = hf_nodes_get(leader, map->nodes[i].id);
         uint64_t free_bytes = node->stats.free_bytes;
 
-        if (!hf_nodes_live(leader, map->nodes[i].id)) {
+        if (live ? !hf_nodes_live(leader, map->nodes[i].id) : !node->heard) {
             continue;
         }
         free_bytes -= less(free_bytes, leader->reserve_bytes);
@@ -33,6 +34,15 @@ static struct room look(const struct hf_leader *leader)
         room.free_min_bytes = less(room.free_min_bytes, free_bytes);
     }
     return room;
+}
+
+/* Too few to write anything are a matter of patience, not of space: it counts as it was last told.
+ */
+static struct room look(const struct hf_leader *leader)
+{
+    struct room room = room_of(leader, true);
+
+    return room.nodes < hf_meta_map(leader->meta)->min_copies ? room_of(leader, false) : room;
 }
 
 static uint64_t copies(const struct hf_leader *leader, uint64_t nodes)
@@ -52,11 +62,8 @@ uint64_t hf_space_usable(const struct hf_leader *leader)
 {
     struct room room = look(leader);
 
-    if (room.nodes == 0) {
-        /* Just started, no store has reported yet: keep writers going for a moment. */
-        bool early = hf_env_mono_ns(leader->env) - leader->started_ns < leader->node_timeout_ns;
-
-        return early ? HF_SPACE_FIRST_BYTES * (leader->sessions.count + 1) : 0;
+    if (room.nodes == 0) { /* none has reported yet: writers go on */
+        return HF_SPACE_FIRST_BYTES * (leader->sessions.count + 1);
     }
     return net(room.free_min_bytes / copies(leader, room.nodes) * room.nodes);
 }

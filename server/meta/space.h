@@ -26,7 +26,8 @@ struct hf_meta_reply;
     (UINT64_C(64) << 20) /* with the opening, and before stores were heard */
 #define HF_SPACE_INODES (UINT64_C(1) << 20)
 
-/** Bytes of new file data: as many as the fullest live store can take its share of. */
+/** Bytes of new file data: as many as the fullest live store can take its share of. With fewer of
+ * them than make the least number of copies: of all stores, as they last said. */
 uint64_t hf_space_usable(const struct hf_leader *leader);
 /** Has this leader heard of the stores, and of all sessions what they were granted? Else what may
  * be reserved is not known; it is for a moment only. */

@@ -380,6 +380,28 @@ static void full_stores_mean_no_budget(void **state)
     assert_int_equal(run_read(w, &rd).free_bytes, 0);
 }
 
+/* Nothing can be written; that is no reason to say that there is no room. */
+static void stores_that_are_away_are_not_full(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_meta_read rd = {.op = HF_RD_STATFS};
+    uint64_t before = run_read(w, &rd).free_bytes, budget = 0;
+
+    for (uint32_t alive = NODES; alive-- > 0;) {
+        w->nodes[alive].alive = false;
+        keep_alive(w, &s, 10 * SEC);
+        budget = renew(w, &s, NULL, 0, UINT64_C(200) << 20).budget_bytes;
+        assert_int_equal(budget, UINT64_C(200) << 20);
+        renew(w, &s, NULL, 0, 0);
+        assert_true(run_read(w, &rd).free_bytes >= before / 2);
+    }
+    w->nodes[0].alive = w->nodes[1].alive = true;
+    w->nodes[0].free_bytes = 0; /* of those that can be written again one is full now */
+    keep_alive(w, &s, 10 * SEC);
+    assert_int_equal(renew(w, &s, NULL, 0, 1u << 20).budget_bytes, 0);
+}
+
 static int reserve(struct world *w, struct session *s, struct hf_ino ino, uint64_t off,
                    uint64_t len)
 {
@@ -728,6 +750,7 @@ int main(void)
         T(a_large_unlinked_file_is_purged_to_the_end),
         T(grants_never_exceed_what_the_stores_can_take),
         T(full_stores_mean_no_budget),
+        T(stores_that_are_away_are_not_full),
         T(what_files_have_reserved_is_promised_to_nobody_else),
         cmocka_unit_test(whatever_power_cut_keeps_what_was_acknowledged),
         cmocka_unit_test(a_failed_write_or_sync_loses_nothing_that_was_acknowledged),
