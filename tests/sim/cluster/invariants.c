@@ -62,7 +62,7 @@ static const struct {
     {"I10", "a reported error is not followed by silent success",
      "6: what is dropped is reported by each open file's next fsync or close",
      "load_tree_data: what read_some() or told_wrong() finds lost, tree_sync_handle() has to be "
-     "told; load_tree: sync_what_is_left() of a lost session"},
+     "told; load_tree: sync_what_is_left() of a lost session; load_append: sync_stream()"},
     {"I11", "past what can be survived: stop or EIO, never a guess",
      "3.2, 4: a majority that is lost is not replaced by a guess",
      "all that looks above but what is at rest, with --beyond, where an error, or no answer, is "
