@@ -44,12 +44,9 @@ static void buf_destroy(struct hf_buf *buf)
     free(buf);
 }
 
-void hf_bufpool_free(struct hf_bufpool *pool)
+void hf_bufpool_trim(struct hf_bufpool *pool)
 {
-    if (!pool) {
-        return;
-    }
-    HF_ASSERT(pool->used_bytes == 0);
+    (void)pthread_mutex_lock(&pool->lock);
     for (size_t i = 0; i < CLASS_COUNT; i++) {
         while (pool->free[i]) {
             struct hf_buf *buf = pool->free[i];
@@ -58,6 +55,17 @@ void hf_bufpool_free(struct hf_bufpool *pool)
             buf_destroy(buf);
         }
     }
+    pool->free_bytes = 0;
+    (void)pthread_mutex_unlock(&pool->lock);
+}
+
+void hf_bufpool_free(struct hf_bufpool *pool)
+{
+    if (!pool) {
+        return;
+    }
+    HF_ASSERT(pool->used_bytes == 0);
+    hf_bufpool_trim(pool);
     (void)pthread_mutex_destroy(&pool->lock);
     free(pool);
 }

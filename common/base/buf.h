@@ -35,6 +35,8 @@ struct hf_buf {
 int hf_bufpool_new(size_t keep_bytes, size_t max_bytes, struct hf_bufpool **ret);
 /** Every buffer must have come back. NULL is a no-op. */
 void hf_bufpool_free(struct hf_bufpool *pool);
+/** Give back what is kept for reuse. */
+void hf_bufpool_trim(struct hf_bufpool *pool);
 size_t hf_bufpool_used_bytes(struct hf_bufpool *pool);
 
 /**

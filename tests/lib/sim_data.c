@@ -6,11 +6,17 @@
 
 #include "common/base/assert.h"
 
+/* Of one file, or the same in what is current and what is durable; then nobody writes there. */
+struct page {
+    uint32_t refs;
+    uint8_t bytes[HF_SIM_PAGE_BYTES];
+};
+
 /* What is written as zeros, whole pages of it (logs are prepared so), takes no memory. */
-static uint8_t zero_page[HF_SIM_PAGE_BYTES];
+static struct page zero_page;
 
 struct pages {
-    uint8_t **page; /* NULL: zeros, not in use; zero_page: zeros */
+    struct page **page; /* NULL: zeros, not in use; zero_page: zeros */
     size_t cap;
     uint64_t size_bytes;
     size_t reserved; /* pages below it are in use, written or not */
@@ -36,6 +42,7 @@ struct change {
 struct hf_sim_data {
     struct pages current;
     struct pages durable;
+    bool diverged;       /* a sync failed: current is not just what is durable with the changes */
     struct change *head; /* pending */
     struct change **tail;
 };
@@ -67,9 +74,17 @@ static void pages_count(struct pages *pages)
     }
 }
 
-static void page_free(uint8_t *page)
+static struct page *page_ref(struct page *page)
 {
-    if (page != zero_page) {
+    if (page && page != &zero_page) {
+        page->refs++;
+    }
+    return page;
+}
+
+static void page_unref(struct page *page)
+{
+    if (page && page != &zero_page && --page->refs == 0) {
         free(page);
     }
 }
@@ -77,7 +92,7 @@ static void page_free(uint8_t *page)
 static void pages_fini(struct pages *pages)
 {
     for (size_t i = 0; i < pages->cap; i++) {
-        page_free(pages->page[i]);
+        page_unref(pages->page[i]);
     }
     free(pages->page);
     *pages = (struct pages){0};
@@ -88,13 +103,7 @@ static void pages_copy(struct pages *to, const struct pages *from)
     pages_fini(to);
     pages_grow(to, from->cap);
     for (size_t i = 0; i < from->cap; i++) {
-        if (from->page[i] == zero_page) {
-            to->page[i] = zero_page;
-        } else if (from->page[i]) {
-            to->page[i] = malloc(HF_SIM_PAGE_BYTES);
-            HF_ASSERT(to->page[i] != NULL);
-            memcpy(to->page[i], from->page[i], HF_SIM_PAGE_BYTES);
-        }
+        to->page[i] = page_ref(from->page[i]);
     }
     to->size_bytes = from->size_bytes;
     to->reserved = from->reserved;
@@ -123,7 +132,7 @@ static size_t pages_read(const struct pages *pages, uint8_t *ret, size_t len, ui
         size_t n = piece_len(off + done, len - done, HF_SIM_PAGE_BYTES);
 
         if (index < pages->cap && pages->page[index]) {
-            memcpy(ret + done, pages->page[index] + (off + done) % HF_SIM_PAGE_BYTES, n);
+            memcpy(ret + done, pages->page[index]->bytes + (off + done) % HF_SIM_PAGE_BYTES, n);
         } else {
             memset(ret + done, 0, n);
         }
@@ -135,23 +144,26 @@ static size_t pages_read(const struct pages *pages, uint8_t *ret, size_t len, ui
 /* A page to write into. */
 static uint8_t *page_of(struct pages *pages, size_t index)
 {
-    uint8_t **page = &pages->page[index];
+    struct page **at = &pages->page[index], *old = *at;
 
-    if (!*page || *page == zero_page) {
-        pages->used += !*page && index >= pages->reserved;
-        *page = calloc(1, HF_SIM_PAGE_BYTES);
-        HF_ASSERT(*page != NULL);
+    if (!old || old == &zero_page || old->refs > 1) {
+        pages->used += !old && index >= pages->reserved;
+        *at = malloc(sizeof(**at));
+        HF_ASSERT(*at != NULL);
+        **at = old ? *old : zero_page;
+        (*at)->refs = 1;
+        page_unref(old);
     }
-    return *page;
+    return (*at)->bytes;
 }
 
 static void page_clear(struct pages *pages, size_t index)
 {
-    uint8_t **page = &pages->page[index];
+    struct page **page = &pages->page[index];
 
     pages->used += !*page && index >= pages->reserved;
-    page_free(*page);
-    *page = zero_page;
+    page_unref(*page);
+    *page = &zero_page;
 }
 
 /* @bytes  NULL: zeros */
@@ -186,12 +198,12 @@ static void pages_truncate(struct pages *pages, uint64_t len)
     size_t count = pages_of(len);
 
     for (size_t i = count; i < pages->cap; i++) {
-        page_free(pages->page[i]);
+        page_unref(pages->page[i]);
         pages->page[i] = NULL;
     }
     if (len % HF_SIM_PAGE_BYTES && count <= pages->cap && pages->page[count - 1] &&
-        pages->page[count - 1] != zero_page) {
-        memset(pages->page[count - 1] + len % HF_SIM_PAGE_BYTES, 0,
+        pages->page[count - 1] != &zero_page) {
+        memset(page_of(pages, count - 1) + len % HF_SIM_PAGE_BYTES, 0,
                HF_SIM_PAGE_BYTES - len % HF_SIM_PAGE_BYTES);
     }
     if (pages->reserved > count) {
@@ -416,15 +428,39 @@ void hf_sim_data_allocate(struct hf_sim_data *data, uint64_t len_bytes)
     pages_allocate(&data->current, len_bytes);
 }
 
+/* What is current is durable; the pages of @change are shared. */
+static void share(struct hf_sim_data *data, const struct change *change)
+{
+    struct pages *from = &data->current, *to = &data->durable;
+    size_t first = (size_t)(change->off / HF_SIM_PAGE_BYTES);
+    size_t end = change->kind == CHANGE_WRITE ? pages_of(change->off + change->len) : from->cap;
+
+    for (size_t i = first; i < end && i < from->cap; i++) {
+        page_unref(to->page[i]);
+        to->page[i] = page_ref(from->page[i]);
+    }
+}
+
 void hf_sim_data_sync(struct hf_sim_data *data)
 {
-    apply_all(&data->durable, data);
+    if (data->diverged) {
+        apply_all(&data->durable, data);
+    } else {
+        pages_grow(&data->durable, data->current.cap);
+        for (const struct change *change = data->head; change; change = change->next) {
+            share(data, change);
+        }
+        data->durable.size_bytes = data->current.size_bytes;
+        data->durable.reserved = data->current.reserved;
+        data->durable.used = data->current.used;
+    }
     forget_changes(data);
 }
 
 void hf_sim_data_sync_failed(struct hf_sim_data *data, struct hf_sim_rng *rng)
 {
     settle_random(data, rng);
+    data->diverged = true;
 }
 
 void hf_sim_data_cut(struct hf_sim_data *data, struct hf_sim_rng *rng, enum hf_sim_cut mode)
@@ -441,12 +477,14 @@ void hf_sim_data_cut(struct hf_sim_data *data, struct hf_sim_rng *rng, enum hf_s
         break;
     }
     pages_copy(&data->current, &data->durable);
+    data->diverged = false;
 }
 
 void hf_sim_data_drop_cache(struct hf_sim_data *data)
 {
     pages_copy(&data->current, &data->durable);
     apply_all(&data->current, data);
+    data->diverged = false;
 }
 
 bool hf_sim_data_flip(struct hf_sim_data *data, uint64_t off, uint8_t mask)

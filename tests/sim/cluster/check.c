@@ -384,7 +384,9 @@ static void check_rows(struct sim *s)
     for (uint32_t i = 0; i < s->node_count && !replica; i++) {
         n = &s->nodes[s->rows_turn++ % s->node_count];
         replica = n->node ? n->node->replica : NULL;
-        replica = replica && !replica->failed ? replica : NULL;
+        /* While a snapshot is put in its place, its table lies under what memory held over another.
+         */
+        replica = replica && !replica->failed && !replica->load ? replica : NULL;
     }
     if (!replica) {
         return;

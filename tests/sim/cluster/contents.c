@@ -101,18 +101,26 @@ uint64_t contents_size(const struct contents *c)
     return c->now.size;
 }
 
+/* The eight bytes at 8 * @number. */
+static uint64_t pattern_word(uint64_t tag, uint64_t number)
+{
+    return ((number + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ tag) * UINT64_C(0xbf58476d1ce4e5b9);
+}
+
 void contents_pattern(uint64_t tag, uint64_t off, uint8_t *ret, size_t len)
 {
-    uint64_t word = 0;
+    size_t done = 0;
 
-    for (size_t i = 0; i < len; i++) {
-        uint64_t at = off + i;
+    while (done < len) {
+        uint64_t at = off + done, skip = at % 8;
+        uint64_t word = pattern_word(tag, at / 8) >> (skip * 8);
+        size_t part = 8 - skip < len - done ? 8 - skip : len - done;
 
-        if (i == 0 || at % 8 == 0) {
-            word =
-                ((at / 8 + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ tag) * UINT64_C(0xbf58476d1ce4e5b9);
+        memcpy(ret + done, &word, part);
+        for (done += part; len - done >= 8; done += 8) {
+            word = pattern_word(tag, (off + done) / 8);
+            memcpy(ret + done, &word, 8);
         }
-        ret[i] = (uint8_t)(word >> (at % 8 * 8));
     }
 }
 

@@ -88,6 +88,7 @@ static void node_start(struct sim_node *n)
 static void node_gone(struct sim_node *n)
 {
     if (n->node) {
+        hf_bufpool_trim(n->node->pool);
         hf_sim_abandon(n->node);
     }
     n->node = NULL;
@@ -327,6 +328,7 @@ void sim_client_kill(struct sim_client *c)
     hf_sim_abandon(c->fs);
     hf_sim_abandon(c->io);
     hf_sim_abandon(c->session);
+    hf_bufpool_trim(c->pool);
     hf_sim_abandon(c->pool);
     client_gone(c);
     c->s->counts.crashes++;
