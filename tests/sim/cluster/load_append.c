@@ -216,29 +216,30 @@ static int read_stream(struct actor *a, struct hf_fs_file *file, uint64_t life)
     return err;
 }
 
-/* Its size: all that was synced, or was seen, and what the reader appended itself, is in it. */
+/* Its size: all that was synced, or was seen, before it was asked for, and what the reader has
+ * appended itself, is in it. What is full may have become so meanwhile. */
 static int look_at_stream(struct actor *a, struct hf_fs_file *file, uint64_t life, uint64_t *ret)
 {
     struct sim *s = a->s;
     struct stream *stream = s->load->stream;
     struct entry *newest = NULL; /* of those that may be dropped */
-    uint64_t least = STREAM_START, droppable = 0;
-    int err;
+    uint64_t least = STREAM_START, droppable = 0, begun_ns = sim_now(s), count = stream->count;
+    int err = DO(a, hf_fs_getattr(a->fs, hf_fs_file_ino(file), &a->req));
 
-    for (uint64_t i = 0; i < stream->count; i++) {
+    if (err) {
+        return err;
+    }
+    for (uint64_t i = 0; i < count; i++) {
         struct entry *e = &stream->entries[i];
         bool own = e->life == life && e->written && !e->told;
 
-        if (e->synced_ns || e->shown_ns || (own && !may_be_dropped(s, e))) {
+        if ((e->synced_ns && e->synced_ns <= begun_ns) ||
+            (e->shown_ns && e->shown_ns <= begun_ns) || (own && !may_be_dropped(s, e))) {
             least += e->len_bytes;
         } else if (own) {
             droppable += e->len_bytes;
             newest = e;
         }
-    }
-    err = DO(a, hf_fs_getattr(a->fs, hf_fs_file_ino(file), &a->req));
-    if (err) {
-        return err;
     }
     if (a->attr.size < least + droppable && newest) {
         newest->dropped = !s->options.beyond;
