@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 
@@ -627,3 +628,32 @@ class Cluster:
             disk.close()
         if not keep:
             shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Killer(threading.Thread):
+    """Kills one node after another, the leader first, and starts it again."""
+
+    def __init__(self, cluster, every):
+        super().__init__(daemon=True)
+        self.cluster, self.every = cluster, every
+        self.over = threading.Event()
+        self.kills, self.error = 0, None
+
+    def run(self):
+        try:
+            while not self.over.wait(self.every):
+                node = self.cluster.wait_leader() if self.kills % 2 == 0 else 1 + self.kills % 3
+                self.cluster.kill(node)
+                self.over.wait(2)
+                self.cluster.start(node)
+                self.kills += 1
+        except Exception as e:  # noqa: BLE001  (told to the test)
+            self.error = e
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join(60)

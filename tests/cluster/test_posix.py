@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import threading
 
 import pytest
 
@@ -70,35 +69,6 @@ def test_claims_hold_for_a_user(make_cluster, metadata):
     assert suite(home(c.mount("a")), home(c.mount("b")), user=USER) > 1000
 
 
-class Killer(threading.Thread):
-    """Kills one node after another, the leader first, and starts it again."""
-
-    def __init__(self, cluster, every):
-        super().__init__(daemon=True)
-        self.cluster, self.every = cluster, every
-        self.over = threading.Event()
-        self.kills, self.error = 0, None
-
-    def run(self):
-        try:
-            while not self.over.wait(self.every):
-                node = self.cluster.wait_leader() if self.kills % 2 == 0 else 1 + self.kills % 3
-                self.cluster.kill(node)
-                self.over.wait(2)
-                self.cluster.start(node)
-                self.kills += 1
-        except Exception as e:  # noqa: BLE001  (told to the test)
-            self.error = e
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.join(60)
-
-
 @pytest.mark.slow
 @PLAIN
 @pytest.mark.limit(1800)
@@ -106,7 +76,7 @@ def test_claims_hold_while_nodes_die(make_cluster):
     c = make_cluster()
     c.up()
     a, b = c.mount("a"), c.mount("b")
-    with Killer(c, 30) as killer:
+    with harness.Killer(c, 30) as killer:
         while killer.kills < 4 and not killer.error:
             assert suite(a, b, timeout=1200) >= 2500
             assert suite(home(a), home(b), timeout=1200, user=USER) > 1000
@@ -147,7 +117,7 @@ def test_torture_while_nodes_die(make_cluster):
     c = make_cluster()
     c.up()
     a, b = c.mount("a"), c.mount("b")
-    with Killer(c, 30) as killer:
+    with harness.Killer(c, 30) as killer:
         torture("holdfast-fsx", a, "--ops", "300000", "--seed", seed(), "--dir2", b, "--processes", "3", timeout=1700)
         torture("holdfast-fsstress", a, "--ops", "100000", "--seed", seed(), "--dir2", b, timeout=1700)
     assert killer.error is None and killer.kills > 3
