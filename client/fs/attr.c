@@ -49,6 +49,33 @@ int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req)
     return getattr_ask(req);
 }
 
+/* What the kernel makes of it */
+
+void hf_fs_inode_own_told(struct hf_inode *inode, uint64_t version)
+{
+    if (version == inode->told_version + 1) {
+        inode->told_version = version;
+    }
+}
+
+long hf_fs_told_contents(struct hf_fs *fs, const struct hf_attr *attr, bool reads)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, attr->ino);
+
+    if (!inode) {
+        return 0; /* not open: the next open drops what there is */
+    }
+    if (attr->mtime_ns != inode->told_mtime_ns) {
+        inode->told_mtime_ns = attr->mtime_ns;
+        inode->told_version = attr->data_version;
+        inode->told_turn = 0;
+    } else if (reads && attr->data_version != inode->told_version) {
+        inode->told_version = attr->data_version;
+        inode->told_turn = inode->told_turn % 3 + 1;
+    }
+    return 2L * inode->told_turn;
+}
+
 /* Setting */
 
 /* Of what has no name any more: known to this mount alone. */
@@ -79,6 +106,7 @@ static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     if (inode && (req->set.mask & HF_SET_SIZE)) {
         inode->settled_end = HF_BUG(truncate_keeps_end) ? inode->settled_end : 0;
         hf_fs_inode_own_version(inode, reply->attr.data_version);
+        hf_fs_inode_own_told(inode, reply->attr.data_version);
         req->attr = reply->attr;
         hf_fs_inode_overlay(inode, &req->attr);
     }
@@ -342,6 +370,7 @@ static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     }
     if (reply->err == 0) {
         hf_fs_inode_own_version(req->inode, reply->attr.data_version);
+        hf_fs_inode_own_told(req->inode, reply->attr.data_version);
     }
     return reply->err;
 }

@@ -65,6 +65,7 @@ static void committed(struct hf_meta_call *call, const struct hf_meta_reply *rep
             hf_fs_inode_own_version(part->inode,
                                     part == flush->parts ? reply->attr.data_version : 0);
         }
+        hf_fs_inode_own_told(flush->parts->inode, reply->attr.data_version);
         if (flush->parts->append) {
             hf_append_placed(flush->parts, &reply->attr);
         }

@@ -145,6 +145,16 @@ int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t
 void hf_fs_overlay(struct hf_fs *fs, struct hf_attr *attr);
 /** These attributes are shown to a program: what is dirty is committed with their ctime. */
 void hf_fs_told(struct hf_fs *fs, const struct hf_attr *attr);
+/**
+ * The kernel gets these attributes, of a regular file or anything else. @reads: for a read of its
+ * own, which nobody sees.
+ *
+ * It drops its pages when time or size differ from what it had. Another mount may have changed the
+ * contents and set the time back. Returns what a reader's time differs by: to be exclusive-ored
+ * into its nanoseconds. 0, or one of 2, 4, 6: another one each time that only this tells contents
+ * apart. It stays until the time differs: answers may overtake each other.
+ */
+long hf_fs_told_contents(struct hf_fs *fs, const struct hf_attr *attr, bool reads);
 
 /* Attributes */
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req);

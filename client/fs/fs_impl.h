@@ -139,6 +139,9 @@ struct hf_inode {
 
     struct hf_extents extents;
     uint64_t cache_version;       /* data_version of the kernel's pages; 0: unknown */
+    uint64_t told_version;        /* data_version at which the kernel last had to drop them ... */
+    uint64_t told_mtime_ns;       /* ... and the time that it was told last */
+    uint32_t told_turn;           /* hf_fs_told_contents() */
     bool fetching;                /* extents ahead of a reader */
     struct hf_lock_owner *owners; /* that may hold locks through this mount */
 
@@ -253,6 +256,8 @@ void hf_fs_inode_overlay_since(struct hf_inode *inode, const struct hf_fs_req *r
                                struct hf_attr *attr);
 /** Its own commit or truncation made data_version @version. */
 void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version);
+/** attr.c: the same, of what the kernel was told. */
+void hf_fs_inode_own_told(struct hf_inode *inode, uint64_t version);
 /** Forget everything dirty (an unlinked or truncated file). */
 void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode);
 /**

@@ -141,8 +141,9 @@ void hf_fuse_calls_free(struct hf_fuse *fuse)
 
 /* Replies */
 
-static struct fuse_entry_param entry_of(const struct hf_attr *a)
+static struct fuse_entry_param entry_of(struct hf_fuse *fuse, const struct hf_attr *a)
 {
+    (void)hf_fs_told_contents(fuse->fs, a, false);
     return (struct fuse_entry_param){
         .ino = a->ino.v, .generation = a->generation, .attr = hf_convert_stat(a)};
 }
@@ -154,7 +155,7 @@ static void reply_ok(struct hf_fuse_call *call)
 
 static void reply_entry(struct hf_fuse_call *call)
 {
-    struct fuse_entry_param e = entry_of(&call->req.attr);
+    struct fuse_entry_param e = entry_of(call->fuse, &call->req.attr);
 
     (void)fuse_reply_entry(call->freq, &e);
 }
@@ -167,24 +168,27 @@ static void reply_looked_up(struct hf_fuse_call *call)
     reply_entry(call);
 }
 
-static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_attr *attr)
+/* @reads: to the kernel, for a read or a write of its own. */
+static void send_attr(struct hf_fuse *fuse, fuse_req_t freq, const struct hf_attr *attr, bool reads)
 {
     struct stat st = hf_convert_stat(attr);
+    long turn = hf_fs_told_contents(fuse->fs, attr, reads);
 
+    st.st_mtim.tv_nsec ^= reads ? turn : 0; /* stays below a second: its multiples of 8 do */
     fuse->raw.btime = hf_convert_time(attr->btime_ns); /* for which libfuse has no place */
     (void)fuse_reply_attr(freq, &st, 0);
 }
 
-/* To the kernel, for a read or a write of its own; stat gives no file. */
+/* stat gives no file. */
 static void reply_attr_of_file(struct hf_fuse_call *call)
 {
-    send_attr(call->fuse, call->freq, &call->req.attr);
+    send_attr(call->fuse, call->freq, &call->req.attr, true);
 }
 
 static void reply_attr(struct hf_fuse_call *call)
 {
     hf_fs_told(call->fuse->fs, &call->req.attr);
-    send_attr(call->fuse, call->freq, &call->req.attr);
+    send_attr(call->fuse, call->freq, &call->req.attr, false);
 }
 
 /*
@@ -196,7 +200,11 @@ static void reply_set(struct hf_fuse_call *call)
 {
     struct stat st = hf_convert_stat(&call->req.attr);
 
-    st.st_mtim.tv_nsec ^= call->req.keep_cache ? 0 : 1;
+    if (call->req.keep_cache) {
+        (void)hf_fs_told_contents(call->fuse->fs, &call->req.attr, false);
+    } else {
+        st.st_mtim.tv_nsec ^= 1;
+    }
     (void)fuse_reply_attr(call->freq, &st, 0);
 }
 
@@ -221,7 +229,7 @@ static void reply_open(struct hf_fuse_call *call)
 
 static void reply_create(struct hf_fuse_call *call)
 {
-    struct fuse_entry_param e = entry_of(&call->req.attr);
+    struct fuse_entry_param e = entry_of(call->fuse, &call->req.attr);
 
     call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
     call->fi.keep_cache = 1; /* nobody has read it */
@@ -483,7 +491,7 @@ static bool list_entry(struct hf_fuse *fuse, struct listing *l, struct hf_dirent
     name[d->name_len] = '\0';
     if (l->plus && d->has_attr) {
         hf_fs_overlay(fuse->fs, &d->attr);
-        e = entry_of(&d->attr);
+        e = entry_of(fuse, &d->attr);
     }
     return list_add(l, name, &e, d->cookie + DOT_COOKIES);
 }
@@ -554,9 +562,9 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
     struct hf_fuse_call *call;
     struct hf_attr attr;
 
-    if (hf_looked_take(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
-                       hf_env_mono_ns(fuse->env), &attr)) {
-        send_attr(fuse, freq, &attr);
+    if (!fi && hf_looked_take(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
+                              hf_env_mono_ns(fuse->env), &attr)) {
+        send_attr(fuse, freq, &attr, false);
         return;
     }
     call = call_new(freq, fi ? reply_attr_of_file : reply_attr);

@@ -319,6 +319,43 @@ static void same_size_and_time(void)
     EQUAL(px_stat(px_other("f")).st_mtim.tv_sec, 1000, "and no time");
 }
 
+static bool rewritten(int fd, unsigned seed, const struct timespec *mtime)
+{
+    const struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, *mtime};
+    uint8_t bytes[5000];
+
+    px_fill(bytes, sizeof(bytes), 0, seed);
+    return pwrite(fd, bytes, sizeof(bytes), 0) == sizeof(bytes) && futimens(fd, t) == 0;
+}
+
+/* The same, seen through what is open: read, and asked for its time in between. */
+static void same_time_while_open(void)
+{
+    struct timespec mtime;
+    int fd, there;
+
+    NEED(px_make_filled("f", 5000, 1) == 0);
+    fd = open("f", O_RDWR);
+    there = open(px_other("f"), O_RDWR);
+    mtime = px_stat("f").st_mtim;
+    NEED(fd >= 0 && there >= 0 && px_holds(fd, 0, 5000, 1) && px_holds(there, 0, 5000, 1));
+    for (unsigned seed = 2; seed <= 9; seed++) {
+        bool here = seed % 3 == 0;
+
+        NEED(rewritten(here ? fd : there, seed, &mtime));
+        CLAIM(seed % 2 == 0 || px_same(px_stat(px_other("f")).st_mtim, mtime),
+              "rewritten, its time set back: that time is told there, turn %u", seed);
+        CLAIM(seed % 2 == 0 || px_same(px_stat("f").st_mtim, mtime), "and here, turn %u", seed);
+        CLAIM(px_holds(here ? there : fd, 0, 5000, seed),
+              "what the other mount has open reads the new bytes, turn %u", seed);
+        CLAIM(px_holds(here ? fd : there, 0, 5000, seed), "and what wrote them, turn %u", seed);
+        CLAIM(px_same(px_stat("f").st_mtim, mtime) &&
+                  px_same(px_stat(px_other("f")).st_mtim, mtime),
+              "the time stays what it was set to, turn %u", seed);
+    }
+    NEED(close(fd) == 0 && close(there) == 0);
+}
+
 /* Both write parts of one file that do not overlap; all is there when both have closed. */
 static void parts_of_both(void)
 {
@@ -439,6 +476,7 @@ const struct px_group px_coherence[] = {
     {"close-to-open", close_to_open, PX_TWO},
     {"other-closes", other_closes, PX_TWO},
     {"same-size-and-time", same_size_and_time, PX_TWO},
+    {"same-time-while-open", same_time_while_open, PX_TWO},
     {"parts-of-both", parts_of_both, PX_TWO},
     {"appended-by-turns", appended_by_turns, PX_TWO},
     {"maps", maps, PX_TWO},

@@ -590,6 +590,48 @@ static void pages_are_kept_only_when_no_other_mount_wrote(void **state)
     world_fini(&w);
 }
 
+static struct hf_attr attr_of(struct world *w, const struct actor *a)
+{
+    struct once o;
+
+    assert_int_equal(WAIT(w, &o, hf_fs_getattr(w->fs, a->ino, &o.req)), 0);
+    return o.req.attr;
+}
+
+/* The kernel knows new contents by size and mtime alone. */
+static void a_reader_is_told_of_other_contents_with_the_same_time(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_attr attr;
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 32);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    attr = attr_of(&w, a);
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 0, &o.req)), 0);
+    assert_int_equal(attr_of(&w, a).mtime_ns, attr.mtime_ns);
+    assert_int_equal(attr_of(&w, a).data_version, attr.data_version + 1);
+    attr = attr_of(&w, a);
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 0); /* its own */
+    attr.data_version++;
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, false), 0); /* drops nothing */
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 2);
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 2);
+    attr.data_version++;
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 4);
+    attr.data_version++;
+    attr.mtime_ns++;
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, false), 0); /* that it sees itself */
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_file_may_be_mapped_while_it_is_open_for_both(void **state)
 {
     struct world w;
@@ -811,6 +853,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_truncation_or_a_time_commits_what_is_dirty),
         cmocka_unit_test(a_hole_of_any_size_is_crossed_with_few_looks),
         cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
+        cmocka_unit_test(a_reader_is_told_of_other_contents_with_the_same_time),
         cmocka_unit_test(a_file_may_be_mapped_while_it_is_open_for_both),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
         cmocka_unit_test(a_sync_that_leaves_something_says_so),
