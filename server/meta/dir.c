@@ -212,15 +212,17 @@ void hf_meta_rd_lookup(struct hf_meta *meta, const struct hf_meta_read *rd,
     struct hf_inode dir, inode;
     struct hf_dir_entry entry;
 
+    bool self = rd->name_len == 1 && rd->name[0] == '.'; /* a file handle's, of any inode */
+
     reply->err = hf_inode_look(meta, rd->ino, &dir);
     if (!reply->err && !S_ISDIR(dir.attr.mode)) {
-        reply->err = -ENOTDIR;
+        reply->err = !self ? -ENOTDIR : dir.attr.nlink == 0 ? -ENOENT : 0;
     }
     if (reply->err) {
         return;
     }
     reply->attr2 = dir.attr;
-    if (rd->name_len == 1 && rd->name[0] == '.') {
+    if (self) {
         entry.ino = rd->ino;
     } else if (rd->name_len == 2 && memcmp(rd->name, "..", 2) == 0) {
         entry.ino = dir.parent;

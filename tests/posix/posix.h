@@ -58,6 +58,7 @@ struct px_group {
     X(copy)                                                                                        \
     X(direct)                                                                                      \
     X(fallocate)                                                                                   \
+    X(handle)                                                                                      \
     X(ioctl)                                                                                       \
     X(link)                                                                                        \
     X(lock)                                                                                        \

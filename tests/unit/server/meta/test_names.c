@@ -216,6 +216,33 @@ static void rename_replaces_and_moves_directories(void **state)
     assert_int_equal(fx_rename(&fx, &s, ROOT, "none", ROOT, "a", 0), -ENOENT);
 }
 
+/* Who has a file handle looks up "." in whatever it is of, and ".." in a directory. */
+static void an_inode_is_found_by_its_number(void **state)
+{
+    static const uint32_t types[] = {S_IFREG, S_IFLNK, S_IFIFO, S_IFSOCK};
+    uint64_t dir = fx_mkdir(&fx, &s, ROOT, "d"), ino, found;
+
+    (void)state;
+    for (size_t i = 0; i < HF_ARRAY_LEN(types); i++) {
+        assert_int_equal(fx_create(&fx, &s, dir, "n", types[i] | 0600, &ino), 0);
+        assert_int_equal(fx_lookup(&fx, ino, ".", &found), 0);
+        assert_int_equal(found, ino);
+        assert_int_equal(fx.reply.attr.mode & S_IFMT, types[i]);
+        assert_int_equal(fx_lookup(&fx, ino, "..", &found), -ENOTDIR);
+        assert_int_equal(fx_lookup(&fx, ino, "n", &found), -ENOTDIR);
+        assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, dir, "n", 0), 0);
+        assert_int_equal(fx_lookup(&fx, ino, ".", &found), -ENOENT);
+    }
+    assert_int_equal(fx_tmpfile(&fx, &s, dir, 0, &ino), 0);
+    assert_int_equal(fx_lookup(&fx, ino, ".", &found), -ENOENT); /* held, and not by its name */
+    assert_int_equal(fx_lookup(&fx, dir, ".", &found), 0);
+    assert_int_equal(found, dir);
+    assert_int_equal(fx_lookup(&fx, dir, "..", &found), 0);
+    assert_int_equal(found, ROOT);
+    assert_int_equal(fx_lookup(&fx, ROOT, "..", &found), 0);
+    assert_int_equal(found, ROOT);
+}
+
 static void rename_flags_are_kept(void **state)
 {
     uint64_t a = fx_mkdir(&fx, &s, ROOT, "a"), f = fx_mkfile(&fx, &s, ROOT, "f"), found;
@@ -522,6 +549,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(links_count_names, setup, teardown),
         cmocka_unit_test_setup_teardown(rmdir_wants_an_empty_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(rename_replaces_and_moves_directories, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_inode_is_found_by_its_number, setup, teardown),
         cmocka_unit_test_setup_teardown(rename_flags_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(rename_between_names_of_one_inode_does_nothing, setup,
                                         teardown),
