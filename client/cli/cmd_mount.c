@@ -106,7 +106,8 @@ static int one_option(struct mount_plan *plan, const char *key, const char *valu
             return CLI_DONE;
         }
     }
-    if (strncmp(key, "x-", 2) == 0 || strncmp(key, "comment", 7) == 0) {
+    if (strcmp(key, "default_permissions") == 0 || strncmp(key, "x-", 2) == 0 ||
+        strncmp(key, "comment", 7) == 0) {
         return CLI_DONE;
     }
     if (strcmp(key, "ro") == 0) {

@@ -38,6 +38,7 @@ const struct cli_command cli_commands[] = {
      "dirty_max=SIZE, dirty_target=SIZE, dirty_max_age=TIME, cache=SIZE, readahead=SIZE,\n"
      "op_timeout=TIME, cpu=N, nosuid/suid, nodev/dev (nosuid,nodev is the default),\n"
      "noexec, noatime, nodiratime, relatime, lazytime (it is noatime in any case),\n"
+     "default_permissions (it is so in any case),\n"
      "root_squash/no_root_squash, anonuid=N, anongid=N: root is an ordinary user there, "
      "65534:65534\n"
      "if not said. What is not given is as in the cluster's file, section client.\n"

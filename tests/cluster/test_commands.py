@@ -229,7 +229,8 @@ def test_mount_helper_mounts_as_fstab_would(cluster):
     top = f"{cluster.dir}/mnt-h"
     os.mkdir(top)
     run([program("mount.holdfast"), cluster.conf, top, "-o",
-         "rw,noauto,noatime,nodiratime,lazytime,relatime,dirsync,dirty_max=32MiB"])
+         "rw,noauto,noatime,nodiratime,lazytime,relatime,dirsync,default_permissions,allow_other,"
+         "dirty_max=32MiB"])
     cluster.mounts["h"] = top
     with open("/proc/self/mounts") as f:
         line = next(line for line in f if top in line)
