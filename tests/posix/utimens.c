@@ -303,6 +303,35 @@ static void seen_elsewhere(void)
           "a time set there stays when the file is closed here");
 }
 
+/* A time set behind what was written, with neither closed: both are there. */
+static void after_writing_seen_elsewhere(void)
+{
+    static const size_t sizes[] = {3, 5000, 300000};
+    const struct timespec t[2] = {{.tv_sec = 11, .tv_nsec = 1}, {.tv_sec = 22, .tv_nsec = 2}};
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        static uint8_t bytes[300000];
+        int fd = open("f", O_CREAT | O_RDWR, 0644), there;
+
+        there = open(px_other("f"), O_RDONLY);
+        NEED(fd >= 0 && there >= 0);
+        for (unsigned seed = 1; seed <= 2; seed++) {
+            px_fill(bytes, sizes[i], 0, seed);
+            NEED(pwrite(fd, bytes, sizes[i], 0) == (ssize_t)sizes[i] && futimens(fd, t) == 0);
+            CLAIM(px_same(px_stat(px_other("f")).st_mtim, t[1]),
+                  "%zu bytes, a time set after they were written is seen there, turn %u", sizes[i],
+                  seed);
+            CLAIM(px_holds(there, 0, sizes[i], seed), "and so are they: %zu, turn %u", sizes[i],
+                  seed);
+        }
+        NEED(close(fd) == 0);
+        CLAIM(px_same(px_stat(px_other("f")).st_mtim, t[1]),
+              "%zu bytes: the time stays when the file is closed here", sizes[i]);
+        CLAIM(px_holds(there, 0, sizes[i], 2), "%zu bytes: and so do they", sizes[i]);
+        NEED(close(there) == 0 && unlink("f") == 0);
+    }
+}
+
 const struct px_group px_utimens[] = {
     {"values", values, 0},
     {"now-and-omit", now_and_omit, 0},
@@ -313,5 +342,6 @@ const struct px_group px_utimens[] = {
     {"open-for-writing", open_for_writing, PX_ROOT},
     {"after-writing", after_writing, 0},
     {"seen-elsewhere", seen_elsewhere, PX_TWO},
+    {"after-writing-seen-elsewhere", after_writing_seen_elsewhere, PX_TWO},
     {NULL, NULL, 0},
 };

@@ -149,6 +149,23 @@ static uint64_t next_random(uint64_t *state)
 #define OWNERS 3u
 
 /* Each byte of a file has one lock type per owner. */
+static void a_file_has_so_many_locks_of_each_kind(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < HF_LOCKS_PER_INODE_MAX; i++) {
+        assert_int_equal(lock(&s, i % 3, F_RDLCK, 2 * i, 1, 0), 0);
+    }
+    assert_int_equal(lock(&t, 1, F_RDLCK, 0, 1, 0), -ENOLCK);
+    assert_int_equal(test(&t, 1, F_RDLCK, 0, 1), F_UNLCK);
+    assert_int_equal(lock(&s, 4, F_UNLCK, 0, 0, 0), 0);
+    assert_int_equal(lock(&t, 1, F_RDLCK, 0, 0, HF_LOCK_FLOCK), 0); /* another kind */
+    assert_int_equal(lock(&s, 0, F_RDLCK, 0, 2, 0), 0);             /* longer, not more */
+    assert_int_equal(lock(&s, 0, F_UNLCK, 0, 2, 0), 0);
+    assert_int_equal(lock(&t, 1, F_RDLCK, 0, 1, 0), 0);
+    assert_int_equal(lock(&t, 2, F_RDLCK, 0, 1, 0), -ENOLCK);
+    fx_fsck(&fx);
+}
+
 static void a_lock_vector_equals_an_array_of_types(void **state)
 {
     (void)state;
@@ -214,6 +231,7 @@ int main(void)
         T(flock_is_a_space_of_its_own),
         T(locks_end_with_their_session_or_file),
         T(ranges_may_reach_the_end),
+        T(a_file_has_so_many_locks_of_each_kind),
         cmocka_unit_test(a_lock_vector_equals_an_array_of_types),
     };
 #undef T
