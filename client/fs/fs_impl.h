@@ -87,6 +87,7 @@ struct hf_flush {
 struct hf_lock_owner {
     uint64_t owner;
     bool flock;
+    bool writes;                      /* it has asked for an exclusive lock */
     const struct hf_fs_file *through; /* the open file of its first lock, or NULL */
     struct hf_lock_owner *next;
 };
@@ -383,6 +384,8 @@ void hf_relocate_fini(struct hf_fs *fs);
 void hf_lock_owners_free(struct hf_inode *inode);
 /** Does the owner (of fcntl locks) hold locks through this mount? */
 bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock);
+/** May something have been written under a lock that is held through this mount? */
+bool hf_lock_writes(const struct hf_inode *inode);
 /** Give up what it holds; the op is sent, nobody waits. */
 void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock);
 /** The same of fcntl locks, for @req: HF_FS_PENDING, then req->after(); 0: it has none. */

@@ -4,6 +4,10 @@
  *
  *     try ──granted──► done        try ──in the way, wait──► LOCK_WAIT ──free, or 20 s──► try
  *
+ * Who gives up an exclusive lock, or makes it a shared one, has what was written committed first:
+ *
+ *     commit ──done, or failed──► try
+ *
  * An interrupt ends the wait at once; the poll under way then belongs to nobody, and the leader is
  * told to give it up: an owner that waits is part of what it looks at for deadlocks. See
  * docs/design/locks.md.
@@ -39,12 +43,23 @@ bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock)
     return *owner_find((struct hf_inode *)(uintptr_t)inode, owner, flock) != NULL;
 }
 
+bool hf_lock_writes(const struct hf_inode *inode)
+{
+    const struct hf_lock_owner *note = inode->owners;
+
+    while (note && !note->writes) {
+        note = note->next;
+    }
+    return note != NULL;
+}
+
 /* Remember who may hold locks: only their closes ask for a release. */
 static int owner_note(struct hf_inode *inode, const struct hf_fs_lock *lock)
 {
-    struct hf_lock_owner *note;
+    struct hf_lock_owner *note = *owner_find(inode, lock->owner, lock->flock);
 
-    if (hf_lock_held(inode, lock->owner, lock->flock)) {
+    if (note) {
+        note->writes = note->writes || lock->type == F_WRLCK;
         return 0;
     }
     note = malloc(sizeof(*note));
@@ -53,6 +68,7 @@ static int owner_note(struct hf_inode *inode, const struct hf_fs_lock *lock)
     }
     *note = (struct hf_lock_owner){.owner = lock->owner,
                                    .flock = lock->flock,
+                                   .writes = lock->type == F_WRLCK,
                                    .through = lock->through,
                                    .next = inode->owners};
     inode->owners = note;
@@ -258,6 +274,24 @@ static int lock_try(struct hf_fs_req *req)
     return lock_set(req, req->lock.type, lock_tried);
 }
 
+/* What could not be committed keeps no lock: fsync and close tell of it. */
+static void lock_clean(struct hf_fs_req *req)
+{
+    int err = lock_try(req);
+
+    if (err != HF_FS_PENDING) {
+        hf_fs_finish(req, err);
+    }
+}
+
+/* Is the lock one under which others may not see what was written, and will no longer be? */
+static bool lock_ends(struct hf_inode *inode, const struct hf_fs_lock *lock)
+{
+    const struct hf_lock_owner *note = *owner_find(inode, lock->owner, lock->flock);
+
+    return lock->type != F_WRLCK && note && note->writes && !inode->orphan;
+}
+
 int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lock, bool wait,
                 struct hf_fs_req *req)
 {
@@ -275,6 +309,12 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
     req->mode = 0;
     if (lock->type != F_UNLCK && owner_note(inode, lock)) {
         return hf_fs_return(req, -ENOMEM);
+    }
+    if (lock_ends(inode, lock)) {
+        (void)hf_flush_inode(fs, inode, true); /* without memory it stays dirty and goes by age */
+        if (hf_flush_wait(inode, req, lock_clean)) {
+            return HF_FS_PENDING;
+        }
     }
     return hf_fs_return(req, lock_try(req));
 }

@@ -430,13 +430,14 @@ int hf_fs_flush(struct hf_fs_file *file, uint64_t owner, struct hf_fs_req *req)
 {
     struct hf_inode *inode = file->inode;
     bool writes = (file->open_flags & O_ACCMODE) != O_RDONLY && !inode->orphan;
+    bool commits = writes || (hf_lock_writes(inode) && !inode->orphan); /* its locks may go */
     int err;
 
     hf_fs_begin(file->fs, req);
     req->of = file;
     req->lock.owner = owner;
     req->flags = writes;
-    err = writes ? commit_all(file, req, flush_clean) : 0;
+    err = commits ? commit_all(file, req, flush_clean) : 0;
     if (err && err != HF_FS_PENDING) {
         hf_lock_drop(file->fs, inode, owner, false);
     }

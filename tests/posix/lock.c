@@ -610,7 +610,28 @@ static int count_up(void *arg)
     return 0;
 }
 
-static void counts(const char *here, const char *there, int rounds)
+/* With what stays open, and nothing that commits but the lock. */
+static int count_on(void *arg)
+{
+    const struct counter *c = arg;
+    int fd = open(c->path, O_RDWR);
+
+    for (int i = 0; i < c->rounds; i++) {
+        unsigned n = 0;
+
+        if (fd < 0 || lock_by(c->kind, fd, true, true) || pread(fd, &n, sizeof(n), 0) < 0) {
+            return 1;
+        }
+        n++;
+        if (pwrite(fd, &n, sizeof(n), 0) != sizeof(n) || unlock_by(c->kind, fd)) {
+            return 1;
+        }
+    }
+    return close(fd) ? 1 : 0;
+}
+
+static void counts(const char *here, const char *there, int rounds, int (*count)(void *arg),
+                   const char *what)
 {
     for (int k = 0; k < KINDS; k++) {
         struct counter c[4];
@@ -620,23 +641,24 @@ static void counts(const char *here, const char *there, int rounds)
 
         for (int i = 0; i < 4; i++) {
             c[i] = (struct counter){i % 2 ? there : here, (enum kind)k, rounds};
-            pids[i] = px_start(count_up, &c[i]);
+            pids[i] = px_start(count, &c[i]);
         }
         for (int i = 0; i < 4; i++) {
             failed += px_wait(pids[i]) != 0;
         }
-        EQUAL(failed, 0, "%s: four count under a lock", kinds[k]);
+        EQUAL(failed, 0, "%s: four count under a lock, %s", kinds[k], what);
         NEED(close(fd) == 0);
         fd = open(here, O_RDONLY);
         NEED(fd >= 0 && pread(fd, &n, sizeof(n), 0) == sizeof(n));
-        EQUAL(n, 4 * rounds, "%s: and miss nothing", kinds[k]);
+        EQUAL(n, 4 * rounds, "%s: and miss nothing, %s", kinds[k], what);
         NEED(close(fd) == 0);
     }
 }
 
 static void excludes(void)
 {
-    counts("f", "f", 50);
+    counts("f", "f", 50, count_up, "each opened anew");
+    counts("f", "f", 50, count_on, "all open for good");
 }
 
 /* EDEADLK: each has one byte and waits for the other's. */
@@ -855,7 +877,38 @@ static void waits_elsewhere(void)
 
 static void excludes_elsewhere(void)
 {
-    counts("f", px_other("f"), 25);
+    counts("f", px_other("f"), 25, count_up, "each opened anew");
+    counts("f", px_other("f"), 25, count_on, "all open for good");
+}
+
+/* By turns, each under a lock of its own bytes, then under one of the other's. */
+static void sees_elsewhere(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        int fds[2] = {open_file("f", O_RDWR | O_TRUNC), open(px_other("f"), O_RDWR)};
+        char bytes[2] = "";
+
+        NEED(fds[1] >= 0);
+        for (int turn = 0; turn < 20; turn++) {
+            int from = fds[turn % 2], to = fds[(turn + 1) % 2];
+
+            NEED(lock_by((enum kind)k, from, true, true) == 0);
+            bytes[0] = (char)('a' + turn);
+            NEED(pwrite(from, bytes, 1, turn % 2) == 1);
+            if (turn % 4 < 2) {
+                NEED(lock_by((enum kind)k, from, false, true) == 0);
+            } else {
+                NEED(unlock_by((enum kind)k, from) == 0);
+            }
+            OK(lock_by((enum kind)k, to, false, false), "%s: shared by the other, turn %d",
+               kinds[k], turn);
+            NEED(pread(to, bytes + 1, 1, turn % 2) == 1);
+            EQUAL(bytes[1], bytes[0], "%s: what was written under the lock is read, turn %d",
+                  kinds[k], turn);
+            NEED(unlock_by((enum kind)k, from) == 0 && unlock_by((enum kind)k, to) == 0);
+        }
+        NEED(close(fds[0]) == 0 && close(fds[1]) == 0);
+    }
 }
 
 static void deadlock_elsewhere(void)
@@ -889,6 +942,7 @@ const struct px_group px_lock[] = {
     {"flock-elsewhere", flock_elsewhere, PX_TWO},
     {"waits-elsewhere", waits_elsewhere, PX_TWO},
     {"excludes-elsewhere", excludes_elsewhere, PX_TWO},
+    {"sees-elsewhere", sees_elsewhere, PX_TWO},
     {"deadlock-elsewhere", deadlock_elsewhere, PX_TWO},
     {NULL, NULL, 0},
 };

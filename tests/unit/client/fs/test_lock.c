@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_lock.c - what is written under a lock, and read under one. */
+#include "tests/unit/client/fs/fs_world.h"
+
+static const struct {
+    uint32_t type; /* that follows the exclusive lock */
+    bool flock;
+} ends[] = {{F_UNLCK, false}, {F_RDLCK, false}, {F_UNLCK, true}, {F_RDLCK, true}};
+
+static int lock_now(struct world *w, struct hf_ino ino, const struct hf_fs_lock *lock)
+{
+    struct once o;
+
+    return WAIT(w, &o, hf_fs_setlk(w->fs, ino, lock, false, &o.req));
+}
+
+static void write_some(struct actor *a, uint64_t off, uint32_t len)
+{
+    static const uint8_t data[300000];
+    struct once o;
+
+    assert_int_equal(hf_fs_write(a->file, off, data, len, NULL, 0, &once(&o)->req), 0);
+}
+
+static void end(struct world *w)
+{
+    sync_and_close(w);
+    fs_close(w);
+    world_fini(w);
+}
+
+/* As the metadata are now, without asking: no time passes. */
+static struct hf_meta_reply ask(struct world *w, const struct hf_meta_read *rd)
+{
+    struct hf_meta_reply reply = {0};
+
+    hf_sweep_hold();
+    hf_meta_read(w->c->meta, rd, &reply, w->c->look, FC_LOOK_BYTES);
+    hf_sweep_release();
+    assert_int_equal(reply.err, 0);
+    return reply;
+}
+
+static uint64_t committed_size(struct world *w, struct hf_ino ino)
+{
+    return ask(w, &(struct hf_meta_read){.op = HF_RD_GETATTR, .ino = ino}).attr.size;
+}
+
+struct until {
+    struct world *w;
+    struct hf_meta_read rd; /* GETLK */
+};
+
+static bool is_granted(void *ctx)
+{
+    struct until *until = ctx;
+
+    return ask(until->w, &until->rd).lock_type == F_UNLCK;
+}
+
+/* At the moment when another mount would get the lock. */
+static void what_was_written_is_committed_before_the_lock_goes(void **state)
+{
+    static const uint32_t sizes[] = {100, 5000, 300000};
+    struct world w;
+    uint64_t size = 0;
+
+    (void)state;
+    world_init(&w, 50);
+    for (size_t i = 0; i < HF_ARRAY_LEN(ends) * HF_ARRAY_LEN(sizes); i++) {
+        struct actor *a = &w.actors[i % FILES];
+        struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK, .flock = ends[i % 4].flock};
+        struct until until = {&w,
+                              {.op = HF_RD_GETLK,
+                               .ino = a->ino,
+                               .lock_owner = 9,
+                               .lock_type = F_RDLCK,
+                               .flags = lock.flock ? HF_LOCK_FLOCK : 0}};
+        struct once o;
+
+        size += 1000000;
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+        assert_false(is_granted(&until));
+        write_some(a, size - sizes[i / 4], sizes[i / 4]);
+        lock.type = ends[i % 4].type;
+        assert_int_equal(hf_fs_setlk(w.fs, a->ino, &lock, i % 2, &once(&o)->req), HF_FS_PENDING);
+        assert_true(hf_sim_run_until(w.c->sim, is_granted, &until, 10 * HF_NS_PER_SEC));
+        assert_int_equal(committed_size(&w, a->ino), size);
+        assert_int_equal(wait_for(&w, &o, HF_FS_PENDING), 0);
+        lock.type = F_UNLCK;
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+    }
+    end(&w);
+}
+
+/* The lock goes, and fsync says what became of the data. */
+static void what_cannot_be_committed_keeps_no_lock(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct once o;
+
+    (void)state;
+    world_init(&w, 51);
+    for (size_t i = 0; i < HF_ARRAY_LEN(ends); i++) {
+        struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK, .flock = ends[i].flock};
+        struct hf_fs_lock other = {.owner = 2, .type = F_RDLCK, .flock = ends[i].flock};
+
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+        write_some(a, 0, 200000);
+        w.c->put_fail_one_in = 1;
+        w.c->put_err = -ETIMEDOUT;
+        lock.type = ends[i].type;
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+        assert_int_equal(lock_now(&w, a->ino, &other), 0);
+        w.c->put_fail_one_in = 0;
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), -ETIMEDOUT);
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+        lock.type = other.type = F_UNLCK;
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+        assert_int_equal(lock_now(&w, a->ino, &other), 0);
+    }
+    end(&w);
+}
+
+/* Others could read all the time. */
+static void a_shared_lock_ends_without_a_commit(void **state)
+{
+    struct hf_fs_lock lock = {.owner = 1, .type = F_RDLCK};
+    struct world w;
+    struct actor *a = &w.actors[0];
+
+    (void)state;
+    world_init(&w, 52);
+    assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+    write_some(a, 0, 5000);
+    assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+    lock.type = F_UNLCK;
+    assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+    assert_int_equal(committed_size(&w, a->ino), 0);
+    end(&w);
+}
+
+/* Its close gives up the locks of a process, or of its description. */
+static void a_close_of_a_reader_that_has_the_lock_commits(void **state)
+{
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 53);
+    for (int i = 0; i < 3; i++) {
+        struct actor *a = &w.actors[i];
+        struct hf_fs_lock lock = {.owner = i ? 8 : 7, .type = F_WRLCK, .flock = i == 1};
+        struct hf_fs_file *reader;
+
+        assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+        reader = o.req.file;
+        write_some(a, 0, 5000);
+        assert_int_equal(WAIT(&w, &o, hf_fs_flush(reader, 7, &o.req)), 0);
+        assert_int_equal(committed_size(&w, a->ino), 0); /* there was none */
+        lock.through = i == 2 ? reader : NULL;
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_flush(reader, 7, &o.req)), 0);
+        assert_int_equal(committed_size(&w, a->ino), 5000);
+        if (i == 1) {
+            hf_fs_unflock(w.fs, a->ino, 8);
+        }
+        hf_fs_release(reader);
+    }
+    end(&w);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_written_is_committed_before_the_lock_goes),
+        cmocka_unit_test(what_cannot_be_committed_keeps_no_lock),
+        cmocka_unit_test(a_shared_lock_ends_without_a_commit),
+        cmocka_unit_test(a_close_of_a_reader_that_has_the_lock_commits),
+    };
+
+    hf_log_set_sink(quiet, NULL);
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
