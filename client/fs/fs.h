@@ -84,9 +84,9 @@ struct hf_fs_req { /* embedded by the caller, alive until done */
     /* results; borrowed ones live until done returns, or the next call with this request */
     struct hf_attr attr;
     struct hf_fs_file *file; /* open, create */
-    bool keep_cache;         /* open, setattr: the kernel's pages are those of the contents now */
-    uint64_t count;          /* lseek: position; copy: bytes */
-    const void *data;        /* readlink, xattr, readdir (hf_dirent_decode()) */
+    bool keep_cache;  /* open, setattr, setlk: the kernel's pages are those of the contents now */
+    uint64_t count;   /* lseek: position; copy: bytes */
+    const void *data; /* readlink, xattr, readdir (hf_dirent_decode()) */
     size_t data_len;
     bool eof;                  /* readdir */
     struct hf_ino parent;      /* readdir: that of ".."; 0: unknown */

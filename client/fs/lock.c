@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "client/fs/fs_impl.h"
 
@@ -254,6 +255,18 @@ static int gave_up(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     return reply->err ? reply->err : lock_try(req);
 }
 
+/* Nobody changes the file any more, and what was changed is committed: pages of before must go. */
+static int granted(struct hf_fs_req *req, const struct hf_attr *attr)
+{
+    struct hf_inode *inode = req->inode;
+
+    if (S_ISREG(attr->mode)) { /* not of F_UNLCK, nor of a directory */
+        req->keep_cache = inode->cache_version && inode->cache_version == attr->data_version;
+        inode->cache_version = attr->data_version;
+    }
+    return 0;
+}
+
 static int lock_tried(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     if (reply->err == -EAGAIN && (req->flags & LOCK_CHANGES)) {
@@ -266,7 +279,7 @@ static int lock_tried(struct hf_fs_req *req, const struct hf_meta_reply *reply)
         }
         return lock_wait(req);
     }
-    return reply->err;
+    return reply->err ? reply->err : granted(req, &reply->attr);
 }
 
 static int lock_try(struct hf_fs_req *req)
@@ -307,6 +320,7 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
     req->flags = wait ? LOCK_WAITS : 0;
     req->flags |= lock->flock && hf_lock_held(inode, lock->owner, true) ? LOCK_CHANGES : 0;
     req->mode = 0;
+    req->keep_cache = true;
     if (lock->type != F_UNLCK && owner_note(inode, lock)) {
         return hf_fs_return(req, -ENOMEM);
     }

@@ -60,7 +60,9 @@ static struct hf_fs_file *file_of(const struct fuse_file_info *fi)
 
 static void reply_open(struct hf_fuse_call *call);
 static void reply_lseek(struct hf_fuse_call *call);
+static void reply_locked(struct hf_fuse_call *call);
 static void seek_told(struct hf_fuse_call *call, int err);
+static void lock_told(struct hf_fuse_call *call, int err);
 
 static void call_end(struct hf_fuse_call *call, int err)
 {
@@ -95,7 +97,9 @@ static void call_done(struct hf_fs_req *req, int err)
 {
     struct hf_fuse_call *call = req->ctx;
 
-    (call->reply == reply_lseek ? seek_told : call_end)(call, err);
+    (call->reply == reply_lseek    ? seek_told
+     : call->reply == reply_locked ? lock_told
+                                   : call_end)(call, err);
 }
 
 /* NULL: no memory; answered. */
@@ -329,6 +333,11 @@ static void reply_statfs(struct hf_fuse_call *call)
     };
 
     (void)fuse_reply_statfs(call->freq, &st);
+}
+
+static void reply_locked(struct hf_fuse_call *call)
+{
+    reply_ok(call);
 }
 
 static void reply_lock(struct hf_fuse_call *call)
@@ -864,15 +873,44 @@ static void interrupted(fuse_req_t freq, void *data)
     hf_fs_interrupt(&call->req);
 }
 
+static void drop_pages_run(struct hf_job *job)
+{
+    struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
+
+    (void)fuse_lowlevel_notify_inval_inode(call->fuse->se, call->ino.v, 0, 0);
+}
+
+static void drop_pages_done(struct hf_job *job)
+{
+    struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
+
+    call->fuse->writebacks--;
+    call_end(call, 0);
+}
+
+/* The kernel's pages may be older than what the lock lets its owner read: they go first. */
+static void lock_told(struct hf_fuse_call *call, int err)
+{
+    if (err || call->req.keep_cache || call->fuse->state != HF_MOUNT_SERVING) {
+        call_end(call, err);
+        return;
+    }
+    call->job.run = drop_pages_run;
+    call->job.done = drop_pages_done;
+    call->fuse->writebacks++;
+    hf_env_submit(call->fuse->env, HF_POOL_DISK, &call->job);
+}
+
 static void set_lock(fuse_req_t freq, fuse_ino_t ino, const struct hf_fs_lock *lock, bool wait)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = call_new(freq, reply_locked);
     int err;
 
     if (!call) {
         return;
     }
-    err = hf_fs_setlk(call->fuse->fs, ino_of(ino), lock, wait, &call->req);
+    call->ino = ino_of(ino);
+    err = hf_fs_setlk(call->fuse->fs, call->ino, lock, wait, &call->req);
     if (err == HF_FS_PENDING && wait) {
         fuse_req_interrupt_func(freq, interrupted, call);
     }

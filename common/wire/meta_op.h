@@ -67,7 +67,7 @@ enum hf_op {
                             time or version changes */
     /* locks; (S). Non-blocking: -EAGAIN -> lock_* of the one in the way */
     HF_OP_LOCK = 24, /* ino, lock_owner, lock_type (F_RDLCK, F_WRLCK, F_UNLCK), offset, length (0:
-                        to the end), lock_pid, flags HF_LOCK_FLOCK */
+                        to the end), lock_pid, flags HF_LOCK_FLOCK; taken -> attr */
     HF_OP_LOCK_RELEASE = 25, /* ino, lock_owner, flags HF_LOCK_FLOCK: everything of the owner */
     /* open files */
     HF_OP_ORPHAN_RELEASE = 26, /* (S), or (L) without a number: ino: this session holds the unlinked

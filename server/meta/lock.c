@@ -353,7 +353,13 @@ int hf_meta_op_lock(struct hf_meta *meta, const struct hf_meta_op *op, struct hf
     if (!err) {
         err = hf_inode_get_usable(meta, op->ino, &inode);
     }
-    return err ? err : lock_apply(meta, op->ino, space_of(op->flags), &lock, reply);
+    if (!err) {
+        err = lock_apply(meta, op->ino, space_of(op->flags), &lock, reply);
+    }
+    if (!err && lock.type != F_UNLCK) {
+        reply->attr = inode->attr; /* what its owner may read from now on */
+    }
+    return err;
 }
 
 int hf_meta_op_lock_release(struct hf_meta *meta, const struct hf_meta_op *op,

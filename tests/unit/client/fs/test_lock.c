@@ -2,6 +2,8 @@
 /* test_lock.c - what is written under a lock, and read under one. */
 #include "tests/unit/client/fs/fs_world.h"
 
+#include "common/base/bytes.h"
+
 static const struct {
     uint32_t type; /* that follows the exclusive lock */
     bool flock;
@@ -171,6 +173,63 @@ static void a_close_of_a_reader_that_has_the_lock_commits(void **state)
     end(&w);
 }
 
+/* What another mount does meanwhile; each time another one. */
+static void cut_elsewhere(struct world *w, struct hf_ino ino, uint64_t size)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_SESSION_OPEN, .text = "other", .ttl_ns = 30 * HF_NS_PER_SEC};
+    struct hf_meta_reply reply;
+
+    hf_put_le64(op.uuid.b, size);
+    fc_apply(w->c, &op, &reply);
+    assert_int_equal(reply.err, 0);
+    op = (struct hf_meta_op){.op = HF_OP_SETATTR,
+                             .session = reply.session,
+                             .stream = 1,
+                             .ino = ino,
+                             .mask = HF_SET_SIZE,
+                             .size = size};
+    fc_apply(w->c, &op, &reply);
+    assert_int_equal(reply.err, 0);
+}
+
+/* What the kernel has of the file is older than what the lock lets its owner read. */
+static void a_lock_tells_whether_pages_are_old(void **state)
+{
+    static const uint32_t types[] = {F_WRLCK, F_RDLCK};
+    struct world w;
+    struct actor *a = &w.actors[0];
+
+    (void)state;
+    world_init(&w, 54);
+    for (int i = 0; i < 4; i++) {
+        struct hf_fs_lock lock = {.owner = 1, .flock = i / 2}, unlock = lock;
+        struct once o;
+
+        lock.type = types[i % 2];
+        unlock.type = F_UNLCK;
+        cut_elsewhere(&w, a->ino, 1000 + (uint64_t)i);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &lock, true, &o.req)), 0);
+        assert_false(o.req.keep_cache);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &lock, true, &o.req)), 0);
+        assert_true(o.req.keep_cache); /* those of before went */
+        write_some(a, 0, 5000);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &unlock, true, &o.req)), 0);
+        assert_true(o.req.keep_cache);
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &lock, true, &o.req)), 0);
+        assert_true(o.req.keep_cache); /* only this mount wrote */
+        write_some(a, 0, 5000);
+        cut_elsewhere(&w, a->ino, 2000 + (uint64_t)i); /* without a lock: seen by the next */
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &unlock, true, &o.req)), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &lock, true, &o.req)), 0);
+        assert_false(o.req.keep_cache);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &unlock, true, &o.req)), 0);
+    }
+    end(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +237,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_cannot_be_committed_keeps_no_lock),
         cmocka_unit_test(a_shared_lock_ends_without_a_commit),
         cmocka_unit_test(a_close_of_a_reader_that_has_the_lock_commits),
+        cmocka_unit_test(a_lock_tells_whether_pages_are_old),
     };
 
     hf_log_set_sink(quiet, NULL);
