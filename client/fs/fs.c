@@ -272,7 +272,10 @@ static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
         return -ENOMEM;
     }
     inode = req->file->inode;
-    inode->orphan = inode->orphan || reply->attr.nlink == 0;
+    if (reply->attr.nlink == 0 && !inode->orphan) { /* made without a name, or unlinked elsewhere */
+        inode->orphan = true;
+        inode->shared = req->state != HF_CREATE_OPEN;
+    }
     inode->open_number = req->target > inode->open_number ? req->target : inode->open_number;
     req->keep_cache = inode->cache_version && inode->cache_version == reply->attr.data_version;
     inode->cache_version = reply->attr.data_version;

@@ -106,7 +106,8 @@ struct hf_inode {
     uint32_t opens;                /* files, and requests that make it or give it a name */
     uint32_t mappable;             /* of opens: O_RDWR */
     uint64_t open_number;          /* highest that the leader granted; 0: made by this mount */
-    bool orphan;                   /* its last name is gone */
+    bool orphan;                   /* its last name is gone, or it never had one */
+    bool shared;                   /* an orphan that other mounts may have open, too */
     bool listed;                   /* in fs->dirty_inodes (a reference) */
     bool idle;                     /* in fs->idle_inodes (no references) */
     bool solo;                     /* a packed commit with it failed: flush it alone */
@@ -251,6 +252,8 @@ struct hf_inode *hf_fs_inode_find(struct hf_fs *fs, struct hf_ino ino);
 struct hf_inode *hf_fs_inode_get(struct hf_fs *fs, struct hf_ino ino);
 struct hf_inode *hf_fs_inode_ref(struct hf_inode *inode);
 void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode);
+/** Nobody but this mount's programs will read what they write to it. */
+bool hf_fs_inode_private(const struct hf_inode *inode);
 void hf_fs_inode_overlay(struct hf_inode *inode, struct hf_attr *attr);
 /** Also what was committed while @req was asking. */
 void hf_fs_inode_overlay_since(struct hf_inode *inode, const struct hf_fs_req *req,

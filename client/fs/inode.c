@@ -128,6 +128,11 @@ void hf_fs_inode_unref(struct hf_fs *fs, struct hf_inode *inode)
     }
 }
 
+bool hf_fs_inode_private(const struct hf_inode *inode)
+{
+    return inode->orphan && !inode->shared;
+}
+
 /* Who waits for its flushes */
 
 void hf_flush_wake(struct hf_inode *inode)
@@ -372,7 +377,7 @@ void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
 
 void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode)
 {
-    if (inode->orphan) {
+    if (hf_fs_inode_private(inode)) {
         struct hf_meta_op op = {.op = HF_OP_ORPHAN_RELEASE, .ino = inode->ino};
 
         hf_fs_inode_drop_dirty(fs, inode);

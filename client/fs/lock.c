@@ -302,7 +302,7 @@ static bool lock_ends(struct hf_inode *inode, const struct hf_fs_lock *lock)
 {
     const struct hf_lock_owner *note = *owner_find(inode, lock->owner, lock->flock);
 
-    return lock->type != F_WRLCK && note && note->writes && !inode->orphan;
+    return lock->type != F_WRLCK && note && note->writes && !hf_fs_inode_private(inode);
 }
 
 int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lock, bool wait,

@@ -167,7 +167,8 @@ static void name_gone(struct hf_fs *fs, const struct hf_attr *attr,
     }
     if (inode && !S_ISDIR(attr->mode)) {
         inode->orphan = true;
-        if (!open && !hf_dirty_empty(&inode->dirty)) {
+        inode->shared = reply->count > 0;
+        if (!open && !inode->shared && !hf_dirty_empty(&inode->dirty)) {
             inode = hf_fs_inode_get(fs, attr->ino);
             hf_fs_inode_drop_dirty(fs, inode);
             hf_fs_inode_unref(fs, inode);

@@ -429,8 +429,9 @@ static void flush_clean(struct hf_fs_req *req)
 int hf_fs_flush(struct hf_fs_file *file, uint64_t owner, struct hf_fs_req *req)
 {
     struct hf_inode *inode = file->inode;
-    bool writes = (file->open_flags & O_ACCMODE) != O_RDONLY && !inode->orphan;
-    bool commits = writes || (hf_lock_writes(inode) && !inode->orphan); /* its locks may go */
+    bool seen = !hf_fs_inode_private(inode);
+    bool writes = (file->open_flags & O_ACCMODE) != O_RDONLY && seen;
+    bool commits = writes || (hf_lock_writes(inode) && seen); /* its locks may go */
     int err;
 
     hf_fs_begin(file->fs, req);

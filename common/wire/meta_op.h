@@ -35,11 +35,11 @@ enum hf_op {
                            -EEXIST -> attr of what is there */
     HF_OP_LINK = 9,     /* ino, parent, name -> attr, attr2 */
     HF_OP_UNLINK = 10,  /* parent, name, holders -> attr (as it is left), attr2; bulk: the target
-                           of a link that is gone */
+                           of a link that is gone; count: of other sessions that hold what is */
     HF_OP_RMDIR = 11,   /* parent, name -> attr2 */
     HF_OP_RENAME = 12,  /* parent, name, parent2, name2, flags RENAME_*, holders (of what is
                            replaced) -> attr (moved), attr2 (replaced or exchanged; ino 0: none);
-                           bulk: the target of a link that was replaced and is gone */
+                           bulk, count: as UNLINK, of what was replaced and is gone */
     HF_OP_TMPFILE = 13, /* parent, ino (client), mode (a regular file), umask, uid, gid, flags
                            HF_TMPFILE_LINKABLE: LINK may give it a name. A file without a name,
                            which the session holds open; as if created in the parent. -> attr */

@@ -267,6 +267,19 @@ static int symlink_tell(struct hf_meta *meta, struct hf_ino ino, struct hf_meta_
     return 0;
 }
 
+/* Who holds it open but for the one that asks: they may read what that one writes to it. */
+static uint64_t count_others(const struct hf_meta *meta, const struct hf_meta_op *op)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < op->holder_count; i++) {
+        const struct hf_session_id holder = {op->holders[i]};
+
+        count += holder.v != op->session.v && hf_session_stream(meta, holder);
+    }
+    return count;
+}
+
 /* A name of @inode went; the last one takes the inode along. */
 static int name_gone(struct hf_meta *meta, struct hf_inode *inode, const struct hf_meta_op *op,
                      struct hf_meta_reply *reply)
@@ -282,6 +295,7 @@ static int name_gone(struct hf_meta *meta, struct hf_inode *inode, const struct 
     if (inode->attr.nlink) {
         return 0;
     }
+    reply->count = count_others(meta, op);
     if (S_ISLNK(inode->attr.mode)) {
         err = symlink_tell(meta, inode->attr.ino, reply);
     }

@@ -72,6 +72,8 @@ struct fc_cluster {
     int put_err, commit_err;
     uint64_t delay_max_ns;
     bool lost;
+    uint64_t holders[4]; /* that whatever takes a name away says */
+    uint32_t holder_count;
     uint32_t open_looks, releases, waits_ended, extent_looks;
 };
 
@@ -181,6 +183,10 @@ static void fc_op_due(struct fc_event *event)
     } else {
         op.session = c->session;
         op.stream = ++c->stream;
+        if (op.op == HF_OP_UNLINK || op.op == HF_OP_RENAME) {
+            op.holders = c->holders;
+            op.holder_count = c->holder_count;
+        }
         fc_apply(c, &op, &head->reply);
         c->applied_ops++;
     }

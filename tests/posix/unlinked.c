@@ -353,6 +353,35 @@ static void across_mounts(void)
     }
 }
 
+/* What is written to it and closed is read by who has it open on the other mount. */
+static void written_and_closed(void)
+{
+    static const size_t sizes[] = {6, 5000, 300000, 5 * MIB};
+    static uint8_t bytes[5 * MIB];
+
+    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+        size_t size = sizes[i / 2];
+        const char *how = i % 2 ? "replaced" : "unlinked";
+        int here = open("f", O_RDWR | O_CREAT, 0644), there = open(px_other("f"), O_RDONLY);
+
+        NEED(here >= 0 && there >= 0);
+        if (i % 2) {
+            NEED(px_write_file("g", "", 0) == 0 && rename("g", "f") == 0);
+        } else {
+            NEED(unlink("f") == 0);
+        }
+        px_fill(bytes, size, 0, 3);
+        EQUAL(pwrite(here, bytes, size, 0), size, "%zu bytes, %s here, open there: written", size,
+              how);
+        OK(close(here), "%zu bytes, %s here: closed", size, how);
+        CLAIM(px_holds(there, 0, size, 3), "%zu bytes, %s here: read there after the close", size,
+              how);
+        EQUAL(stat_of(there).st_size, size, "%zu bytes, %s here: their number there", size, how);
+        NEED(close(there) == 0);
+        (void)unlink("f");
+    }
+}
+
 static void replaced_elsewhere(void)
 {
     int fd;
@@ -395,6 +424,7 @@ const struct px_group px_unlinked[] = {
     {"inherited", inherited, 0},
     {"one-of-two-names", one_of_two_names, 0},
     {"across-mounts", across_mounts, PX_TWO},
+    {"written-and-closed", written_and_closed, PX_TWO},
     {"replaced-elsewhere", replaced_elsewhere, PX_TWO},
     {"directory-elsewhere", directory_elsewhere, PX_TWO},
     {NULL, NULL, 0},

@@ -478,6 +478,44 @@ static void a_file_without_a_name_goes_with_who_made_it(void **state)
     assert_int_equal(fx_link(&fx, &s, ino, ROOT, "x"), -ENOENT);
 }
 
+/* To them it goes on: what the one that unlinks it has written must reach them. */
+static void who_takes_the_last_name_is_told_of_other_holders(void **state)
+{
+    struct fx_session other;
+    struct hf_meta_op op = {0};
+    uint64_t holders[3];
+
+    (void)state;
+    fx_session_open(&fx, &other, 10);
+    holders[0] = s.id.v;
+    holders[1] = other.id.v;
+    holders[2] = 999999; /* gone */
+    for (uint32_t i = 0; i < 6; i++) {
+        bool replaced = i % 2, last = i < 4;
+
+        fx_mkfile(&fx, &s, ROOT, "f");
+        fx_mkfile(&fx, &s, ROOT, "g");
+        if (!last) {
+            assert_int_equal(fx_link(&fx, &s, s.next_ino - 2, ROOT, "h"), 0);
+        }
+        op = (struct hf_meta_op){.op = replaced ? HF_OP_RENAME : HF_OP_UNLINK,
+                                 .parent = {ROOT},
+                                 .name = replaced ? "g" : "f",
+                                 .name_len = 1,
+                                 .parent2 = {ROOT},
+                                 .name2 = "f",
+                                 .name2_len = 1,
+                                 .holders = holders,
+                                 .holder_count = i < 2 ? 1 : 3};
+        assert_int_equal(fx_do(&fx, &s, &op), 0);
+        assert_int_equal(fx.reply.count, i == 2 || i == 3);
+        assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, ROOT, replaced ? "f" : "g", 0), 0);
+        if (!last) {
+            assert_int_equal(fx_remove(&fx, &s, HF_OP_UNLINK, ROOT, "h", 0), 0);
+        }
+    }
+}
+
 static void a_file_without_a_name_is_refused_what_it_may_not_have(void **state)
 {
     uint64_t file = fx_mkfile(&fx, &s, ROOT, "f"), ino;
@@ -561,6 +599,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_open_file_outlives_its_name, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_without_a_name_may_get_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_without_a_name_goes_with_who_made_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(who_takes_the_last_name_is_told_of_other_holders, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_file_without_a_name_is_refused_what_it_may_not_have,
                                         setup, teardown),
