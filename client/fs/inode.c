@@ -272,10 +272,22 @@ void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t 
 
 /* Attributes with what is dirty laid over them */
 
+/* Is it the time of a write elsewhere since @mtime_ns? One that was set may be any; but a write is
+ * not later than its commit, which made the ctime. Times are signed: files may be from before 1970.
+ */
+static bool written_since(const struct hf_attr *attr, uint64_t mtime_ns)
+{
+    return (int64_t)attr->mtime_ns > (int64_t)mtime_ns &&
+           (int64_t)attr->mtime_ns <= (int64_t)attr->ctime_ns;
+}
+
+/* A write that lies over @attr. @mtime_ns: its time; 0: one was set since, which stays. */
 static void raise(struct hf_attr *attr, uint64_t end, uint64_t mtime_ns, uint64_t ctime_ns)
 {
     attr->size = end > attr->size ? end : attr->size;
-    attr->mtime_ns = mtime_ns > attr->mtime_ns ? mtime_ns : attr->mtime_ns;
+    if (mtime_ns && !written_since(attr, mtime_ns)) {
+        attr->mtime_ns = mtime_ns;
+    }
     attr->ctime_ns = ctime_ns > attr->ctime_ns ? ctime_ns : attr->ctime_ns;
 }
 

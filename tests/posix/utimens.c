@@ -284,6 +284,32 @@ static void after_writing(void)
     CLAIM(px_later(px_stat("f").st_mtim, t[1]), "and so it is after close");
 }
 
+static void written_whatever_it_was(void)
+{
+    static const struct {
+        const char *text;
+        time_t sec;
+    } times[] = {{"the year 2242", 8589934591}, {"before 1970", -5}, {"1901", -2147483648}};
+    int fd = open("f", O_CREAT | O_RDWR, 0644);
+
+    NEED(fd >= 0);
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        struct timespec before;
+        struct stat st;
+
+        NEED(set("f", now, at(times[i].sec, 7)) == 0 &&
+             clock_gettime(CLOCK_REALTIME, &before) == 0);
+        px_tick();
+        NEED(pwrite(fd, "abc", 3, 0) == 3 && fstat(fd, &st) == 0);
+        CLAIM(is_about(st.st_mtim, before), "a write moves mtime to now from %s", times[i].text);
+        CLAIM(px_same(px_stat("f").st_mtim, st.st_mtim), "also by its name, from %s",
+              times[i].text);
+        NEED(fsync(fd) == 0);
+        CLAIM(px_same(px_stat("f").st_mtim, st.st_mtim), "fsync leaves it, from %s", times[i].text);
+    }
+    NEED(close(fd) == 0);
+}
+
 static void seen_elsewhere(void)
 {
     const struct timespec t[2] = {{.tv_sec = 11, .tv_nsec = 1}, {.tv_sec = 22, .tv_nsec = 2}};
@@ -341,6 +367,7 @@ const struct px_group px_utimens[] = {
     {"who-may-links", who_may_links, PX_ROOT},
     {"open-for-writing", open_for_writing, PX_ROOT},
     {"after-writing", after_writing, 0},
+    {"written-whatever-it-was", written_whatever_it_was, 0},
     {"seen-elsewhere", seen_elsewhere, PX_TWO},
     {"after-writing-seen-elsewhere", after_writing_seen_elsewhere, PX_TWO},
     {NULL, NULL, 0},

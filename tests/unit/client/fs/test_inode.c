@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_inode.c - the mtime that stat tells, whatever it was before and wherever the data is. */
+#include "tests/unit/client/fs/fs_world.h"
+
+static void end(struct world *w)
+{
+    sync_and_close(w);
+    fs_close(w);
+    world_fini(w);
+}
+
+static uint64_t mtime_of(struct world *w, struct actor *a)
+{
+    struct once o;
+
+    assert_int_equal(WAIT(w, &o, hf_fs_getattr(w->fs, a->ino, &o.req)), 0);
+    return o.req.attr.mtime_ns;
+}
+
+static void set_mtime(struct world *w, struct actor *a, uint64_t mtime_ns)
+{
+    const struct hf_fs_set set = {.mask = HF_SET_MTIME, .mtime_ns = mtime_ns};
+    struct once o;
+
+    assert_int_equal(WAIT(w, &o, hf_fs_setattr(w->fs, a->ino, &set, &o.req)), 0);
+    assert_int_equal(mtime_of(w, a), mtime_ns);
+}
+
+/* Returns its time. */
+static uint64_t write_some(struct world *w, struct actor *a, uint32_t len)
+{
+    static const uint8_t data[300000];
+    struct once o;
+
+    assert_int_equal(hf_fs_write(a->file, 0, data, len, NULL, 0, &once(&o)->req), 0);
+    return hf_env_wall_ns(w->c->env);
+}
+
+static void a_write_is_told_whatever_the_time_was(void **state)
+{
+    const int64_t offs[] = {INT64_C(7200) * (int64_t)HF_NS_PER_SEC, (int64_t)HF_NS_PER_SEC, 1, 0,
+                            -1};
+    struct world w;
+
+    (void)state;
+    world_init(&w, 70);
+    w.c->delay_max_ns = 10 * HF_NS_PER_MS;
+    for (uint64_t i = 0; i < 300; i++) {
+        struct hf_fs_set mode = {.mask = HF_SET_MODE, .mode = 0600};
+        struct actor *a = &w.actors[i % FILES];
+        uint64_t now_ns = hf_env_wall_ns(w.c->env), mtime_ns;
+        struct once o, sync;
+
+        set_mtime(&w, a,
+                  i % 6 == 5 ? (uint64_t)-INT64_C(5000000000)
+                             : now_ns + HF_NS_PER_SEC + (uint64_t)offs[i % 6]);
+        mtime_ns = write_some(&w, a, i % 2 ? 1000 : 300000);
+        assert_int_equal(mtime_of(&w, a), mtime_ns);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &mode, &o.req)), 0);
+        assert_int_equal(mtime_of(&w, a), mtime_ns);
+        assert_int_equal(hf_fs_fsync(a->file, &once(&sync)->req), HF_FS_PENDING);
+        hf_sim_run_ns(w.c->sim, i % 20 * HF_NS_PER_MS);
+        while (!sync.done) { /* the answer may be from before the commit */
+            assert_int_equal(mtime_of(&w, a), mtime_ns);
+        }
+        assert_int_equal(sync.err, 0);
+        assert_int_equal(mtime_of(&w, a), mtime_ns);
+    }
+    end(&w);
+}
+
+/* The kernel has to hear of it, or it keeps its pages. */
+static void a_write_elsewhere_since_is_told(void **state)
+{
+    struct hf_meta_op op = {
+        .op = HF_OP_SESSION_OPEN, .uuid = {{8}}, .text = "other", .ttl_ns = 30 * HF_NS_PER_SEC};
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_meta_reply reply;
+    uint64_t mtime_ns;
+
+    (void)state;
+    world_init(&w, 71);
+    fc_apply(w.c, &op, &reply);
+    assert_int_equal(reply.err, 0);
+    mtime_ns = write_some(&w, a, 1000);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_MS);
+    op = (struct hf_meta_op){.op = HF_OP_SETATTR,
+                             .session = reply.session,
+                             .stream = 1,
+                             .ino = a->ino,
+                             .mask = HF_SET_SIZE,
+                             .size = 5000};
+    fc_apply(w.c, &op, &reply);
+    assert_int_equal(reply.err, 0);
+    assert_true(reply.attr.mtime_ns > mtime_ns);
+    assert_int_equal(mtime_of(&w, a), reply.attr.mtime_ns);
+    end(&w);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_write_is_told_whatever_the_time_was),
+        cmocka_unit_test(a_write_elsewhere_since_is_told),
+    };
+
+    hf_log_set_sink(quiet, NULL);
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
