@@ -85,7 +85,7 @@ struct hf_fs_req { /* embedded by the caller, alive until done */
     struct hf_attr attr;
     struct hf_fs_file *file; /* open, create */
     bool keep_cache;  /* open, setattr, setlk: the kernel's pages are those of the contents now */
-    uint64_t count;   /* lseek: position; copy: bytes */
+    uint64_t count;   /* lseek: position; copy, write: bytes */
     const void *data; /* readlink, xattr, readdir (hf_dirent_decode()) */
     size_t data_len;
     bool eof;                  /* readdir */
@@ -184,9 +184,10 @@ bool hf_fs_file_mappable(const struct hf_fs_file *file);
 #define HF_FS_WRITE_APPEND  0x4u /* to the end of the file, wherever that is; @off: a guess */
 
 /**
- * All of @len or an error. The bytes are copied, or when @buf is given (@data points into it) and
- * they are many, a reference to it is taken and they are used where they lie.
- * Errors: -ENOSPC, -EFBIG, -EIO (session lost), -ENOMEM; with THROUGH those of the store.
+ * All of @len, or what of it fits into a file, in req->count; or an error. The bytes are copied, or
+ * when @buf is given (@data points into it) and they are many, a reference to it is taken and they
+ * are used where they lie. Errors: -ENOSPC, -EFBIG (nothing fits), -EIO (session lost), -ENOMEM;
+ * with THROUGH those of the store.
  */
 int hf_fs_write(struct hf_fs_file *file, uint64_t off, const void *data, uint32_t len,
                 struct hf_buf *buf, uint32_t flags, struct hf_fs_req *req);

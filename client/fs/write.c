@@ -341,9 +341,11 @@ int hf_fs_write(struct hf_fs_file *file, uint64_t off, const void *data, uint32_
     if (len == 0) {
         return 0;
     }
-    if (off > HF_FILE_BYTES_MAX || len > HF_FILE_BYTES_MAX - off) {
+    if (off >= HF_FILE_BYTES_MAX) {
         return -EFBIG;
     }
+    len = len < HF_FILE_BYTES_MAX - off ? len : (uint32_t)(HF_FILE_BYTES_MAX - off);
+    req->count = len;
     if (off < file->inode->kernel_end) {
         flags &= ~HF_FS_WRITE_APPEND; /* RWF_NOAPPEND, of which a WRITE says nothing */
     }

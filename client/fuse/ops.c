@@ -304,11 +304,6 @@ static void reply_iov(struct hf_fuse_call *call)
 
 static void reply_written(struct hf_fuse_call *call)
 {
-    (void)fuse_reply_write(call->freq, call->size);
-}
-
-static void reply_copied(struct hf_fuse_call *call)
-{
     (void)fuse_reply_write(call->freq, call->req.count);
 }
 
@@ -726,7 +721,6 @@ static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t si
         return;
     }
     call_changes(call, ino);
-    call->size = size;
     flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
     flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
     flags |= (fi->flags & O_APPEND) && !fi->writepage ? HF_FS_WRITE_APPEND : 0;
@@ -852,7 +846,7 @@ static void op_copy_file_range(fuse_req_t freq, fuse_ino_t ino_in, off_t off_in,
                                struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
                                struct fuse_file_info *fi_out, size_t len, int flags)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_copied);
+    struct hf_fuse_call *call = call_new(freq, reply_written);
 
     (void)ino_in;
     (void)flags;

@@ -460,6 +460,53 @@ static void size_limit(void)
     NEED(setrlimit(RLIMIT_FSIZE, &limit) == 0 && close(fd) == 0 && close(a) == 0);
 }
 
+/* The greatest size that a file takes; 0: that of any offset. */
+static off_t largest(int fd)
+{
+    off_t fits = 0, too_much = INT64_MAX;
+
+    if (ftruncate(fd, INT64_MAX) == 0) {
+        return 0;
+    }
+    while (too_much - fits > 1) {
+        off_t middle = fits + (too_much - fits) / 2;
+
+        if (ftruncate(fd, middle) == 0) {
+            fits = middle;
+        } else {
+            too_much = middle;
+        }
+    }
+    return ftruncate(fd, 0) == 0 && fits < INT64_MAX / 2 ? fits : 0;
+}
+
+static void largest_file(void)
+{
+    uint8_t bytes[8192];
+    int fd = open("f", O_RDWR | O_CREAT, 0644), a;
+    off_t limit;
+
+    NEED(fd >= 0);
+    limit = largest(fd);
+    if (limit == 0) {
+        return; /* the kernel refuses such offsets before a file system is asked */
+    }
+    px_fill(bytes, sizeof(bytes), (uint64_t)limit - 4096, 5);
+    EQUAL(pwrite(fd, bytes, 8192, limit - 4096), 4096, "a write that crosses the largest size");
+    FAILS(pwrite(fd, bytes, 1, limit), EFBIG, "one at the largest size");
+    FAILS(pwrite(fd, bytes, 1, limit + 1), EFBIG, "one beyond it");
+    NEED(fsync(fd) == 0);
+    EQUAL(px_stat("f").st_size, limit, "the size is the largest");
+    CLAIM(px_holds(fd, (uint64_t)limit - 4096, 4096, 5), "what fits was written");
+    NEED(ftruncate(fd, limit - 100) == 0);
+    a = open("f", O_WRONLY | O_APPEND);
+    NEED(a >= 0);
+    EQUAL(write(a, bytes, 8192), 100, "an append that crosses the largest size");
+    FAILS(write(a, bytes, 1), EFBIG, "and one at it");
+    NEED(close(a) == 0 && close(fd) == 0);
+    EQUAL(px_stat("f").st_size, limit, "after which the size is the largest again");
+}
+
 /* Set-ID bits: a user's write takes them; the set-group-ID bit of a file that its group may not
  * execute stays when the writer is of the group. */
 
@@ -559,6 +606,7 @@ const struct px_group px_write[] = {
     {"bad-arguments", bad_arguments, 0},
     {"half-a-buffer", half_a_buffer, 0},
     {"size-limit", size_limit, 0},
+    {"largest-file", largest_file, 0},
     {"set-id-bits", set_id_bits, PX_ROOT},
     {"fifos", fifos, 0},
     {"interleaved", interleaved, PX_TWO},
