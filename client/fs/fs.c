@@ -138,14 +138,10 @@ int hf_fs_return(struct hf_fs_req *req, int err)
 static void answered(struct hf_meta_call *call, const struct hf_meta_reply *reply)
 {
     struct hf_fs_req *req = call->ctx;
-    struct hf_inode *inode;
     int err = reply->err;
 
     req->attr = reply->attr;
-    if (req->attr.ino.v && (inode = hf_fs_inode_find(req->fs, req->attr.ino))) {
-        (void)hf_append_look(inode, &req->attr);
-        hf_fs_inode_overlay_since(inode, req, &req->attr);
-    }
+    hf_fs_overlay(req, &req->attr);
     req->data = reply->bulk;
     req->data_len = reply->bulk_len;
     req->eof = reply->eof;

@@ -141,8 +141,8 @@ int hf_fs_readlink(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req);
 /** Entries after @cookie (0: from the start), without "." and ".."; at most @max bytes. */
 int hf_fs_readdir(struct hf_fs *fs, struct hf_ino ino, uint64_t cookie, uint32_t max, bool plus,
                   struct hf_fs_req *req);
-/** Lay what is dirty over an attribute that came some other way (readdir). */
-void hf_fs_overlay(struct hf_fs *fs, struct hf_attr *attr);
+/** Lay over an attribute of @req's answer (readdir) what is dirty, or was while it was asked. */
+void hf_fs_overlay(const struct hf_fs_req *req, struct hf_attr *attr);
 /** These attributes are shown to a program: what is dirty is committed with their ctime. */
 void hf_fs_told(struct hf_fs *fs, const struct hf_attr *attr);
 /**

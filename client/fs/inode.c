@@ -344,12 +344,13 @@ void hf_fs_inode_overlay_since(struct hf_inode *inode, const struct hf_fs_req *r
     hf_fs_inode_overlay(inode, attr);
 }
 
-void hf_fs_overlay(struct hf_fs *fs, struct hf_attr *attr)
+void hf_fs_overlay(const struct hf_fs_req *req, struct hf_attr *attr)
 {
-    struct hf_inode *inode = hf_fs_inode_find(fs, attr->ino);
+    struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(req->fs, attr->ino) : NULL;
 
     if (inode) {
-        hf_fs_inode_overlay(inode, attr);
+        (void)hf_append_look(inode, attr);
+        hf_fs_inode_overlay_since(inode, req, attr);
     }
 }
 

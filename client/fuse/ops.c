@@ -483,7 +483,7 @@ static bool list_dots(struct listing *l, struct hf_ino ino, struct hf_ino parent
     return (from > 0 || list_add(l, ".", &dot, 1)) && (from > 1 || list_add(l, "..", &up, 2));
 }
 
-static bool list_entry(struct hf_fuse *fuse, struct listing *l, struct hf_dirent *d)
+static bool list_entry(struct hf_fuse_call *call, struct listing *l, struct hf_dirent *d)
 {
     struct fuse_entry_param e = {.attr = {.st_ino = d->ino.v, .st_mode = d->type}};
     char name[HF_NAME_MAX + 1];
@@ -494,8 +494,8 @@ static bool list_entry(struct hf_fuse *fuse, struct listing *l, struct hf_dirent
     memcpy(name, d->name, d->name_len);
     name[d->name_len] = '\0';
     if (l->plus && d->has_attr) {
-        hf_fs_overlay(fuse->fs, &d->attr);
-        e = entry_of(fuse, &d->attr);
+        hf_fs_overlay(&call->req, &d->attr);
+        e = entry_of(call->fuse, &d->attr);
     }
     return list_add(l, name, &e, d->cookie + DOT_COOKIES);
 }
@@ -512,7 +512,7 @@ static void reply_listing(struct hf_fuse_call *call)
         return;
     }
     if (list_dots(&l, call->ino, call->req.parent, call->off)) {
-        while (hf_dirent_decode(&r, &d) == 0 && list_entry(call->fuse, &l, &d)) {
+        while (hf_dirent_decode(&r, &d) == 0 && list_entry(call, &l, &d)) {
         }
     }
     (void)fuse_reply_buf(call->freq, l.buf, l.used);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_inode.c - the mtime that stat tells, whatever it was before and wherever the data is. */
+/* test_inode.c - sizes and times that are told while data is dirty or on its way. */
 #include "tests/unit/client/fs/fs_world.h"
+
+#include "common/base/bytes.h"
 
 static void end(struct world *w)
 {
@@ -98,11 +100,78 @@ static void a_write_elsewhere_since_is_told(void **state)
     end(&w);
 }
 
+/* The listing is only there during done(). */
+struct listing {
+    struct once o;
+    const struct actor *a;
+    struct hf_attr attr; /* of its file */
+};
+
+static void listing_done(struct hf_fs_req *req, int err)
+{
+    struct listing *l = req->ctx;
+    struct hf_reader r = hf_reader_init(req->data, req->data_len);
+    struct hf_dirent d;
+
+    l->o.done = true;
+    l->o.err = err;
+    while (hf_dirent_decode(&r, &d) == 0) {
+        if (d.ino.v == l->a->ino.v) {
+            hf_fs_overlay(req, &d.attr);
+            l->attr = d.attr;
+        }
+    }
+}
+
+static struct hf_attr list(struct world *w, const struct actor *a)
+{
+    struct listing l = {.a = a};
+
+    once(&l.o);
+    l.o.req.done = listing_done;
+    l.o.req.ctx = &l;
+    assert_int_equal(
+        wait_for(w, &l.o,
+                 hf_fs_readdir(w->fs, (struct hf_ino){HF_INO_ROOT}, 0, 65536, true, &l.o.req)),
+        0);
+    return l.attr;
+}
+
+/* What a look-up tells, also when the answer is from before a commit that has ended since. */
+static void a_listing_tells_of_what_is_on_its_way(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_init(&w, 72);
+    w.c->delay_max_ns = 10 * HF_NS_PER_MS;
+    for (uint32_t i = 0; i < 200; i++) {
+        struct actor *a = &w.actors[i % FILES];
+        uint32_t size = (i % 2 ? 1000 : 200000) + i;
+        uint64_t mtime_ns = write_some(&w, a, size);
+        struct once sync;
+
+        size = size > a->size ? size : (uint32_t)a->size;
+        a->size = size;
+        assert_int_equal(list(&w, a).size, size);
+        assert_int_equal(hf_fs_fsync(a->file, &once(&sync)->req), HF_FS_PENDING);
+        while (!sync.done) {
+            struct hf_attr attr = list(&w, a);
+
+            assert_int_equal(attr.size, size);
+            assert_int_equal(attr.mtime_ns, mtime_ns);
+        }
+        assert_int_equal(list(&w, a).size, size);
+    }
+    end(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_is_told_whatever_the_time_was),
         cmocka_unit_test(a_write_elsewhere_since_is_told),
+        cmocka_unit_test(a_listing_tells_of_what_is_on_its_way),
     };
 
     hf_log_set_sink(quiet, NULL);
