@@ -436,7 +436,6 @@ static void file_close(struct hf_fs_file *file)
 {
     struct hf_fs *fs = file->fs;
 
-    hf_lock_release(file);
     file->inode->mappable -= (file->open_flags & O_ACCMODE) == O_RDWR;
     fs->open_count--;
     LIST_REMOVE(file, in_fs);
@@ -451,6 +450,7 @@ static void file_free(struct hf_fs_file *file)
 
 void hf_fs_release(struct hf_fs_file *file)
 {
+    hf_lock_release(file);
     file_close(file);
     file_free(file);
 }

@@ -46,7 +46,8 @@ struct hf_fs_options {
 };
 
 int hf_fs_new(struct hf_env *env, const struct hf_fs_options *options, struct hf_fs **ret);
-/** The kernel is gone: files still open are closed (their data starts to be flushed). */
+/** The kernel is gone: files still open are closed (their data starts to be flushed). Their locks
+ *  stay until the session ends, behind what was written under them. */
 void hf_fs_release_all(struct hf_fs *fs);
 /** No call goes to the session or to object I/O any more; both may then be freed. */
 void hf_fs_shutdown(struct hf_fs *fs);

@@ -173,6 +173,28 @@ static void a_close_of_a_reader_that_has_the_lock_commits(void **state)
     end(&w);
 }
 
+/* The session gives them up at its end, when everything is written. */
+static void the_end_of_a_mount_keeps_locks_until_all_is_written(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK};
+    struct until until = {&w, {.op = HF_RD_GETLK, .lock_owner = 9, .lock_type = F_RDLCK}};
+
+    (void)state;
+    world_init(&w, 55);
+    lock.through = a->file;
+    until.rd.ino = a->ino;
+    assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+    write_some(a, 0, 300000);
+    hf_fs_release_all(w.fs);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(committed_size(&w, a->ino), 300000);
+    assert_false(is_granted(&until));
+    fs_close(&w);
+    world_fini(&w);
+}
+
 /* What another mount does meanwhile; each time another one. */
 static void cut_elsewhere(struct world *w, struct hf_ino ino, uint64_t size)
 {
@@ -237,6 +259,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_cannot_be_committed_keeps_no_lock),
         cmocka_unit_test(a_shared_lock_ends_without_a_commit),
         cmocka_unit_test(a_close_of_a_reader_that_has_the_lock_commits),
+        cmocka_unit_test(the_end_of_a_mount_keeps_locks_until_all_is_written),
         cmocka_unit_test(a_lock_tells_whether_pages_are_old),
     };
 
