@@ -239,7 +239,7 @@ static struct hf_fs_file *file_new(struct hf_fs *fs, struct hf_ino ino, uint32_t
     file->fs = fs;
     file->open_flags = open_flags;
     file->err_seen = file->inode->err_seq;
-    file->inode->opens++;
+    hf_fs_inode_opened(fs, file->inode);
     file->inode->mappable += (open_flags & O_ACCMODE) == O_RDWR;
     fs->open_count++;
     LIST_INSERT_HEAD(&fs->files, file, in_fs);
@@ -364,7 +364,7 @@ static int create_go(struct hf_fs_req *req)
         if (!inode) {
             return -ENOMEM;
         }
-        inode->opens++;
+        hf_fs_inode_opened(fs, inode);
         hf_fs_hold(req, inode);
     }
     return err ? err : hf_fs_mutate(fs, &op, req);
@@ -414,12 +414,26 @@ int hf_fs_mknod(struct hf_fs *fs, struct hf_ino parent, const char *name, uint32
     return create(fs, parent, name, target, req);
 }
 
+void hf_fs_inode_opened(struct hf_fs *fs, struct hf_inode *inode)
+{
+    if (inode->opens++ == 0) {
+        TAILQ_INSERT_TAIL(&fs->opened_inodes, inode, in_opened);
+        if (!fs->opened_next) {
+            fs->opened_next = inode;
+        }
+    }
+}
+
 void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode)
 {
     HF_ASSERT(inode->opens > 0);
     if (--inode->opens > 0) {
         return;
     }
+    if (fs->opened_next == inode) {
+        fs->opened_next = TAILQ_NEXT(inode, in_opened);
+    }
+    TAILQ_REMOVE(&fs->opened_inodes, inode, in_opened);
     if (fs->released_count == HF_ARRAY_LEN(fs->released)) {
         release_send(fs);
     }
@@ -474,19 +488,16 @@ void hf_fs_shutdown(struct hf_fs *fs)
     hf_timer_disarm(&fs->release_timer);
 }
 
-uint32_t hf_fs_open_inodes(struct hf_fs *fs, uint64_t *ret, uint32_t max)
+uint32_t hf_fs_open_inodes(struct hf_fs *fs, bool more, uint64_t *ret, uint32_t max)
 {
+    struct hf_inode *inode = more ? fs->opened_next : TAILQ_FIRST(&fs->opened_inodes);
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < fs->hash_size && n + 2 <= max; i++) {
-        for (struct hf_inode *inode = fs->hash[i]; inode && n + 2 <= max;
-             inode = inode->hash_next) {
-            if (inode->opens > 0) {
-                ret[n++] = inode->ino.v;
-                ret[n++] = inode->open_number;
-            }
-        }
+    for (; inode && n + 2 <= max; inode = TAILQ_NEXT(inode, in_opened)) {
+        ret[n++] = inode->ino.v;
+        ret[n++] = inode->open_number;
     }
+    fs->opened_next = inode;
     return n;
 }
 
@@ -515,6 +526,7 @@ int hf_fs_new(struct hf_env *env, const struct hf_fs_options *o, struct hf_fs **
     fs->readahead_bytes = o->readahead_bytes ? o->readahead_bytes : READAHEAD_DEFAULT;
     TAILQ_INIT(&fs->idle_inodes);
     TAILQ_INIT(&fs->gone_inodes);
+    TAILQ_INIT(&fs->opened_inodes);
     TAILQ_INIT(&fs->dirty_inodes);
     TAILQ_INIT(&fs->flushes);
     TAILQ_INIT(&fs->inline_inodes);
@@ -748,9 +760,10 @@ int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req 
 
 void hf_fs_check_invariants(const struct hf_fs *fs)
 {
-    uint64_t dirty = 0, flushing = 0, shown = 0;
+    uint64_t dirty = 0, flushing = 0, shown = 0, open = 0;
     size_t extents = 0;
     const struct hf_flush *flush;
+    const struct hf_inode *opened;
 
     for (uint32_t i = 0; i < fs->hash_size; i++) {
         for (const struct hf_inode *inode = fs->hash[i]; inode; inode = inode->hash_next) {
@@ -761,6 +774,7 @@ void hf_fs_check_invariants(const struct hf_fs *fs)
             HF_ASSERT(inode->counted_bytes == inode->dirty.dirty_bytes);
             HF_ASSERT(inode->listed == (inode->dirty.dirty_bytes > 0 || inode->stream));
             HF_ASSERT(!inode->idle || inode->refs == 0);
+            open += inode->opens > 0;
             dirty += inode->dirty.dirty_bytes;
             extents += inode->extents.cost_bytes;
             shown += inode->dirty.busy_bytes;
@@ -771,9 +785,14 @@ void hf_fs_check_invariants(const struct hf_fs *fs)
             }
         }
     }
+    TAILQ_FOREACH (opened, &fs->opened_inodes, in_opened) {
+        HF_ASSERT(opened->opens > 0 && open > 0);
+        open--;
+    }
     TAILQ_FOREACH (flush, &fs->flushes, in_fs) {
         flushing += flush->bytes;
     }
+    HF_ASSERT(open == 0); /* all are claimed */
     HF_ASSERT(dirty == fs->dirty_bytes && flushing == fs->flush_bytes && shown <= flushing);
     HF_ASSERT(fs->arena.mem_bytes >= dirty + flushing || fs->arena.slab_count == 0 || dirty == 0);
     HF_ASSERT(fs->budget_bytes <= dirty + flushing || fs->lost); /* goes with the session */

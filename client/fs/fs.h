@@ -55,8 +55,9 @@ void hf_fs_shutdown(struct hf_fs *fs);
 void hf_fs_free(struct hf_fs *fs);
 /** From session events: everything dirty is lost, all files report it. */
 void hf_fs_session_lost(struct hf_fs *fs, int why);
-/** From session events: pairs of inode and number; at most @max numbers. Returns how many. */
-uint32_t hf_fs_open_inodes(struct hf_fs *fs, uint64_t *ret, uint32_t max);
+/** From session events: pairs of inode and number; at most @max numbers. Returns how many: fewer
+ *  than @max are the last. @more: those behind what the call before returned. @max is even. */
+uint32_t hf_fs_open_inodes(struct hf_fs *fs, bool more, uint64_t *ret, uint32_t max);
 
 /* Requests */
 

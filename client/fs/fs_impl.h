@@ -102,17 +102,18 @@ struct hf_gone {
 struct hf_inode {
     struct hf_ino ino;
     struct hf_inode *hash_next;
-    uint32_t refs;                 /* files, flush parts, requests, dirty list */
-    uint32_t opens;                /* files, and requests that make it or give it a name */
-    uint32_t mappable;             /* of opens: O_RDWR */
-    uint64_t open_number;          /* highest that the leader granted; 0: made by this mount */
-    bool orphan;                   /* its last name is gone, or it never had one */
-    bool shared;                   /* an orphan that other mounts may have open, too */
-    bool listed;                   /* in fs->dirty_inodes (a reference) */
-    bool idle;                     /* in fs->idle_inodes (no references) */
-    bool solo;                     /* a packed commit with it failed: flush it alone */
-    bool kill;                     /* dirty data was written with HF_FS_WRITE_KILL */
-    TAILQ_ENTRY(hf_inode) in_list; /* dirty_inodes or idle_inodes */
+    uint32_t refs;                   /* files, flush parts, requests, dirty list */
+    uint32_t opens;                  /* files, and requests that make it or give it a name */
+    uint32_t mappable;               /* of opens: O_RDWR */
+    uint64_t open_number;            /* highest that the leader granted; 0: made by this mount */
+    TAILQ_ENTRY(hf_inode) in_opened; /* opens > 0 */
+    bool orphan;                     /* its last name is gone, or it never had one */
+    bool shared;                     /* an orphan that other mounts may have open, too */
+    bool listed;                     /* in fs->dirty_inodes (a reference) */
+    bool idle;                       /* in fs->idle_inodes (no references) */
+    bool solo;                       /* a packed commit with it failed: flush it alone */
+    bool kill;                       /* dirty data was written with HF_FS_WRITE_KILL */
+    TAILQ_ENTRY(hf_inode) in_list;   /* dirty_inodes or idle_inodes */
 
     struct hf_dirty dirty;
     uint64_t dirty_since_ns; /* mono */
@@ -211,9 +212,11 @@ struct hf_fs {
     struct hf_wr_inode *commit_inodes;   /* scratch: HF_FS_FLUSH_INODES */
     uint8_t *commit_bulk;                /* scratch: HF_INLINE_BYTES_MAX */
 
-    uint64_t released[512];  /* pairs to tell the leader about: inode, number */
-    uint32_t released_count; /* of numbers */
-    uint64_t open_number;    /* the last one given out */
+    struct hf_inode_list opened_inodes; /* FIFO: a walk of it finds what is opened meanwhile */
+    struct hf_inode *opened_next;       /* where the walk goes on; NULL: at the end */
+    uint64_t released[512];             /* pairs to tell the leader about: inode, number */
+    uint32_t released_count;            /* of numbers */
+    uint64_t open_number;               /* the last one given out */
     struct hf_timer release_timer;
     uint32_t calls;      /* of the file system's own, under way */
     uint64_t lock_waits; /* counts them: their numbers */
@@ -235,6 +238,8 @@ int hf_fs_return(struct hf_fs_req *req, int err);
 void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req);
 /** Hold an inode (reference) and remember its errors so far. */
 void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode);
+/** One more of inode->opens. The caller has a reference. */
+void hf_fs_inode_opened(struct hf_fs *fs, struct hf_inode *inode);
 /** One of inode->opens is over; the leader is told of the last. The caller has a reference. */
 void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode);
 /** Fire and forget. */

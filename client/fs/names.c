@@ -146,7 +146,7 @@ int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const 
     hf_fs_hold(req, hf_fs_inode_get(fs, ino));
     if (inode->orphan && inode->opens > 0) {
         req->state = 1;
-        inode->opens++; /* closed before the name is there it would be given up */
+        hf_fs_inode_opened(fs, inode); /* closed before the name is there it would be given up */
     }
     err = is_clean(inode) || HF_BUG(link_passes_data) ? 0 : commit_first(req, link_clean);
     if (err) {

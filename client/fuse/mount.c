@@ -464,11 +464,11 @@ static void session_lost(void *ctx, int why)
     }
 }
 
-static uint32_t open_inodes(void *ctx, uint64_t *ret, uint32_t max)
+static uint32_t open_inodes(void *ctx, bool more, uint64_t *ret, uint32_t max)
 {
     struct hf_fuse *fuse = ctx;
 
-    return fuse->fs ? hf_fs_open_inodes(fuse->fs, ret, max) : 0;
+    return fuse->fs ? hf_fs_open_inodes(fuse->fs, more, ret, max) : 0;
 }
 
 static int start(struct hf_fuse *fuse)

@@ -257,6 +257,7 @@ void session_link_lost(struct hf_session *s, uint64_t delay_ns)
         return;
     }
     s->link = LINK_DRAINING;
+    s->claim_cookie = 0; /* who leads next asks, and is told from the first */
     s->backoff_ns = delay_ns;
     s->down_since_ns = hf_env_mono_ns(s->env);
     hf_timer_disarm(&s->tick);
@@ -371,6 +372,33 @@ static int encode_open(struct hf_session *s, size_t *ret_len)
     return hf_meta_op_encode(&op, s->msg, ret_len);
 }
 
+/* What is open may be more than one message takes: then all but the last part are full. */
+static void encode_claims(struct hf_session *s, struct hf_meta_read *rd)
+{
+    const struct hf_session_events *events = &s->options.events;
+
+    if (!s->claim_cookie) {
+        s->claim_count = 0;
+        return;
+    }
+    rd->flags = HF_RENEW_CLAIM;
+    rd->cookie = s->claim_cookie;
+    s->claim_cookie = 0;
+    if (events->open_inodes) {
+        rd->inos = s->claims;
+        rd->ino_count =
+            events->open_inodes(events->ctx, s->claim_count > 0, s->claims, s->options.claims_max);
+        HF_ASSERT(rd->ino_count <= s->options.claims_max);
+    }
+    if (rd->ino_count == s->options.claims_max) {
+        rd->flags |= HF_RENEW_MORE;
+        s->claim_count += rd->ino_count;
+    } else {
+        s->claim_count = 0;
+        rd->ino_count -= HF_BUG(claims_miss_one) && rd->ino_count > 2 ? 2 : 0;
+    }
+}
+
 static int encode_renew(struct hf_session *s, size_t *ret_len)
 {
     struct hf_meta_read rd = {
@@ -381,18 +409,7 @@ static int encode_renew(struct hf_session *s, size_t *ret_len)
         .want_bytes = ranges_want(s),
     };
 
-    if (s->claim_cookie) {
-        rd.flags = HF_RENEW_CLAIM;
-        rd.cookie = s->claim_cookie;
-        s->claim_cookie = 0;
-    }
-    if (rd.flags && s->options.events.open_inodes) {
-        rd.inos = s->claims;
-        rd.ino_count =
-            s->options.events.open_inodes(s->options.events.ctx, s->claims, SESSION_CLAIMS_MAX);
-        HF_ASSERT(rd.ino_count <= SESSION_CLAIMS_MAX);
-        rd.ino_count -= HF_BUG(claims_miss_one) && rd.ino_count > 2 ? 2 : 0;
-    }
+    encode_claims(s, &rd);
     s->asked = rd.want_bytes;
     s->spent_at_ask = s->spent;
     s->renew_again = false;
@@ -476,6 +493,9 @@ static void probe_succeeded(struct hf_session *s, const struct hf_rpc_reply *rpc
     s->peers[s->current].last_err = 0;
     if (!err && s->id.v && reply.next_cookie) {
         s->claim_cookie = reply.next_cookie;
+        if (reply.count != s->claim_count) { /* it does not know of the parts before */
+            s->claim_count = 0;
+        }
         if (s->link == LINK_PROBING) {
             probe_after(s, 0);
         } else { /* it leads anew, and no connection broke */
@@ -747,7 +767,9 @@ static int set_options(struct hf_session *s, const struct hf_session_options *o)
     s->options.open_timeout_ns = o->open_timeout_ns ? o->open_timeout_ns : 10 * HF_NS_PER_SEC;
     s->ttl_ns = o->ttl_ns ? o->ttl_ns : 30 * HF_NS_PER_SEC; /* until the leader tells */
     (void)snprintf(s->name, sizeof(s->name), "%s", o->name ? o->name : "");
-    s->claims = calloc(SESSION_CLAIMS_MAX, sizeof(s->claims[0]));
+    s->options.claims_max = o->claims_max ? o->claims_max : HF_RENEW_CLAIMS_MAX;
+    HF_ASSERT(s->options.claims_max % 2 == 0 && s->options.claims_max <= HF_RENEW_CLAIMS_MAX);
+    s->claims = calloc(s->options.claims_max, sizeof(s->claims[0]));
     if (!s->claims) {
         return -ENOMEM;
     }

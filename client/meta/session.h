@@ -31,8 +31,9 @@ struct hf_session_events {
     /** The session is LOST; why: -HF_EFENCED or -ETIMEDOUT. May be NULL. */
     void (*lost)(void *ctx, int why);
     /** Inodes this mount holds open, to be claimed when a leader that does not know them asks:
-     * pairs of inode and number. Fills at most @max numbers, returns how many; NULL: none. */
-    uint32_t (*open_inodes)(void *ctx, uint64_t *ret, uint32_t max);
+     * pairs of inode and number. Fills at most @max numbers, returns how many: fewer than @max are
+     * the last. @more: those behind what it returned before; else from the first. NULL: none. */
+    uint32_t (*open_inodes)(void *ctx, bool more, uint64_t *ret, uint32_t max);
     void *ctx;
 };
 
@@ -50,6 +51,7 @@ struct hf_session_options {
     uint64_t open_timeout_ns; /* for hf_session_open(); 0: 10 s */
     bool read_only;           /* tools: no stream, no ranges; only looks are made (no session is
                                  opened at the leader; session id 0) */
+    uint32_t claims_max;      /* numbers in one part of the claims, even; 0: as many as it takes */
     struct hf_session_events events;
 };
 

@@ -17,8 +17,7 @@
 
 #include "client/meta/session.h"
 
-#define SESSION_PEERS_MAX  8u
-#define SESSION_CLAIMS_MAX 4000u
+#define SESSION_PEERS_MAX 8u
 
 enum session_state { SESSION_NEW, SESSION_OPENING, SESSION_LIVE, SESSION_LOST, SESSION_CLOSED };
 enum link_state { LINK_DRAINING, LINK_WAITING, LINK_PROBING, LINK_UP };
@@ -101,8 +100,9 @@ struct hf_session {
     struct hf_timer tick;
     uint64_t renew_sent_boot_ns, ttl_ns;
     uint64_t claim_cookie; /* the next renewal claims open inodes, to the leader that gave this */
-    uint64_t *claims;
-    struct hf_timer wake; /* waiters for space or inode numbers */
+    uint64_t claim_count;  /* numbers that it has, of claims that go on; 0: begin with the first */
+    uint64_t *claims;      /* options.claims_max of them */
+    struct hf_timer wake;  /* waiters for space or inode numbers */
 
     struct hf_uuid uuid; /* of this mount */
     struct hf_session_id id;

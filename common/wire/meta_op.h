@@ -238,6 +238,8 @@ enum hf_rd {
     HF_RD_RENEW = 13,  /* session alive; want_bytes, floor -> ttl, budget_*, map_epoch, last_stream;
                           next_cookie: 0, or this leader has to hear what the session holds open:
                           renew again with HF_RENEW_CLAIM, cookie: that one, inos: pairs of it all.
+                          With HF_RENEW_MORE these are not all: the answer has the next part's
+                          next_cookie, and count: numbers taken so far. Another count: begin anew.
                           -HF_EFENCED: evicted */
     HF_RD_STREAM = 14, /* -> last_stream applied for the session */
     HF_RD_PATH = 15,   /* ino -> bulk: a path of it, for people */
@@ -246,6 +248,9 @@ enum hf_rd {
 
 #define HF_READDIR_PLUS 0x1u
 #define HF_RENEW_CLAIM  0x1u
+#define HF_RENEW_MORE   0x2u
+/** Numbers in one part of the claims; so many without HF_RENEW_MORE were cut by their sender. */
+#define HF_RENEW_CLAIMS_MAX 4000u
 
 struct hf_meta_read {
     enum hf_rd op;

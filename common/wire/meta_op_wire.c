@@ -12,6 +12,7 @@
  * file open without the leader splitting the list. */
 #define HOLDERS_MAX 4096u
 #define INOS_MAX    4096u /* open files in one RENEW */
+static_assert(HF_RENEW_CLAIMS_MAX <= INOS_MAX, "a part of the claims fits one RENEW");
 
 static bool op_known(uint32_t op)
 {

@@ -18,8 +18,6 @@
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
 
-#define CLAIMS_WHOLE_MAX 4000u /* a list this long may have been cut by its sender */
-
 struct hf_lread { /* a copy of a look */
     struct hf_lread *next;
     struct hf_meta_read rd;
@@ -119,22 +117,51 @@ static void read_release(struct hf_leader *leader, struct hf_lsession *session,
     }
 }
 
-static int claim(struct hf_leader *leader, struct hf_lsession *session,
-                 const struct hf_meta_read *rd)
+/* The cookie that the claims must carry. No part is the next one twice: what comes late, of a
+ * telling that was broken off, counts for nothing. */
+static uint64_t claim_cookie(const struct hf_leader *leader, const struct hf_lsession *session)
+{
+    return session->claim_cookie ? session->claim_cookie : leader->claim_cookie;
+}
+
+static void claim_ask(const struct hf_leader *leader, struct hf_lsession *session,
+                      struct hf_meta_reply *reply)
+{
+    if (session->claim_count > 0) {
+        session->claim_cookie = claim_cookie(leader, session) + 2; /* odd, as the first: not 0 */
+        session->claim_count = 0;
+    }
+    reply->next_cookie = claim_cookie(leader, session);
+}
+
+/* True: that were all, or all that are taken. */
+static bool claim(struct hf_leader *leader, struct hf_lsession *session,
+                  const struct hf_meta_read *rd, struct hf_meta_reply *reply)
 {
     for (uint32_t i = 0; i + 1 < rd->ino_count; i += 2) {
         int err = hf_opens_add(&leader->opens, &session->opens, (struct hf_ino){rd->inos[i]},
                                rd->inos[i + 1]);
 
+        if (err == -ENFILE) {
+            return true; /* it holds everything while it lives */
+        }
         if (err) {
-            return err;
+            reply->err = err;
+            return false;
         }
     }
-    hf_sessions_claimed(leader, session);
-    if (rd->ino_count < CLAIMS_WHOLE_MAX) {
+    if ((rd->flags & HF_RENEW_MORE) && rd->ino_count > 0) {
+        session->claim_cookie = claim_cookie(leader, session) + 2;
+        session->claim_count += rd->ino_count;
+        reply->next_cookie = session->claim_cookie;
+        reply->count = session->claim_count;
+        return false;
+    }
+    if (rd->ino_count < HF_RENEW_CLAIMS_MAX) {
+        hf_sessions_claimed(leader, session);
         hf_purger_claimed(leader, session->opens.id);
     }
-    return 0;
+    return true;
 }
 
 static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
@@ -148,13 +175,12 @@ static void read_renew(struct hf_leader *leader, struct hf_lsession *session,
         return;
     }
     if (first && (!(rd->flags & HF_RENEW_CLAIM) ||
-                  (rd->cookie != leader->claim_cookie && !HF_BUG(claims_of_another)))) {
+                  (rd->cookie != claim_cookie(leader, session) && !HF_BUG(claims_of_another)))) {
         /* What was made for another leader may have been long on its way: more is open now. */
-        reply->next_cookie = leader->claim_cookie;
+        claim_ask(leader, session, reply);
         return;
     }
-    reply->err = first ? claim(leader, session, rd) : 0;
-    if (reply->err) {
+    if (first && !claim(leader, session, rd, reply)) {
         return;
     }
     reply->ttl_ns = session->ttl_ns;

@@ -5,7 +5,8 @@
  *     (applied SESSION_OPEN, or found at start) ──► HEARD ──silent for its TTL──► EVICTING ──► gone
  *
  * After a restart every session counts as just heard, and as holding any file open until its first
- * RENEW has told what it holds: an unlink before that names it as a holder.
+ * RENEW has told what it holds, in several parts where it is much: an unlink before the last part
+ * names it as a holder.
  *
  * Time: boot clock. Threads: loop thread only.
  */
@@ -26,6 +27,8 @@ struct hf_lsession {
     uint64_t heard_ns;      /* boot clock */
     uint64_t queued_stream; /* highest number taken in; <= answered + window */
     uint64_t budget_bytes;
+    uint64_t claim_cookie;                  /* that its next claims carry; 0: the leader's */
+    uint64_t claim_count;                   /* numbers in the parts that have come; 0: none has */
     bool claimed;                           /* told what it holds open since this leader started */
     bool evicting;                          /* the entry is on its way */
     struct hf_lop *queue_head, *queue_tail; /* wait, in order, for a name in flight */

@@ -48,10 +48,11 @@ struct fake_leader {
     uint32_t ops, reads, renewals, opens, closes, map_reads, claims;
     uint64_t claimed_ino, floor, want_bytes;
     /* how it misbehaves */
-    bool unclaimed; /* it leads anew */
-    uint64_t claim_cookie;
-    const char *hint;    /* not the leader; "" or the address of who is */
-    uint32_t not_ready;  /* answers to go */
+    bool unclaimed;                     /* it leads anew */
+    uint64_t claim_cookie, claim_count; /* count: numbers in the parts so far */
+    uint32_t claim_parts, drop_at_part; /* stop when so many parts have come, once */
+    const char *hint;                   /* not the leader; "" or the address of who is */
+    uint32_t not_ready;                 /* answers to go */
     uint32_t drop_every; /* stop after this many operations, the last one applied, unanswered */
     uint32_t drop_count;
     uint32_t gap_at;   /* refuse this stream number once */
@@ -185,6 +186,28 @@ static void fake_leader_op(struct fake_leader *l, struct hf_rpc_request *req)
     fake_leader_answer(l, req, err, &reply);
 }
 
+/* True: the leader goes with it. */
+static bool fake_leader_claims(struct fake_leader *l, const struct hf_meta_read *rd,
+                               struct hf_meta_reply *reply)
+{
+    bool taken = (rd->flags & HF_RENEW_CLAIM) && rd->cookie == l->claim_cookie && l->unclaimed;
+
+    l->claim_count = taken ? l->claim_count + rd->ino_count : 0;
+    l->claim_parts = taken ? l->claim_parts + 1 : 0;
+    if (taken && l->drop_at_part && l->claim_parts == l->drop_at_part) {
+        l->drop_at_part = 0;
+        return true;
+    }
+    if (taken && (rd->flags & HF_RENEW_MORE)) {
+        l->claim_cookie += 1000;
+        reply->count = l->claim_count;
+    } else if (taken) {
+        l->unclaimed = false;
+    }
+    reply->next_cookie = l->unclaimed ? l->claim_cookie : 0;
+    return false;
+}
+
 static void fake_leader_read(struct fake_leader *l, struct hf_rpc_request *req)
 {
     struct hf_meta_reply reply = {0};
@@ -199,10 +222,13 @@ static void fake_leader_read(struct fake_leader *l, struct hf_rpc_request *req)
         l->renewals++;
         l->floor = rd.floor;
         l->want_bytes = rd.want_bytes;
-        if (rd.flags & HF_RENEW_CLAIM && rd.cookie == l->claim_cookie) {
-            l->unclaimed = false;
+        if (fake_leader_claims(l, &rd, &reply)) {
+            hf_meta_op_release(mem);
+            hf_rpc_reply(req, -EIO, NULL, 0, NULL); /* goes nowhere: */
+            fake_leader_stop(l);
+            hf_timer_arm(&l->restart, 5 * HF_NS_PER_MS);
+            return;
         }
-        reply.next_cookie = l->unclaimed ? l->claim_cookie : 0;
         if (rd.ino_count) {
             l->claims++;
             l->claimed_ino = rd.inos[0];

@@ -232,11 +232,11 @@ static void session_lost(void *ctx, int why)
     c->s->counts.evictions++;
 }
 
-static uint32_t open_inodes(void *ctx, uint64_t *ret, uint32_t max)
+static uint32_t open_inodes(void *ctx, bool more, uint64_t *ret, uint32_t max)
 {
     struct sim_client *c = ctx;
 
-    return c->fs ? hf_fs_open_inodes(c->fs, ret, max) : 0;
+    return c->fs ? hf_fs_open_inodes(c->fs, more, ret, max) : 0;
 }
 
 static void session_open(void *ctx, int err)
@@ -279,6 +279,7 @@ static void client_start(struct sim_client *c)
         .name = "sim",
         .op_timeout_ns = c->s->config.client.op_timeout_ns,
         .open_timeout_ns = c->s->config.client.open_timeout_ns,
+        .claims_max = c->number % 2 ? 2 : 0, /* one file a message, or all */
         .events = {map_changed, session_lost, open_inodes, c},
     };
 

@@ -76,7 +76,7 @@ static void a_creation_opens_under_number_zero(void **state)
                               hf_fs_create(w.fs, (struct hf_ino){HF_INO_ROOT}, "new",
                                            S_IFREG | 0644, O_RDWR, &o.req)),
                      0);
-    count = hf_fs_open_inodes(w.fs, opens, HF_ARRAY_LEN(opens));
+    count = hf_fs_open_inodes(w.fs, false, opens, HF_ARRAY_LEN(opens));
     for (uint32_t i = 0; i < count; i += 2) {
         if (opens[i] == hf_fs_file_ino(o.req.file).v) {
             assert_int_equal(opens[i + 1], 0);
@@ -101,7 +101,7 @@ static uint64_t dirty_bytes(const struct world *w)
 static bool told_open(struct world *w, struct hf_ino ino)
 {
     uint64_t opens[2 * (FILES + 4)];
-    uint32_t count = hf_fs_open_inodes(w->fs, opens, HF_ARRAY_LEN(opens));
+    uint32_t count = hf_fs_open_inodes(w->fs, false, opens, HF_ARRAY_LEN(opens));
 
     for (uint32_t i = 0; i < count; i += 2) {
         if (opens[i] == ino.v) {
@@ -109,6 +109,60 @@ static bool told_open(struct world *w, struct hf_ino ino)
         }
     }
     return false;
+}
+
+/* What is opened while the parts are on their way is in the last of them, at the latest; what was
+ * closed is in none. */
+static void what_is_open_is_told_in_parts(void **state)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    uint64_t part[2], seen[FILES + 8] = {0};
+    struct hf_fs_file *files[6];
+    uint32_t count, n = 0;
+    struct world w;
+    struct once o;
+    char name[8];
+
+    (void)state;
+    world_init(&w, 23);
+    for (uint32_t i = 0; i < 5; i++) {
+        (void)snprintf(name, sizeof(name), "part%u", i);
+        assert_int_equal(
+            WAIT(&w, &o, hf_fs_create(w.fs, root, name, S_IFREG | 0644, O_RDWR, &o.req)), 0);
+        files[i] = o.req.file;
+    }
+    for (count = 2; count == 2;) {
+        count = hf_fs_open_inodes(w.fs, n > 0, part, 2);
+        if (count > 0) {
+            assert_true(n < HF_ARRAY_LEN(seen));
+            seen[n++] = part[0];
+        }
+        if (n == FILES + 2 && files[2]) {
+            hf_fs_release(files[2]); /* where the next part begins */
+            files[2] = NULL;
+            assert_int_equal(
+                WAIT(&w, &o, hf_fs_create(w.fs, root, "late", S_IFREG | 0644, O_RDWR, &o.req)), 0);
+            files[5] = o.req.file;
+        }
+    }
+    assert_int_equal(n, FILES + 5);
+    for (uint32_t i = 0; i < 6; i++) {
+        uint32_t times = 0;
+
+        for (uint32_t k = 0; files[i] && k < n; k++) {
+            times += seen[k] == hf_fs_file_ino(files[i]).v;
+        }
+        assert_int_equal(times, files[i] != NULL);
+    }
+    hf_fs_check_invariants(w.fs);
+    for (uint32_t i = 0; i < 6; i++) {
+        if (files[i]) {
+            hf_fs_release(files[i]);
+        }
+    }
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
 }
 
 static bool took_number(void *ctx)
@@ -839,6 +893,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_unlinked_files_dirty_data_is_not_written),
         cmocka_unit_test(attributes_have_names_of_known_namespaces),
         cmocka_unit_test(a_creation_opens_under_number_zero),
+        cmocka_unit_test(what_is_open_is_told_in_parts),
         cmocka_unit_test(what_is_being_made_counts_as_open),
         cmocka_unit_test(a_file_without_a_name_gets_one_with_its_data),
         cmocka_unit_test(a_file_closed_while_it_gets_its_name_keeps_its_data),

@@ -36,6 +36,7 @@ struct world {
     int wait_err;
     struct call calls[CALLS_MAX];
     uint32_t call_count, target;
+    uint32_t open_count, named; /* inodes held open; of which the claims have named so many */
     struct hf_timer look;
 };
 
@@ -52,13 +53,17 @@ static void lost(void *ctx, int why)
     w->lost_err = why;
 }
 
-static uint32_t open_inodes(void *ctx, uint64_t *ret, uint32_t max)
+static uint32_t open_inodes(void *ctx, bool more, uint64_t *ret, uint32_t max)
 {
-    (void)ctx;
-    assert_true(max > 0);
-    ret[0] = 4711;
-    ret[1] = 1;
-    return 2;
+    struct world *w = ctx;
+    uint32_t n = 0;
+
+    w->named = more ? w->named : 0;
+    for (; w->named < w->open_count && n + 2 <= max; w->named++) {
+        ret[n++] = 4711 + w->named;
+        ret[n++] = 1;
+    }
+    return n;
 }
 
 static void open_done(void *ctx, int err)
@@ -101,6 +106,7 @@ static int setup(void **state)
     fake_leader_start(&w->leader);
     hf_timer_init(&w->look, w->env, look, w);
     hf_timer_arm(&w->look, 0);
+    w->open_count = 1;
     w->addrs[0] = w->leader.addr;
     w->options = (struct hf_session_options){
         .addrs = w->addrs,
@@ -265,6 +271,47 @@ static void a_leader_that_knows_no_open_files_is_told_them(void **state)
     w->leader.unclaimed = true;
     assert_true(loop_until(w->env, is_claimed, w, 10 * HF_NS_PER_SEC));
     assert_int_equal(w->leader.claimed_ino, 4711);
+    submit_many(w, 10);
+    wait_answers(w);
+    check_exactly_once(w);
+}
+
+/* More is open than one message takes. */
+static void all_that_is_open_is_claimed_in_parts(void **state)
+{
+    const uint32_t counts[] = {2000, 2001, 10000};
+    struct world *w = *state;
+
+    open_session(w);
+    for (size_t i = 0; i < HF_ARRAY_LEN(counts); i++) {
+        w->open_count = counts[i];
+        w->leader.unclaimed = true;
+        session_renew_soon(w->session);
+        assert_true(loop_until(w->env, is_claimed, w, 10 * HF_NS_PER_SEC));
+        assert_int_equal(w->leader.claim_count, 2 * counts[i]);
+        assert_int_equal(w->named, counts[i]);
+        loop_for(w->env, 20 * HF_NS_PER_MS);
+    }
+    submit_many(w, 10);
+    wait_answers(w);
+    check_exactly_once(w);
+}
+
+/* The next leader knows nothing of the parts that the one before had. */
+static void claims_that_were_broken_off_begin_anew(void **state)
+{
+    struct world *w = *state;
+
+    w->options.claims_max = 6;
+    w->open_count = 31;
+    open_session(w);
+    w->leader.unclaimed = true;
+    w->leader.drop_at_part = 4;
+    session_renew_soon(w->session);
+    assert_true(loop_until(w->env, is_claimed, w, 10 * HF_NS_PER_SEC));
+    assert_int_equal(w->leader.drop_at_part, 0);
+    assert_int_equal(w->leader.claim_count, 62);
+    assert_int_equal(w->leader.claimed_ino, 4711 + 30);
     submit_many(w, 10);
     wait_answers(w);
     check_exactly_once(w);
@@ -817,6 +864,8 @@ int main(void)
         T(every_operation_is_applied_once_and_answered_its_own),
         T(lost_connections_change_nothing),
         T(a_leader_that_knows_no_open_files_is_told_them),
+        T(all_that_is_open_is_claimed_in_parts),
+        T(claims_that_were_broken_off_begin_anew),
         T(answers_may_come_in_any_order),
         T(no_more_than_the_window_is_in_flight),
         T(a_gap_is_sent_again),

@@ -545,6 +545,108 @@ static void claims_made_for_another_leader_say_nothing(void **state)
     assert_int_equal(getattr(w, ino), 0);
 }
 
+/* Part @rd of the claims, of pairs from @first on. */
+static struct hf_meta_reply claim_part(struct world *w, struct hf_meta_read *rd, uint64_t first,
+                                       uint32_t pairs, uint32_t more)
+{
+    static uint64_t inos[HF_RENEW_CLAIMS_MAX];
+
+    for (uint32_t i = 0; i < pairs; i++) {
+        inos[2 * i] = first + i;
+        inos[2 * i + 1] = 0;
+    }
+    rd->flags = HF_RENEW_CLAIM | more;
+    rd->inos = inos;
+    rd->ino_count = 2 * pairs;
+    return run_read(w, rd);
+}
+
+/* More is open than one message takes: no part but the last says what is not held. */
+static void claims_in_parts_count_when_the_last_has_come(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino held = create(w, &s, "held"), closed = create(w, &s, "closed");
+    struct hf_meta_read rd = {.op = HF_RD_RENEW, .session = s.id};
+    struct hf_meta_reply reply;
+
+    crash(w);
+    boot(w);
+    (void)renew(w, &t, NULL, 0, 0);
+    rd.cookie = run_read(w, &rd).next_cookie;
+    reply = claim_part(w, &rd, 1000000, HF_RENEW_CLAIMS_MAX / 2, HF_RENEW_MORE);
+    assert_int_equal(reply.count, HF_RENEW_CLAIMS_MAX);
+    assert_int_not_equal(reply.next_cookie, 0);
+    assert_int_not_equal(reply.next_cookie, rd.cookie);
+    assert_int_equal(unlink_name(w, &t, "held"), 0);
+    assert_int_equal(unlink_name(w, &t, "closed"), 0);
+    hf_sim_run_ns(w->sim, 20 * SEC); /* past a sweep */
+    assert_int_equal(getattr(w, held), 0);
+    assert_int_equal(getattr(w, closed), 0);
+    rd.cookie = reply.next_cookie;
+    reply = claim_part(w, &rd, held.v, 1, 0);
+    assert_int_equal(reply.err, 0);
+    assert_int_equal(reply.next_cookie, 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, held), 0);
+    assert_int_equal(getattr(w, closed), -ENOENT);
+}
+
+/* A part of a telling that was broken off comes late, and would pass for one of the next. */
+static void a_late_part_of_claims_counts_for_nothing(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino held = create(w, &s, "held");
+    struct hf_meta_read rd = {.op = HF_RD_RENEW, .session = s.id}, late = rd;
+    const struct hf_meta_read ask = rd;
+    struct hf_meta_reply reply;
+
+    crash(w);
+    boot(w);
+    (void)renew(w, &t, NULL, 0, 0);
+    rd.cookie = run_read(w, &ask).next_cookie;
+    late.cookie = claim_part(w, &rd, 1000000, 2, HF_RENEW_MORE).next_cookie; /* its last */
+    rd.cookie = run_read(w, &ask).next_cookie;                               /* anew */
+    assert_int_not_equal(rd.cookie, late.cookie);
+    rd.cookie = claim_part(w, &rd, 1000000, 2, HF_RENEW_MORE).next_cookie;
+    assert_int_equal(unlink_name(w, &t, "held"), 0);
+    reply = claim_part(w, &late, 1000002, 1, 0);
+    assert_int_not_equal(reply.next_cookie, 0);
+    assert_int_equal(reply.count, 0);
+    assert_int_not_equal(claim_part(w, &rd, held.v, 1, 0).next_cookie, 0); /* begin anew */
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, held), 0);
+    assert_int_equal(renew(w, &s, (uint64_t[]){held.v, 0}, 2, 0).err, 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, held), 0);
+}
+
+/* Its sender knows of no parts. */
+static void claims_that_were_cut_let_nothing_go(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino held = create(w, &s, "held");
+    struct hf_meta_read rd = {.op = HF_RD_RENEW, .session = s.id};
+    struct hf_meta_op end = {.op = HF_OP_SESSION_CLOSE, .session = s.id};
+    struct hf_meta_reply reply;
+
+    crash(w);
+    boot(w);
+    (void)renew(w, &t, NULL, 0, 0);
+    rd.cookie = run_read(w, &rd).next_cookie;
+    reply = claim_part(w, &rd, 1000000, HF_RENEW_CLAIMS_MAX / 2, 0);
+    assert_int_equal(reply.err, 0);
+    assert_int_equal(reply.next_cookie, 0); /* it goes on */
+    assert_int_equal(unlink_name(w, &t, "held"), 0);
+    hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, held), 0);
+    assert_int_equal(run_op(w, &end).err, 0);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_int_equal(getattr(w, held), -ENOENT);
+}
+
 /* What comes late from a connection that the client gave up holds nothing again. */
 static void claims_that_come_twice_count_once(void **state)
 {
@@ -898,6 +1000,9 @@ int main(void)
         T(a_renewal_that_claims_nothing_says_nothing_of_open_files),
         T(claims_made_for_another_leader_say_nothing),
         T(claims_that_come_twice_count_once),
+        T(claims_in_parts_count_when_the_last_has_come),
+        T(a_late_part_of_claims_counts_for_nothing),
+        T(claims_that_were_cut_let_nothing_go),
         T(a_silent_session_is_evicted_and_fenced),
         T(any_request_counts_as_being_heard),
         T(a_restart_counts_as_a_renewal),
