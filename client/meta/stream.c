@@ -19,7 +19,10 @@
 #define WAIT_TIMEOUT_NS (30 * HF_NS_PER_SEC)
 /* Looks in flight; below what a server takes unanswered from one connection. */
 #define READS_MAX 96u
-#define WAITS_MAX 32u
+/* Waits for locks at the leader: who is not among them is woken late, and closes no ring. An answer
+ * may take 20 s, so they must leave room for what is answered at once: an unlock, a renewal. */
+#define WAITS_MAX 192u
+static_assert(WAITS_MAX + 64 <= HF_RPC_REQUESTS_MAX, "waits do not stop the leader's reading");
 /* Times the leader may refuse the stream as it stands before the session is given up. */
 #define GAPS_MAX 300u
 

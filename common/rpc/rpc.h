@@ -40,6 +40,9 @@ struct hf_rpc_identity {
 
 /* Server */
 
+/** Unless options say otherwise: what a server takes unanswered from one connection. */
+#define HF_RPC_REQUESTS_MAX 256u
+
 struct hf_rpc_server;
 struct hf_rpc_conn; /* one accepted connection */
 
@@ -69,7 +72,7 @@ struct hf_rpc_server_options {
     struct hf_rpc_identity self;
     struct hf_bufpool *pool;   /* for incoming bulk; exhausted: reading stops until some is free */
     uint32_t conns_max;        /* 0: 1024 */
-    uint32_t requests_max;     /* unanswered per connection, then reading stops; 0: 256 */
+    uint32_t requests_max;     /* unanswered per connection, then reading stops; 0: default */
     uint64_t frame_timeout_ns; /* a started frame must be whole within; 0: 10 s */
 };
 

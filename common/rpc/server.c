@@ -12,9 +12,8 @@
 #include "common/log/log.h"
 #include "common/rpc/conn.h"
 
-#define CONNS_MAX_DEF    1024u
-#define REQUESTS_MAX_DEF 256u
-#define IDLE_NS          (30 * HF_NS_PER_SEC)
+#define CONNS_MAX_DEF 1024u
+#define IDLE_NS       (30 * HF_NS_PER_SEC)
 
 struct hf_rpc_conn {
     struct hf_conn *conn;         /* NULL: gone */
@@ -238,7 +237,7 @@ int hf_rpc_server_new(struct hf_env *env, const struct hf_rpc_server_options *op
         server->options.conns_max = CONNS_MAX_DEF;
     }
     if (!server->options.requests_max) {
-        server->options.requests_max = REQUESTS_MAX_DEF;
+        server->options.requests_max = HF_RPC_REQUESTS_MAX;
     }
     server->service = *service;
     TAILQ_INIT(&server->conns);

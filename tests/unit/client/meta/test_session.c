@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "client/meta/session_impl.h"
@@ -581,6 +582,46 @@ static void a_look_that_nobody_wants_is_not_sent_again(void **state)
     assert_int_equal(wanted->err, 0);
 }
 
+static bool waits_came(void *ctx)
+{
+    struct world *w = ctx;
+
+    return w->leader.muted_count == w->target;
+}
+
+static bool target_answered(void *ctx)
+{
+    struct world *w = ctx;
+
+    return w->answered == w->target;
+}
+
+/* One that is not there is not woken by an unlock, and hides a ring. What is answered at once has
+ * room beside them, or nothing would end them. */
+static void two_hundred_waiters_but_eight_are_at_the_leader(void **state)
+{
+    struct world *w = *state;
+    struct hf_meta_read rd = {.op = HF_RD_LOCK_WAIT, .ino = {7}, .lock_type = F_WRLCK};
+
+    open_session(w);
+    w->leader.mute = true;
+    for (uint32_t i = 0; i < 200; i++) {
+        rd.cookie = i + 1;
+        hf_session_read(w->session, &rd, &next_call(w)->c);
+    }
+    w->target = 192;
+    assert_true(loop_until(w->env, waits_came, w, 10 * HF_NS_PER_SEC));
+    loop_for(w->env, 20 * HF_NS_PER_MS);
+    assert_int_equal(w->leader.muted_count, 192);
+    w->leader.mute = false;
+    submit_many(w, 1000);
+    w->target = 1000;
+    assert_true(loop_until(w->env, target_answered, w, 10 * HF_NS_PER_SEC));
+    assert_int_equal(w->leader.muted_count, 192);
+    fake_leader_unmute(&w->leader);
+    wait_answers(w); /* the last eight came when there was room */
+}
+
 static bool map_came(void *ctx)
 {
     return ((struct world *)ctx)->maps > 0;
@@ -881,6 +922,7 @@ int main(void)
         T(without_contact_the_session_is_lost),
         T(looks_are_repeated_until_answered),
         T(a_look_that_nobody_wants_is_not_sent_again),
+        T(two_hundred_waiters_but_eight_are_at_the_leader),
         T(a_newer_map_is_fetched_when_an_answer_names_it),
         T(space_is_asked_for_and_given_back),
         T(what_is_spare_goes_back_when_it_is_asked_to),
