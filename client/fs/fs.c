@@ -283,14 +283,33 @@ static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     return 0;
 }
 
+static int open_answered(struct hf_fs_req *req, const struct hf_meta_reply *reply)
+{
+    int err = opened(req, reply);
+
+    if (req->inode) {
+        hf_fs_inode_closed(req->fs, req->inode);
+    }
+    return err;
+}
+
+/*
+ * What is known of the file here may be all that there is of its last bytes: it is held from here
+ * on, and neither a close nor the loss of its name throws them away before there is an answer.
+ */
 int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct hf_fs_req *req)
 {
     struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino, .cookie = ++fs->open_number};
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
 
     hf_fs_begin(fs, req);
     req->flags = open_flags;
     req->target = rd.cookie;
-    req->after = opened;
+    req->after = open_answered;
+    if (inode) {
+        hf_fs_hold(req, hf_fs_inode_get(fs, ino));
+        hf_fs_inode_opened(fs, inode);
+    }
     return hf_fs_look(fs, &rd, req);
 }
 
@@ -439,7 +458,9 @@ void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode)
     }
     fs->released[fs->released_count++] = inode->ino.v;
     fs->released[fs->released_count++] = inode->open_number;
-    if (fs->released_count == 2) {
+    if (inode->orphan) { /* its space is free then */
+        release_send(fs);
+    } else if (fs->released_count == 2) {
         hf_timer_arm(&fs->release_timer, RELEASE_DELAY_NS);
     }
     hf_fs_inode_last_close(fs, inode);

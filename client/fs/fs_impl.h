@@ -103,7 +103,7 @@ struct hf_inode {
     struct hf_ino ino;
     struct hf_inode *hash_next;
     uint32_t refs;                   /* files, flush parts, requests, dirty list */
-    uint32_t opens;                  /* files, and requests that make it or give it a name */
+    uint32_t opens;                  /* files, and requests that make it, open it or name it */
     uint32_t mappable;               /* of opens: O_RDWR */
     uint64_t open_number;            /* highest that the leader granted; 0: made by this mount */
     TAILQ_ENTRY(hf_inode) in_opened; /* opens > 0 */

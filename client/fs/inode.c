@@ -391,10 +391,7 @@ void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode)
 void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode)
 {
     if (hf_fs_inode_private(inode)) {
-        struct hf_meta_op op = {.op = HF_OP_ORPHAN_RELEASE, .ino = inode->ino};
-
         hf_fs_inode_drop_dirty(fs, inode);
-        hf_fs_mutate_quietly(fs, &op);
         return;
     }
     (void)hf_flush_inode(fs, inode, false); /* without memory it stays dirty and goes by age */

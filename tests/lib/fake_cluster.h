@@ -75,6 +75,7 @@ struct fc_cluster {
     uint64_t holders[4]; /* that whatever takes a name away says */
     uint32_t holder_count;
     uint32_t open_looks, releases, waits_ended, extent_looks;
+    uint64_t opened_ino, opened_number; /* by the last OPEN: as much as is known of open files */
 };
 
 struct hf_session {
@@ -221,6 +222,27 @@ void hf_session_op(struct hf_session *session, const struct hf_meta_op *op,
     fc_event_later(fc_event_new(c, fc_op_due), fc_op_due);
 }
 
+/* What is an orphan goes, unless it was opened again under a higher number. */
+static void fc_release(struct fc_cluster *c, const struct hf_meta_read *rd)
+{
+    for (uint32_t i = 0; i + 1 < rd->ino_count; i += 2) {
+        struct hf_meta_op op = {
+            .op = HF_OP_ORPHAN_RELEASE, .session = c->session, .ino = {rd->inos[i]}};
+        struct hf_session_id holder;
+        struct hf_meta_reply reply = {0};
+        struct hf_ino found;
+
+        if (rd->inos[i] == c->opened_ino && rd->inos[i + 1] < c->opened_number) {
+            continue;
+        }
+        if (hf_meta_orphans(c->meta, (struct hf_ino){op.ino.v - 1},
+                            (struct hf_session_id){UINT64_MAX}, &found, &holder, 1) == 1 &&
+            found.v == op.ino.v) {
+            fc_apply(c, &op, &reply);
+        }
+    }
+}
+
 static void fc_read_due(struct fc_event *event)
 {
     struct fc_cluster *c = event->cluster;
@@ -239,6 +261,7 @@ static void fc_read_due(struct fc_event *event)
         event->reply.err = -HF_EFENCED;
     } else if (rd.op == HF_RD_RELEASE) {
         c->releases += rd.ino_count / 2;
+        fc_release(c, &rd);
     } else if (rd.op == HF_RD_LOCK_WAIT) {
         event->reply.err = -EAGAIN;
         c->waits_ended += rd.lock_type == F_UNLCK;
@@ -270,6 +293,10 @@ void hf_session_read(struct hf_session *session, const struct hf_meta_read *rd,
     uint8_t msg[HF_RPC_MSG_MAX];
 
     event->call = call;
+    if (rd->op == HF_RD_OPEN) {
+        session->c->opened_ino = rd->ino.v;
+        session->c->opened_number = rd->cookie;
+    }
     HF_ASSERT(hf_meta_read_encode(rd, msg, &event->msg_len) == 0);
     event->msg = fc_dup(msg, event->msg_len);
     fc_event_later(event, fc_read_due);

@@ -321,6 +321,34 @@ static void a_file_that_gets_no_name_goes_with_its_last_opening(void **state)
     world_fini(&w);
 }
 
+/* Its last name is gone, and one process closes it while another opens it. */
+static void a_close_does_not_reach_past_an_opening_under_way(void **state)
+{
+    static uint8_t data[1000];
+    struct hf_fs_file *file;
+    struct world w;
+    struct once o;
+    struct hf_ino ino;
+
+    (void)state;
+    world_init(&w, 27);
+    file = make_unnamed(&w, 0, &o);
+    ino = hf_fs_file_ino(file);
+    assert_int_equal(hf_fs_write(file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(hf_fs_open(w.fs, ino, O_RDONLY, &once(&o)->req), HF_FS_PENDING);
+    hf_fs_release(file);
+    assert_int_equal(wait_for(&w, &o, HF_FS_PENDING), 0);
+    assert_int_equal(dirty_bytes(&w), sizeof(data));
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(usage_of(&w).orphans, 1);
+    hf_fs_release(o.req.file);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(usage_of(&w).orphans, 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 /* A directory that is worked in, a FIFO that is open, an O_PATH descriptor. */
 static void what_is_held_without_a_name_keeps_its_attributes(void **state)
 {
@@ -898,6 +926,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_file_without_a_name_gets_one_with_its_data),
         cmocka_unit_test(a_file_closed_while_it_gets_its_name_keeps_its_data),
         cmocka_unit_test(a_file_that_gets_no_name_goes_with_its_last_opening),
+        cmocka_unit_test(a_close_does_not_reach_past_an_opening_under_way),
         cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
         cmocka_unit_test(a_link_held_without_a_name_is_read),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),
