@@ -155,9 +155,10 @@ int hf_fs_link(struct hf_fs *fs, struct hf_ino ino, struct hf_ino parent, const 
     return link_go(req);
 }
 
-/* A name of it is gone; @attr is how it was left, and the reply has the target of a link. */
+/* A name of it is gone; @attr is how it was left, and the reply has the target of a link.
+ * @replaced: by a rename, and who looked the name up before it may be about to open the file. */
 static void name_gone(struct hf_fs *fs, const struct hf_attr *attr,
-                      const struct hf_meta_reply *reply)
+                      const struct hf_meta_reply *reply, bool replaced)
 {
     struct hf_inode *inode = attr->ino.v ? hf_fs_inode_find(fs, attr->ino) : NULL;
     bool open = inode && inode->opens > 0;
@@ -168,7 +169,7 @@ static void name_gone(struct hf_fs *fs, const struct hf_attr *attr,
     if (inode && !S_ISDIR(attr->mode)) {
         inode->orphan = true;
         inode->shared = reply->count > 0;
-        if (!open && !inode->shared && !hf_dirty_empty(&inode->dirty)) {
+        if (!open && !inode->shared && !replaced && !hf_dirty_empty(&inode->dirty)) {
             inode = hf_fs_inode_get(fs, attr->ino);
             hf_fs_inode_drop_dirty(fs, inode);
             hf_fs_inode_unref(fs, inode);
@@ -182,7 +183,7 @@ static void name_gone(struct hf_fs *fs, const struct hf_attr *attr,
 static int unlinked(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     if (reply->err == 0) {
-        name_gone(req->fs, &reply->attr, reply);
+        name_gone(req->fs, &reply->attr, reply, false);
     }
     return reply->err;
 }
@@ -214,7 +215,7 @@ int hf_fs_rmdir(struct hf_fs *fs, struct hf_ino parent, const char *name, struct
 static int renamed(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     if (reply->err == 0 && !(req->flags & RENAME_EXCHANGE)) {
-        name_gone(req->fs, &reply->attr2, reply);
+        name_gone(req->fs, &reply->attr2, reply, true);
     }
     return reply->err;
 }

@@ -87,11 +87,11 @@ static void leader_free(struct hf_leader *leader)
 
 static int init_parts(struct hf_leader *leader)
 {
-    int err = hf_leader_ops_init(leader);
+    int err = hf_leader_ops_init(leader), purger_err = hf_purger_init(leader);
 
     hf_nodes_init(leader);
     hf_copier_init(leader);
-    hf_purger_init(leader);
+    err = err ? err : purger_err; /* all have their timers before one fails */
     err = err ? err : hf_leader_reads_init(leader);
     err = err ? err : hf_opens_init(&leader->opens);
     err = err ? err : hf_recent_init(&leader->recent);

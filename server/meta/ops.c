@@ -118,7 +118,7 @@ struct holder_list {
     uint64_t *ids;
     uint32_t count, cap;
     struct hf_leader *leader;
-    struct hf_session_id by; /* who unlinks */
+    struct hf_session_id but; /* has looked it up to unlink it */
     int err;
 };
 
@@ -147,8 +147,8 @@ static void recent_add(void *ctx, struct hf_session_id id)
 {
     struct holder_list *list = ctx;
 
-    if (id.v == list->by.v || !hf_sessions_find(list->leader, id)) {
-        return; /* the first one's own kernel knows better */
+    if (id.v == list->but.v || !hf_sessions_find(list->leader, id)) {
+        return;
     }
     for (uint32_t i = 0; i < list->count; i++) {
         if (list->ids[i] == id.v) {
@@ -160,9 +160,9 @@ static void recent_add(void *ctx, struct hf_session_id id)
 
 /* Sessions that hold @ino open, or are about to, and those that have not told yet. */
 static struct holder_list find_holders(struct hf_leader *leader, struct hf_ino ino,
-                                       struct hf_session_id by)
+                                       struct hf_session_id but)
 {
-    struct holder_list list = {.leader = leader, .by = by};
+    struct holder_list list = {.leader = leader, .but = but};
 
     hf_opens_holders(&leader->opens, ino, holder_add, &list);
     hf_recent_each(&leader->recent, ino, hf_env_mono_ns(leader->env), recent_add, &list);
@@ -219,11 +219,21 @@ static int fill_holders(struct hf_leader *leader, struct hf_lop *lop)
     size_t len;
     const char *name = victim_name(&lop->op, &parent, &len);
     struct holder_list list = {0};
+    struct hf_session_id but = {0};
     struct hf_attr attr;
     int err = 0;
 
+    /*
+     * Each UNLINK comes behind a look at the name by the same kernel, and would leave a row to be
+     * released. Another process of that mount which is about to open the file is told ESTALE; its
+     * kernel looks the name up once more, and finds none, which is true. Behind a RENAME the name
+     * is there all the time: the second try may meet the next one, and so the first must do.
+     */
+    if (lop->op.op != HF_OP_RENAME) {
+        but = lop->op.session;
+    }
     if (name && !hf_leader_lookup(leader, parent, name, len, &attr)) {
-        list = find_holders(leader, attr.ino, lop->op.session);
+        list = find_holders(leader, attr.ino, but);
         err = list.err;
         if (!err) {
             hf_inflight_guard(&leader->inflight, &lop->victim, attr.ino);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/meta/purger.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "common/base/assert.h"
@@ -23,30 +24,69 @@ static void release(struct hf_leader *leader, struct hf_ino ino, struct hf_sessi
     hf_leader_propose(leader, &op, NULL, NULL);
 }
 
-static bool holds(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session)
+static bool is_open(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session)
 {
     const struct hf_lsession *s = hf_sessions_find(leader, session);
 
     /* Its end releases everything; until it has told, it holds everything. */
     return !s || (!s->claimed && !HF_BUG(sweep_before_claim)) ||
-           hf_opens_has(&leader->opens, session, ino) ||
-           hf_recent_has(&leader->recent, ino, session, hf_env_mono_ns(leader->env));
+           hf_opens_has(&leader->opens, session, ino);
 }
 
-/* Release what is not held. @only: that inode's holders; 0: any. @session likewise. */
-static void sweep_orphans(struct hf_leader *leader, struct hf_ino only,
-                          struct hf_session_id session)
+static bool is_recent(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session)
 {
-    struct hf_ino inos[ORPHAN_PAGE], after = {only.v ? only.v - 1 : 0};
+    return hf_recent_has(&leader->recent, ino, session, hf_env_mono_ns(leader->env));
+}
+
+static bool holds(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session)
+{
+    return is_open(leader, ino, session) || is_recent(leader, ino, session);
+}
+
+static bool is_named(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session)
+{
+    struct hf_session_id holder;
+    struct hf_ino found;
+
+    return session.v > 0 &&
+           hf_meta_orphans(leader->meta, ino, (struct hf_session_id){session.v - 1}, &found,
+                           &holder, 1) == 1 &&
+           found.v == ino.v && holder.v == session.v;
+}
+
+/* Who may be about to open it is looked at again when that is forgotten. */
+static void release_unheld(struct hf_leader *leader, struct hf_ino ino,
+                           struct hf_session_id session)
+{
+    struct hf_purger *p = &leader->purger;
+
+    if (is_open(leader, ino, session)) {
+        return;
+    }
+    if (!is_recent(leader, ino, session)) {
+        release(leader, ino, session);
+        return;
+    }
+    if (p->looks_count == HF_PURGER_LOOKS_MAX) {
+        return;
+    }
+    p->looks[(p->looks_first + p->looks_count++) % HF_PURGER_LOOKS_MAX] =
+        (struct hf_purger_look){ino, session, hf_env_mono_ns(leader->env) + HF_RECENT_NS};
+    if (p->looks_count == 1) {
+        hf_timer_arm(&p->looks_timer, HF_RECENT_NS);
+    }
+}
+
+/* Release what is not held, by @session or, 0, by any. */
+static void sweep_orphans(struct hf_leader *leader, struct hf_session_id session)
+{
+    struct hf_ino inos[ORPHAN_PAGE], after = {0};
     struct hf_session_id holders[ORPHAN_PAGE], after_holder = {UINT64_MAX};
     uint32_t count;
 
     do {
         count = hf_meta_orphans(leader->meta, after, after_holder, inos, holders, ORPHAN_PAGE);
         for (uint32_t i = 0; i < count; i++) {
-            if (only.v && inos[i].v != only.v) {
-                return;
-            }
             if ((session.v == 0 || session.v == holders[i].v) &&
                 !holds(leader, inos[i], holders[i])) {
                 release(leader, inos[i], holders[i]);
@@ -64,25 +104,40 @@ void hf_purger_released(struct hf_leader *leader, struct hf_ino ino, struct hf_s
     struct hf_meta_usage usage;
 
     hf_meta_usage(leader->meta, &usage);
-    if (ino.v > 0 && usage.orphans > 0) {
-        sweep_orphans(leader, ino, session);
+    if (ino.v > 0 && usage.orphans > 0 && is_named(leader, ino, session)) {
+        release_unheld(leader, ino, session);
+    }
+}
+
+static void looks_due(void *ctx)
+{
+    struct hf_leader *leader = ctx;
+    struct hf_purger *p = &leader->purger;
+    uint64_t now_ns = hf_env_mono_ns(leader->env);
+
+    while (p->looks_count > 0 && p->looks[p->looks_first].due_ns <= now_ns) {
+        struct hf_purger_look look = p->looks[p->looks_first];
+
+        p->looks_first = (p->looks_first + 1) % HF_PURGER_LOOKS_MAX;
+        p->looks_count--;
+        if (hf_leader_serving(leader) && is_named(leader, look.ino, look.session) &&
+            !holds(leader, look.ino, look.session)) {
+            release(leader, look.ino, look.session);
+        }
+    }
+    if (p->looks_count > 0) {
+        hf_timer_arm(&p->looks_timer, p->looks[p->looks_first].due_ns - now_ns);
     }
 }
 
 void hf_purger_claimed(struct hf_leader *leader, struct hf_session_id session)
 {
-    sweep_orphans(leader, (struct hf_ino){0}, session);
+    sweep_orphans(leader, session);
 }
 
 bool hf_purger_is_holder(struct hf_leader *leader, struct hf_ino ino, struct hf_session_id session)
 {
-    struct hf_session_id holder;
-    struct hf_ino found;
-
-    return session.v > 0 && holds(leader, ino, session) &&
-           hf_meta_orphans(leader->meta, ino, (struct hf_session_id){session.v - 1}, &found,
-                           &holder, 1) == 1 &&
-           found.v == ino.v && holder.v == session.v;
+    return holds(leader, ino, session) && is_named(leader, ino, session);
 }
 
 void hf_purger_unlinked(struct hf_leader *leader, struct hf_ino ino, const uint64_t *holders,
@@ -91,11 +146,8 @@ void hf_purger_unlinked(struct hf_leader *leader, struct hf_ino ino, const uint6
     struct hf_attr attr;
 
     for (uint32_t i = 0; i < holder_count; i++) {
-        struct hf_session_id session = {holders[i]};
-
-        if (!holds(leader, ino, session) && !hf_leader_getattr(leader, ino, &attr) &&
-            attr.nlink == 0) {
-            release(leader, ino, session);
+        if (!hf_leader_getattr(leader, ino, &attr) && attr.nlink == 0) {
+            release_unheld(leader, ino, (struct hf_session_id){holders[i]});
         }
     }
 }
@@ -107,7 +159,7 @@ static void sweep_timer(void *ctx)
 
     hf_meta_usage(leader->meta, &usage);
     if (usage.orphans > 0 && hf_leader_serving(leader)) {
-        sweep_orphans(leader, (struct hf_ino){0}, (struct hf_session_id){0});
+        sweep_orphans(leader, (struct hf_session_id){0});
     }
     hf_purger_kick(leader);
     hf_timer_arm(&leader->purger.sweep, SWEEP_NS);
@@ -194,10 +246,13 @@ void hf_purger_kick(struct hf_leader *leader)
     }
 }
 
-void hf_purger_init(struct hf_leader *leader)
+int hf_purger_init(struct hf_leader *leader)
 {
     hf_timer_init(&leader->purger.timer, leader->env, purge_timer, leader);
     hf_timer_init(&leader->purger.sweep, leader->env, sweep_timer, leader);
+    hf_timer_init(&leader->purger.looks_timer, leader->env, looks_due, leader);
+    leader->purger.looks = calloc(HF_PURGER_LOOKS_MAX, sizeof(leader->purger.looks[0]));
+    return leader->purger.looks ? 0 : -ENOMEM;
 }
 
 void hf_purger_start(struct hf_leader *leader)
@@ -210,10 +265,13 @@ void hf_purger_stop(struct hf_leader *leader)
 {
     hf_timer_disarm(&leader->purger.timer);
     hf_timer_disarm(&leader->purger.sweep);
+    hf_timer_disarm(&leader->purger.looks_timer);
 }
 
 void hf_purger_fini(struct hf_leader *leader)
 {
     hf_timer_fini(&leader->purger.timer);
     hf_timer_fini(&leader->purger.sweep);
+    hf_timer_fini(&leader->purger.looks_timer);
+    free(leader->purger.looks);
 }

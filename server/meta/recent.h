@@ -2,11 +2,12 @@
 /*
  * recent.h - which sessions came to an inode by name just now, and so may be about to open it.
  *
- *     LOOKUP name -> inode ──(unlink, or rename over it, from another mount)──► OPEN inode
+ *     LOOKUP name -> inode ──(unlink, or rename over it)──► OPEN inode
  *
  * A local file system opens in one step; here the entry between the two must name the session as a
- * holder, or its open would fail although the name was there all the time. Forgetful: a bounded
- * table, newest first; what it forgets, or keeps too long, costs one stale open, or a release.
+ * holder, or its open would fail although the name was there all the time. (Not the one that
+ * unlinks, see ops.c.) Forgetful: a bounded table, newest first; what it forgets, or keeps too
+ * long, costs one stale open, or a release.
  *
  * Threads: loop thread only.
  */

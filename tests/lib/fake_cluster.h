@@ -74,6 +74,7 @@ struct fc_cluster {
     bool lost;
     uint64_t holders[4]; /* that whatever takes a name away says */
     uint32_t holder_count;
+    bool keep_replaced; /* who renames over a file may be about to open it */
     uint32_t open_looks, releases, waits_ended, extent_looks;
     uint64_t opened_ino, opened_number; /* by the last OPEN: as much as is known of open files */
 };
@@ -184,7 +185,10 @@ static void fc_op_due(struct fc_event *event)
     } else {
         op.session = c->session;
         op.stream = ++c->stream;
-        if (op.op == HF_OP_UNLINK || op.op == HF_OP_RENAME) {
+        if (c->keep_replaced && op.op == HF_OP_RENAME) {
+            op.holders = &c->session.v;
+            op.holder_count = 1;
+        } else if (op.op == HF_OP_UNLINK || op.op == HF_OP_RENAME) {
             op.holders = c->holders;
             op.holder_count = c->holder_count;
         }

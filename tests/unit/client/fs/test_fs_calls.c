@@ -349,6 +349,39 @@ static void a_close_does_not_reach_past_an_opening_under_way(void **state)
     world_fini(&w);
 }
 
+/* Closed and not yet flushed, it is renamed over by one process between the look and the open of
+ * another, who reads what was written. */
+static void what_is_replaced_keeps_its_data_for_who_opens_it(void **state)
+{
+    const struct hf_ino root = {HF_INO_ROOT};
+    static uint8_t data[200000];
+    struct world w;
+    struct actor *a = &w.actors[1];
+    struct once o;
+
+    (void)state;
+    world_init(&w, 28);
+    w.c->keep_replaced = true;
+    w.c->put_fail_one_in = 1;
+    w.c->put_err = -EIO;
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    hf_fs_release(a->file);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC / 10); /* the first try fails */
+    assert_int_equal(WAIT(&w, &o, hf_fs_rename(w.fs, root, "file0", root, a->name, 0, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+    a->file = o.req.file;
+    assert_int_equal(dirty_bytes(&w), sizeof(data));
+    w.c->put_fail_one_in = 0;
+    for (int i = 0; i < FILES; i++) {
+        hf_fs_release(w.actors[i].file);
+    }
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(dirty_bytes(&w), 0);
+    assert_int_equal(usage_of(&w).orphans, 0);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 /* A directory that is worked in, a FIFO that is open, an O_PATH descriptor. */
 static void what_is_held_without_a_name_keeps_its_attributes(void **state)
 {
@@ -927,6 +960,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_file_closed_while_it_gets_its_name_keeps_its_data),
         cmocka_unit_test(a_file_that_gets_no_name_goes_with_its_last_opening),
         cmocka_unit_test(a_close_does_not_reach_past_an_opening_under_way),
+        cmocka_unit_test(what_is_replaced_keeps_its_data_for_who_opens_it),
         cmocka_unit_test(what_is_held_without_a_name_keeps_its_attributes),
         cmocka_unit_test(a_link_held_without_a_name_is_read),
         cmocka_unit_test(a_rename_waits_for_the_data_of_what_moves),

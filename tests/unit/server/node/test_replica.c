@@ -331,7 +331,66 @@ static void a_file_looked_up_and_never_opened_goes_soon_after_its_name(void **st
     assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
     assert_int_equal(lookup_by(w, &t, "a"), 0);
     assert_int_equal(unlink_name(w, &s, "a"), 0);
+    assert_int_equal(getattr(w, ino), 0);
+    hf_sim_run_ns(w->sim, 3 * SEC / 2);
+    assert_int_equal(getattr(w, ino), -ENOENT);
+}
+
+static int rename_by(struct world *w, struct session *s, const char *from, const char *to)
+{
+    struct hf_meta_op op = {.op = HF_OP_RENAME,
+                            .session = s->id,
+                            .stream = ++s->stream,
+                            .parent = {HF_INO_ROOT},
+                            .name = from,
+                            .name_len = strlen(from),
+                            .parent2 = {HF_INO_ROOT},
+                            .name2 = to,
+                            .name2_len = strlen(to)};
+
+    return run_op(w, &op).err;
+}
+
+/* One process of a mount looks the name up, another one renames over it. */
+static void a_file_replaced_between_look_and_open_can_be_opened(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "a"), second = create(w, &s, "b");
+
+    (void)create(w, &s, "c");
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, second), 0);
+    assert_int_equal(lookup_by(w, &s, "a"), 0);
+    assert_int_equal(rename_by(w, &s, "b", "a"), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_OPEN, ino), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_OPEN, ino), 0); /* another one that looked it up */
     hf_sim_run_ns(w->sim, 20 * SEC);
+    assert_int_equal(getattr(w, ino), 0);
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
+    hf_sim_run_ns(w->sim, SEC / 2);
+    assert_int_equal(getattr(w, ino), -ENOENT);
+    assert_int_equal(lookup_by(w, &s, "a"), 0);
+    assert_int_equal(rename_by(w, &s, "c", "a"), 0);
+    assert_int_equal(getattr(w, second), 0);
+    hf_sim_run_ns(w->sim, 3 * SEC / 2); /* nobody opened it */
+    assert_int_equal(getattr(w, second), -ENOENT);
+    assert_int_equal(usage(w).orphans, 0);
+}
+
+/* Its own look was for this. */
+static void a_file_that_its_finder_unlinks_goes_at_once(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "a");
+
+    assert_int_equal(inode_read(w, &s, HF_RD_RELEASE, ino), 0);
+    assert_int_equal(lookup_by(w, &s, "a"), 0);
+    assert_int_equal(unlink_name(w, &s, "a"), 0);
+    assert_int_equal(usage(w).orphans, 0);
+    hf_sim_run_ns(w->sim, SEC / 2);
     assert_int_equal(getattr(w, ino), -ENOENT);
 }
 
@@ -989,6 +1048,8 @@ int main(void)
         T(a_file_nobody_holds_goes_with_its_name),
         T(a_file_unlinked_between_look_and_open_can_be_opened),
         T(a_file_looked_up_and_never_opened_goes_soon_after_its_name),
+        T(a_file_replaced_between_look_and_open_can_be_opened),
+        T(a_file_that_its_finder_unlinks_goes_at_once),
         T(rename_over_an_open_file_keeps_it_for_its_holder),
         T(an_open_during_an_unlink_is_answered_after_it),
         T(a_release_during_an_unlink_leaves_no_orphan),
