@@ -275,7 +275,7 @@ static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     inode->open_number = req->target > inode->open_number ? req->target : inode->open_number;
     req->keep_cache = inode->cache_version && inode->cache_version == reply->attr.data_version;
     inode->cache_version = reply->attr.data_version;
-    if (inode->opens == 1) { /* the kernel has no pages, or the right ones */
+    if (inode->opens == (req->inode ? 2u : 1u)) { /* the kernel has no pages, or the right ones */
         inode->told_version = reply->attr.data_version;
         inode->told_mtime_ns = reply->attr.mtime_ns;
         inode->told_turn = 0;

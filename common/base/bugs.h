@@ -131,6 +131,7 @@
     X(meta, stray_of_living, "objects that a living session has not committed yet are deleted")    \
     X(meta, failed_inventory_counts, "a node is up again though its inventory failed")             \
     X(meta, bad_after_copy, "a copy that went bad while it was being made counts as good")         \
+    X(meta, waits_come_again, "a wait for a lock that came before begins anew")                    \
     X(meta, trims_ahead,                                                                           \
       "the log is trimmed one checkpoint too far: to the one that is being written")               \
     X(meta, two_holders_kept, "of the sessions that hold a file open the leader names two")        \

@@ -213,9 +213,16 @@ static bool run_special(struct hf_leader *leader, struct hf_lread *read,
     } else if (rd->op == HF_RD_RENEW) {
         read_renew(leader, session, rd, reply);
     } else {
+        bool again = rd->cookie && rd->cookie <= session->last_wait;
+
         HF_ASSERT(rd->op == HF_RD_LOCK_WAIT);
+        session->last_wait = again ? session->last_wait : rd->cookie;
         if (rd->lock_type == F_UNLCK) {
             hf_waiters_give_up(leader, rd, -EINTR);
+        } else if (again && !HF_BUG(waits_come_again)) {
+            hf_waiters_give_up(leader, rd, -EAGAIN);
+            reply->err = -EAGAIN;
+            return true;
         }
         hf_waiters_test(leader, rd, reply);
         if (!reply->err && reply->lock_type != F_UNLCK) {

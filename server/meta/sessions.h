@@ -27,10 +27,11 @@ struct hf_lsession {
     uint64_t heard_ns;      /* boot clock */
     uint64_t queued_stream; /* highest number taken in; <= answered + window */
     uint64_t budget_bytes;
-    uint64_t claim_cookie;                  /* that its next claims carry; 0: the leader's */
-    uint64_t claim_count;                   /* numbers in the parts that have come; 0: none has */
-    bool claimed;                           /* told what it holds open since this leader started */
-    bool evicting;                          /* the entry is on its way */
+    uint64_t last_wait;    /* highest number of a wait for a lock that came, or was ended */
+    uint64_t claim_cookie; /* that its next claims carry; 0: the leader's */
+    uint64_t claim_count;  /* numbers in the parts that have come; 0: none has */
+    bool claimed;          /* told what it holds open since this leader started */
+    bool evicting;         /* the entry is on its way */
     struct hf_lop *queue_head, *queue_tail; /* wait, in order, for a name in flight */
 };
 

@@ -188,7 +188,6 @@ int hf_waiters_add(struct hf_leader *leader, const struct hf_meta_read *rd, hf_l
     struct hf_waiters *waiters = &leader->waiters;
     struct hf_waiter *waiter;
 
-    hf_waiters_give_up(leader, rd, -EAGAIN); /* nobody hears the answer */
     if (closes_a_ring(leader, rd)) {
         return -EDEADLK;
     }

@@ -426,19 +426,26 @@ static void who_gives_up_a_wait_is_of_no_ring(void **state)
     assert_int_equal(run_op(w, &op).err, 0);
     start_read(w, &mine, &first);
     hf_sim_run_ns(w->sim, SEC);
-    start_read(w, &mine, &again); /* as after a broken connection */
-    hf_sim_run_ns(w->sim, SEC);
+    assert_false(first.done);
+    assert_int_equal(run_read(w, &mine).err, -EAGAIN); /* as after a broken connection */
     assert_true(first.done);
+    assert_int_equal(first.reply.err, -EAGAIN);
+    mine.cookie = 2;
+    start_read(w, &mine, &again);
+    hf_sim_run_ns(w->sim, SEC);
     assert_false(again.done);
     up = mine;
     up.lock_type = F_UNLCK;
-    up.cookie = 2; /* another one */
+    up.cookie = 3; /* another one */
     assert_int_equal(run_read(w, &up).err, 0);
     assert_false(again.done);
-    up.cookie = 1;
+    up.cookie = 2;
     assert_int_equal(run_read(w, &up).err, 0);
     assert_true(again.done);
     assert_int_equal(again.reply.err, -EINTR);
+    for (mine.cookie = 1; mine.cookie <= 3; mine.cookie++) { /* late, or behind its end */
+        assert_int_equal(run_read(w, &mine).err, -EAGAIN);
+    }
     start_read(w, &rd, &waited);
     hf_sim_run_ns(w->sim, SEC);
     assert_false(waited.done);
