@@ -44,6 +44,7 @@ static void what_fits_is_written(void **state)
         struct actor *a = &w.actors[0];
         struct once o;
 
+        assert_non_null(buf);
         assert_int_equal(WAIT(&w, &o, hf_fs_setattr(w.fs, a->ino, &set, &o.req)), 0);
         memset(buf->data, 7, rows[i].len);
         assert_int_equal(
