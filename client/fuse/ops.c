@@ -4,8 +4,6 @@
  *
  * No leases yet: every attribute and name is given to the kernel with validity 0.
  */
-#define FUSE_USE_VERSION 314
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -16,45 +14,12 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <fuse_lowlevel.h>
-
+#include "client/fuse/call.h"
 #include "client/fuse/convert.h"
-#include "client/fuse/fuse_impl.h"
 #include "common/base/assert.h"
-#include "common/base/bytes.h"
 #include "common/base/err.h"
 
 #define SEEK_WRITEBACK_BYTES (UINT64_C(1) << 20)
-#define DOT_COOKIES          2u /* offsets of "." and ".." come before those of the entries */
-
-struct hf_fuse_call {
-    struct hf_fs_req req;
-    fuse_req_t freq;
-    struct hf_fuse *fuse;
-    void (*reply)(struct hf_fuse_call *call);
-    struct hf_fuse_call *next;
-    size_t size;
-    uint64_t off;
-    struct hf_ino ino;
-    struct hf_ino changes; /* an inode that the request changes, or 0 */
-    uint64_t looked_seq;   /* a LOOKUP: looked.seq when it began */
-    struct fuse_file_info fi;
-
-    int whence; /* lseek */
-    bool asked; /* ... before, with seek_at as the answer (UINT64_MAX: none) */
-    uint64_t seek_at;
-    struct hf_job job;
-};
-
-static struct hf_ino ino_of(fuse_ino_t ino)
-{
-    return (struct hf_ino){ino};
-}
-
-static struct hf_fs_file *file_of(const struct fuse_file_info *fi)
-{
-    return (struct hf_fs_file *)(uintptr_t)fi->fh;
-}
 
 /* Calls */
 
@@ -64,7 +29,7 @@ static void reply_locked(struct hf_fuse_call *call);
 static void seek_told(struct hf_fuse_call *call, int err);
 static void lock_told(struct hf_fuse_call *call, int err);
 
-static void call_end(struct hf_fuse_call *call, int err)
+void hf_fuse_call_end(struct hf_fuse_call *call, int err)
 {
     struct hf_fuse *fuse = call->fuse;
 
@@ -99,11 +64,11 @@ static void call_done(struct hf_fs_req *req, int err)
 
     (call->reply == reply_lseek    ? seek_told
      : call->reply == reply_locked ? lock_told
-                                   : call_end)(call, err);
+                                   : hf_fuse_call_end)(call, err);
 }
 
 /* NULL: no memory; answered. */
-static struct hf_fuse_call *call_new(fuse_req_t freq, void (*reply)(struct hf_fuse_call *call))
+struct hf_fuse_call *hf_fuse_call_new(fuse_req_t freq, void (*reply)(struct hf_fuse_call *call))
 {
     struct hf_fuse *fuse = fuse_req_userdata(freq);
     struct hf_fuse_call *call = fuse->free_calls;
@@ -145,7 +110,7 @@ void hf_fuse_calls_free(struct hf_fuse *fuse)
 
 /* Replies */
 
-static struct fuse_entry_param entry_of(struct hf_fuse *fuse, const struct hf_attr *a)
+struct fuse_entry_param hf_fuse_entry_of(struct hf_fuse *fuse, const struct hf_attr *a)
 {
     (void)hf_fs_told_contents(fuse->fs, a, false);
     return (struct fuse_entry_param){
@@ -159,7 +124,7 @@ static void reply_ok(struct hf_fuse_call *call)
 
 static void reply_entry(struct hf_fuse_call *call)
 {
-    struct fuse_entry_param e = entry_of(call->fuse, &call->req.attr);
+    struct fuse_entry_param e = hf_fuse_entry_of(call->fuse, &call->req.attr);
 
     (void)fuse_reply_entry(call->freq, &e);
 }
@@ -233,7 +198,7 @@ static void reply_open(struct hf_fuse_call *call)
 
 static void reply_create(struct hf_fuse_call *call)
 {
-    struct fuse_entry_param e = entry_of(call->fuse, &call->req.attr);
+    struct fuse_entry_param e = hf_fuse_entry_of(call->fuse, &call->req.attr);
 
     call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
     call->fi.keep_cache = 1; /* nobody has read it */
@@ -351,10 +316,10 @@ static void reply_lock(struct hf_fuse_call *call)
 
 static void op_lookup(fuse_req_t freq, fuse_ino_t parent, const char *name)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_looked_up);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_looked_up);
 
     if (call) {
-        call_end(call, hf_fs_lookup(call->fuse->fs, ino_of(parent), name, &call->req));
+        hf_fuse_call_end(call, hf_fs_lookup(call->fuse->fs, ino_of(parent), name, &call->req));
     }
 }
 
@@ -379,11 +344,11 @@ static void op_forget_multi(fuse_req_t freq, size_t count, struct fuse_forget_da
 
 static void op_mknod(fuse_req_t freq, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_entry);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_entry);
 
     if (call) {
-        call_end(call,
-                 hf_fs_mknod(call->fuse->fs, ino_of(parent), name, mode, rdev, NULL, &call->req));
+        hf_fuse_call_end(
+            call, hf_fs_mknod(call->fuse->fs, ino_of(parent), name, mode, rdev, NULL, &call->req));
     }
 }
 
@@ -394,160 +359,63 @@ static void op_mkdir(fuse_req_t freq, fuse_ino_t parent, const char *name, mode_
 
 static void op_symlink(fuse_req_t freq, const char *target, fuse_ino_t parent, const char *name)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_entry);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_entry);
 
     if (call) {
-        call_end(call, hf_fs_mknod(call->fuse->fs, ino_of(parent), name, S_IFLNK | 0777, 0, target,
-                                   &call->req));
+        hf_fuse_call_end(call, hf_fs_mknod(call->fuse->fs, ino_of(parent), name, S_IFLNK | 0777, 0,
+                                           target, &call->req));
     }
 }
 
 static void op_link(fuse_req_t freq, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_entry);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_entry);
 
     if (call) {
-        call_end(call, hf_fs_link(call->fuse->fs, ino_of(ino), ino_of(parent), name, &call->req));
+        hf_fuse_call_end(call,
+                         hf_fs_link(call->fuse->fs, ino_of(ino), ino_of(parent), name, &call->req));
     }
 }
 
 static void op_unlink(fuse_req_t freq, fuse_ino_t parent, const char *name)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     if (call) {
-        call_end(call, hf_fs_unlink(call->fuse->fs, ino_of(parent), name, &call->req));
+        hf_fuse_call_end(call, hf_fs_unlink(call->fuse->fs, ino_of(parent), name, &call->req));
     }
 }
 
 static void op_rmdir(fuse_req_t freq, fuse_ino_t parent, const char *name)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     if (call) {
-        call_end(call, hf_fs_rmdir(call->fuse->fs, ino_of(parent), name, &call->req));
+        hf_fuse_call_end(call, hf_fs_rmdir(call->fuse->fs, ino_of(parent), name, &call->req));
     }
 }
 
 static void op_rename(fuse_req_t freq, fuse_ino_t parent, const char *name, fuse_ino_t parent2,
                       const char *name2, unsigned int flags)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     if (call) {
-        call_end(call, hf_fs_rename(call->fuse->fs, ino_of(parent), name, ino_of(parent2), name2,
-                                    flags, &call->req));
+        hf_fuse_call_end(call, hf_fs_rename(call->fuse->fs, ino_of(parent), name, ino_of(parent2),
+                                            name2, flags, &call->req));
     }
 }
 
 static void op_readlink(fuse_req_t freq, fuse_ino_t ino)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_readlink);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_readlink);
 
     if (call) {
-        call_end(call, hf_fs_readlink(call->fuse->fs, ino_of(ino), &call->req));
+        hf_fuse_call_end(call, hf_fs_readlink(call->fuse->fs, ino_of(ino), &call->req));
     }
 }
 
 /* Directories */
-
-struct listing {
-    fuse_req_t freq;
-    char *buf;
-    size_t size, used;
-    bool plus;
-};
-
-/* False: no room. */
-static bool list_add(struct listing *l, const char *name, const struct fuse_entry_param *e,
-                     uint64_t next)
-{
-    size_t n = l->plus ? fuse_add_direntry_plus(l->freq, l->buf + l->used, l->size - l->used, name,
-                                                e, (off_t)next)
-                       : fuse_add_direntry(l->freq, l->buf + l->used, l->size - l->used, name,
-                                           &e->attr, (off_t)next);
-
-    if (n > l->size - l->used) {
-        return false;
-    }
-    l->used += n;
-    return true;
-}
-
-static bool list_dots(struct listing *l, struct hf_ino ino, struct hf_ino parent, uint64_t from)
-{
-    struct fuse_entry_param dot = {.attr = {.st_ino = ino.v, .st_mode = S_IFDIR | 0755}};
-    struct fuse_entry_param up = dot;
-
-    up.attr.st_ino = parent.v ? parent.v : ino.v;
-    return (from > 0 || list_add(l, ".", &dot, 1)) && (from > 1 || list_add(l, "..", &up, 2));
-}
-
-static bool list_entry(struct hf_fuse_call *call, struct listing *l, struct hf_dirent *d)
-{
-    struct fuse_entry_param e = {.attr = {.st_ino = d->ino.v, .st_mode = d->type}};
-    char name[HF_NAME_MAX + 1];
-
-    if (d->name_len > HF_NAME_MAX) {
-        return true; /* nothing that could be shown */
-    }
-    memcpy(name, d->name, d->name_len);
-    name[d->name_len] = '\0';
-    if (l->plus && d->has_attr) {
-        hf_fs_overlay(&call->req, &d->attr);
-        e = entry_of(call->fuse, &d->attr);
-    }
-    return list_add(l, name, &e, d->cookie + DOT_COOKIES);
-}
-
-static void reply_listing(struct hf_fuse_call *call)
-{
-    struct listing l = {.freq = call->freq, .size = call->size, .plus = call->fi.fh};
-    struct hf_reader r = hf_reader_init(call->req.data, call->req.data_len);
-    struct hf_dirent d;
-
-    l.buf = malloc(l.size);
-    if (!l.buf) {
-        (void)fuse_reply_err(call->freq, ENOMEM);
-        return;
-    }
-    if (list_dots(&l, call->ino, call->req.parent, call->off)) {
-        while (hf_dirent_decode(&r, &d) == 0 && list_entry(call, &l, &d)) {
-        }
-    }
-    (void)fuse_reply_buf(call->freq, l.buf, l.used);
-    free(l.buf);
-}
-
-static void list(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off, bool plus)
-{
-    struct hf_fuse_call *call = call_new(freq, reply_listing);
-    uint64_t cookie = off > (off_t)DOT_COOKIES ? (uint64_t)off - DOT_COOKIES : 0;
-
-    if (!call) {
-        return;
-    }
-    call->ino = ino_of(ino);
-    call->size = size < HF_FUSE_REQUEST_BYTES ? size : HF_FUSE_REQUEST_BYTES;
-    call->off = (uint64_t)off;
-    call->fi.fh = plus;
-    call_end(call, hf_fs_readdir(call->fuse->fs, call->ino, cookie, (uint32_t)call->size, plus,
-                                 &call->req));
-}
-
-static void op_readdir(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
-                       struct fuse_file_info *fi)
-{
-    (void)fi;
-    list(freq, ino, size, off, false);
-}
-
-static void op_readdirplus(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
-                           struct fuse_file_info *fi)
-{
-    (void)fi;
-    list(freq, ino, size, off, true);
-}
 
 /* Every change of a directory is committed before it is answered. */
 static void op_fsyncdir(fuse_req_t freq, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -571,9 +439,9 @@ static void op_getattr(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
         send_attr(fuse, freq, &attr, false);
         return;
     }
-    call = call_new(freq, fi ? reply_attr_of_file : reply_attr);
+    call = hf_fuse_call_new(freq, fi ? reply_attr_of_file : reply_attr);
     if (call) {
-        call_end(call, hf_fs_getattr(call->fuse->fs, ino_of(ino), &call->req));
+        hf_fuse_call_end(call, hf_fs_getattr(call->fuse->fs, ino_of(ino), &call->req));
     }
 }
 
@@ -593,7 +461,7 @@ static void set_times(struct hf_fs_set *set, const struct stat *st, int to_set, 
 static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_set,
                        struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_set);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_set);
     struct hf_fs_set set = {
         .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size};
 
@@ -613,61 +481,61 @@ static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_
     }
     if (set.mask == 0 && call->fuse->raw.killpriv) {
         /* chown of no user and no group; or before a write, which takes the bits in any case */
-        call_end(call, hf_fs_kill_priv(call->fuse->fs, ino_of(ino), &call->req));
+        hf_fuse_call_end(call, hf_fs_kill_priv(call->fuse->fs, ino_of(ino), &call->req));
         return;
     }
-    call_end(call, hf_fs_setattr(call->fuse->fs, ino_of(ino), &set, &call->req));
+    hf_fuse_call_end(call, hf_fs_setattr(call->fuse->fs, ino_of(ino), &set, &call->req));
 }
 
 static void op_statfs(fuse_req_t freq, fuse_ino_t ino)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_statfs);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_statfs);
 
     (void)ino;
     if (call) {
-        call_end(call, hf_fs_statfs(call->fuse->fs, &call->req));
+        hf_fuse_call_end(call, hf_fs_statfs(call->fuse->fs, &call->req));
     }
 }
 
 static void op_setxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, const char *value,
                         size_t size, int flags)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
     uint32_t all = (uint32_t)flags & (XATTR_CREATE | XATTR_REPLACE);
 
     if (call) {
         all |= call->fuse->raw.kill ? HF_FS_XATTR_KILL : 0;
-        call_end(call,
-                 hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size, all, &call->req));
+        hf_fuse_call_end(
+            call, hf_fs_setxattr(call->fuse->fs, ino_of(ino), name, value, size, all, &call->req));
     }
 }
 
 static void op_getxattr(fuse_req_t freq, fuse_ino_t ino, const char *name, size_t size)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_bytes);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_bytes);
 
     if (call) {
         call->size = size;
-        call_end(call, hf_fs_getxattr(call->fuse->fs, ino_of(ino), name, &call->req));
+        hf_fuse_call_end(call, hf_fs_getxattr(call->fuse->fs, ino_of(ino), name, &call->req));
     }
 }
 
 static void op_listxattr(fuse_req_t freq, fuse_ino_t ino, size_t size)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_names);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_names);
 
     if (call) {
         call->size = size;
-        call_end(call, hf_fs_listxattr(call->fuse->fs, ino_of(ino), &call->req));
+        hf_fuse_call_end(call, hf_fs_listxattr(call->fuse->fs, ino_of(ino), &call->req));
     }
 }
 
 static void op_removexattr(fuse_req_t freq, fuse_ino_t ino, const char *name)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     if (call) {
-        call_end(call, hf_fs_removexattr(call->fuse->fs, ino_of(ino), name, &call->req));
+        hf_fuse_call_end(call, hf_fs_removexattr(call->fuse->fs, ino_of(ino), name, &call->req));
     }
 }
 
@@ -675,18 +543,19 @@ static void op_removexattr(fuse_req_t freq, fuse_ino_t ino, const char *name)
 
 static void op_open(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_open);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_open);
 
     if (call) {
         call->fi = *fi;
-        call_end(call, hf_fs_open(call->fuse->fs, ino_of(ino), (uint32_t)fi->flags, &call->req));
+        hf_fuse_call_end(call,
+                         hf_fs_open(call->fuse->fs, ino_of(ino), (uint32_t)fi->flags, &call->req));
     }
 }
 
 static void op_create(fuse_req_t freq, fuse_ino_t parent, const char *name, mode_t mode,
                       struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_create);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_create);
     uint32_t flags = (uint32_t)fi->flags;
 
     if (!call) {
@@ -694,27 +563,27 @@ static void op_create(fuse_req_t freq, fuse_ino_t parent, const char *name, mode
     }
     mode = S_IFREG | (mode & ~(mode_t)S_IFMT);
     call->fi = *fi;
-    call_end(call,
-             call->fuse->raw.tmpfile
-                 ? hf_fs_tmpfile(call->fuse->fs, ino_of(parent), mode, flags, &call->req)
-                 : hf_fs_create(call->fuse->fs, ino_of(parent), name, mode, flags, &call->req));
+    hf_fuse_call_end(
+        call, call->fuse->raw.tmpfile
+                  ? hf_fs_tmpfile(call->fuse->fs, ino_of(parent), mode, flags, &call->req)
+                  : hf_fs_create(call->fuse->fs, ino_of(parent), name, mode, flags, &call->req));
 }
 
 static void op_read(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
                     struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_iov);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_iov);
 
     (void)ino;
     if (call) {
-        call_end(call, hf_fs_read(file_of(fi), (uint64_t)off, (uint32_t)size, &call->req));
+        hf_fuse_call_end(call, hf_fs_read(file_of(fi), (uint64_t)off, (uint32_t)size, &call->req));
     }
 }
 
 static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_written);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_written);
     uint32_t flags = 0;
 
     if (!call) {
@@ -724,17 +593,17 @@ static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t si
     flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
     flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
     flags |= (fi->flags & O_APPEND) && !fi->writepage ? HF_FS_WRITE_APPEND : 0;
-    call_end(call, hf_fs_write(file_of(fi), (uint64_t)off, buf, (uint32_t)size, call->fuse->rx,
-                               flags, &call->req));
+    hf_fuse_call_end(call, hf_fs_write(file_of(fi), (uint64_t)off, buf, (uint32_t)size,
+                                       call->fuse->rx, flags, &call->req));
 }
 
 static void op_flush(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     (void)ino;
     if (call) {
-        call_end(call, hf_fs_flush(file_of(fi), fi->lock_owner, &call->req));
+        hf_fuse_call_end(call, hf_fs_flush(file_of(fi), fi->lock_owner, &call->req));
     }
 }
 
@@ -751,24 +620,24 @@ static void op_release(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *f
 
 static void op_fsync(fuse_req_t freq, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     (void)ino;
     (void)datasync; /* size and times travel with the data in one commit */
     if (call) {
-        call_end(call, hf_fs_fsync(file_of(fi), &call->req));
+        hf_fuse_call_end(call, hf_fs_fsync(file_of(fi), &call->req));
     }
 }
 
 static void op_fallocate(fuse_req_t freq, fuse_ino_t ino, int mode, off_t off, off_t len,
                          struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_ok);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_ok);
 
     if (call) {
         call_changes(call, ino);
-        call_end(call, hf_fs_fallocate(file_of(fi), (uint32_t)mode, (uint64_t)off, (uint64_t)len,
-                                       &call->req));
+        hf_fuse_call_end(call, hf_fs_fallocate(file_of(fi), (uint32_t)mode, (uint64_t)off,
+                                               (uint64_t)len, &call->req));
     }
 }
 
@@ -816,7 +685,7 @@ static void seek_told(struct hf_fuse_call *call, int err)
     known = data ? call->asked || at == call->off : err || (call->asked && at == call->seek_at);
     if ((err && err != -ENXIO) || known || call->fuse->state != HF_MOUNT_SERVING ||
         !hf_fs_file_mappable(file_of(&call->fi))) {
-        call_end(call, err);
+        hf_fuse_call_end(call, err);
         return;
     }
     call->asked = true;
@@ -830,7 +699,7 @@ static void seek_told(struct hf_fuse_call *call, int err)
 static void op_lseek(fuse_req_t freq, fuse_ino_t ino, off_t off, int whence,
                      struct fuse_file_info *fi)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_lseek);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_lseek);
 
     if (call) {
         call->ino = ino_of(ino);
@@ -846,14 +715,14 @@ static void op_copy_file_range(fuse_req_t freq, fuse_ino_t ino_in, off_t off_in,
                                struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
                                struct fuse_file_info *fi_out, size_t len, int flags)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_written);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_written);
 
     (void)ino_in;
     (void)flags;
     if (call) {
         call_changes(call, ino_out);
-        call_end(call, hf_fs_copy(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
-                                  (uint64_t)off_out, len, &call->req));
+        hf_fuse_call_end(call, hf_fs_copy(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
+                                          (uint64_t)off_out, len, &call->req));
     }
 }
 
@@ -879,14 +748,14 @@ static void drop_pages_done(struct hf_job *job)
     struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
 
     call->fuse->writebacks--;
-    call_end(call, 0);
+    hf_fuse_call_end(call, 0);
 }
 
 /* The kernel's pages may be older than what the lock lets its owner read: they go first. */
 static void lock_told(struct hf_fuse_call *call, int err)
 {
     if (err || call->req.keep_cache || call->fuse->state != HF_MOUNT_SERVING) {
-        call_end(call, err);
+        hf_fuse_call_end(call, err);
         return;
     }
     call->job.run = drop_pages_run;
@@ -897,7 +766,7 @@ static void lock_told(struct hf_fuse_call *call, int err)
 
 static void set_lock(fuse_req_t freq, fuse_ino_t ino, const struct hf_fs_lock *lock, bool wait)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_locked);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_locked);
     int err;
 
     if (!call) {
@@ -908,7 +777,7 @@ static void set_lock(fuse_req_t freq, fuse_ino_t ino, const struct hf_fs_lock *l
     if (err == HF_FS_PENDING && wait) {
         fuse_req_interrupt_func(freq, interrupted, call);
     }
-    call_end(call, err);
+    hf_fuse_call_end(call, err);
 }
 
 static struct hf_fs_lock lock_of(const struct flock *fl, const struct fuse_file_info *fi)
@@ -923,11 +792,11 @@ static struct hf_fs_lock lock_of(const struct flock *fl, const struct fuse_file_
 
 static void op_getlk(fuse_req_t freq, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *fl)
 {
-    struct hf_fuse_call *call = call_new(freq, reply_lock);
+    struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_lock);
     struct hf_fs_lock lock = lock_of(fl, fi);
 
     if (call) {
-        call_end(call, hf_fs_getlk(call->fuse->fs, ino_of(ino), &lock, &call->req));
+        hf_fuse_call_end(call, hf_fs_getlk(call->fuse->fs, ino_of(ino), &lock, &call->req));
     }
 }
 
@@ -1000,8 +869,8 @@ const struct fuse_lowlevel_ops hf_fuse_ops = {
     .flush = op_flush,
     .release = op_release,
     .fsync = op_fsync,
-    .readdir = op_readdir,
-    .readdirplus = op_readdirplus,
+    .readdir = hf_fuse_op_readdir,
+    .readdirplus = hf_fuse_op_readdirplus,
     .fsyncdir = op_fsyncdir,
     .statfs = op_statfs,
     .setxattr = op_setxattr,

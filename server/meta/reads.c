@@ -216,7 +216,9 @@ static bool run_special(struct hf_leader *leader, struct hf_lread *read,
         bool again = rd->cookie && rd->cookie <= session->last_wait;
 
         HF_ASSERT(rd->op == HF_RD_LOCK_WAIT);
-        session->last_wait = again ? session->last_wait : rd->cookie;
+        if (rd->cookie > session->last_wait) {
+            session->last_wait = rd->cookie;
+        }
         if (rd->lock_type == F_UNLCK) {
             hf_waiters_give_up(leader, rd, -EINTR);
         } else if (again && !HF_BUG(waits_come_again)) {
