@@ -16,6 +16,8 @@
 #include "common/log/log.h"
 #include "server/node/node.h"
 
+#define FILES_FEW 16384u /* 3.5 TiB of segments, and connections */
+
 struct daemon {
     struct hf_env *env;
     struct hf_node *node;
@@ -68,9 +70,24 @@ static void tell_ready(const struct hf_config *config, struct hf_node_id id)
     hf_notify_ready(text);
 }
 
+/* Every segment of the store and every connection is one. */
+static uint32_t raise_files(void)
+{
+    uint32_t max = hf_env_real_raise_files();
+
+    if (max < FILES_FEW) {
+        hf_log(HF_LOG_WARN, "node", "few open files allowed",
+               "limit=%u next=\"the store is full when it has used them up: raise the hard limit "
+               "(ulimit -Hn, or LimitNOFILE= of the service)\"",
+               max);
+    }
+    return max;
+}
+
 static int run(const struct hf_config *config, struct hf_node_id id, int cpu)
 {
     struct hf_env_real_options options = {.cpu = cpu};
+    struct hf_node_options node_options = {.files_max = raise_files()};
     struct daemon d = {0};
     char *error = NULL;
     int err = hf_env_real_new(&options, &d.env);
@@ -79,7 +96,7 @@ static int run(const struct hf_config *config, struct hf_node_id id, int cpu)
         (void)fprintf(stderr, "holdfastd: cannot start: %s\n", hf_err_text(err));
         return 1;
     }
-    err = hf_node_start(d.env, config, id, NULL, &d.node, &error);
+    err = hf_node_start(d.env, config, id, &node_options, &d.node, &error);
     if (err) {
         (void)fprintf(stderr, "holdfastd: node %u: %s\n", id.v, error ? error : hf_err_text(err));
         free(error);

@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "client/fuse/mountinfo.h"
 #include "common/base/err.h"
 #include "common/env/env_real.h"
 #include "common/wire/method.h"
@@ -18,56 +19,16 @@
 #define SOCKET_DIR     "/run/holdfast"
 #define FS_TYPE        "fuse.holdfast"
 
-/* Octal escapes of /proc/self/mountinfo (space, tab, newline, backslash) back to bytes. */
-static void unescape(char *text)
+/* @err  of the look for it. Is it one of ours? */
+static bool is_mount(int err, const struct hf_mountinfo *at, struct cli_file *ret)
 {
-    char *out = text;
-
-    for (const char *in = text; *in; in++) {
-        if (in[0] == '\\' && in[1] && in[2] && in[3]) {
-            *out++ = (char)((in[1] - '0') * 64 + (in[2] - '0') * 8 + (in[3] - '0'));
-            in += 3;
-        } else {
-            *out++ = *in;
-        }
-    }
-    *out = '\0';
-}
-
-/* By device, or by mount point when @at is given: the latter asks nothing of a mount that fails. */
-static bool find_mount(uint64_t dev, const char *at, struct cli_file *ret)
-{
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    char *line = NULL;
-    size_t cap = 0;
-    bool found = false;
-
-    if (!f) {
+    if (err || strcmp(at->type, FS_TYPE) != 0) {
         return false;
     }
-    while (!found && getline(&line, &cap, f) > 0) {
-        unsigned major_id, minor_id;
-        char top[4096], type[64], source[4096];
-        const char *tail = strstr(line, " - ");
-
-        if (!tail || sscanf(line, "%*d %*d %u:%u %*s %4095s", &major_id, &minor_id, top) != 3 ||
-            sscanf(tail, " - %63s %4095s", type, source) != 2) {
-            continue;
-        }
-        unescape(top);
-        if (strcmp(type, FS_TYPE) != 0 ||
-            (at ? strcmp(top, at) != 0 : makedev(major_id, minor_id) != dev)) {
-            continue;
-        }
-        ret->dev = makedev(major_id, minor_id);
-        unescape(source);
-        (void)snprintf(ret->top, sizeof(ret->top), "%s", top);
-        (void)snprintf(ret->source, sizeof(ret->source), "%s", source);
-        found = true;
-    }
-    free(line);
-    (void)fclose(f);
-    return found;
+    ret->dev = makedev(at->major, at->minor);
+    (void)snprintf(ret->top, sizeof(ret->top), "%s", at->top);
+    (void)snprintf(ret->source, sizeof(ret->source), "%s", at->source);
+    return true;
 }
 
 static void name_socket(struct cli_file *file)
@@ -80,6 +41,7 @@ bool cli_mount_find(const char *path, struct cli_file *ret)
 {
     char at[sizeof(ret->top)];
     char cwd[sizeof(ret->top)];
+    struct hf_mountinfo mount;
     size_t len;
 
     memset(ret, 0, sizeof(*ret));
@@ -94,7 +56,7 @@ bool cli_mount_find(const char *path, struct cli_file *ret)
     }
     ret->ino = HF_INO_ROOT;
     ret->is_dir = ret->is_top = true;
-    if (!find_mount(0, at, ret)) {
+    if (!is_mount(hf_mountinfo_at(at, &mount), &mount, ret)) {
         return false;
     }
     name_socket(ret);
@@ -103,7 +65,9 @@ bool cli_mount_find(const char *path, struct cli_file *ret)
 
 int cli_file_find(const char *path, struct cli_file *ret)
 {
+    struct hf_mountinfo mount;
     struct stat st;
+    int err;
 
     memset(ret, 0, sizeof(*ret));
     if (lstat(path, &st) != 0) {
@@ -114,7 +78,8 @@ int cli_file_find(const char *path, struct cli_file *ret)
     ret->size_bytes = (uint64_t)st.st_size;
     ret->is_dir = S_ISDIR(st.st_mode);
     ret->is_top = st.st_ino == HF_INO_ROOT;
-    if (!find_mount(st.st_dev, NULL, ret)) {
+    err = hf_mountinfo_of(major(st.st_dev), minor(st.st_dev), &mount);
+    if (!is_mount(err, &mount, ret)) {
         return cli_fail("%s is not in a Holdfast mount ('holdfast mount --help' tells how to "
                         "make one)",
                         path);

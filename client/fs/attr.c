@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,7 +9,7 @@
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
 
-#define CLONE_BYTES_MAX (UINT64_C(1) << 30) /* of one operation; callers come again */
+#define CUT_AGAIN_NS (100 * HF_NS_PER_MS)
 
 static int getattr_ask(struct hf_fs_req *req);
 
@@ -58,6 +57,12 @@ void hf_fs_inode_own_told(struct hf_inode *inode, uint64_t version)
     }
 }
 
+static void kernel_told(struct hf_inode *inode, const struct hf_attr *attr)
+{
+    inode->kernel_size = attr->size;
+    inode->kernel_known = true;
+}
+
 long hf_fs_told_contents(struct hf_fs *fs, const struct hf_attr *attr, bool reads)
 {
     struct hf_inode *inode = hf_fs_inode_find(fs, attr->ino);
@@ -65,6 +70,7 @@ long hf_fs_told_contents(struct hf_fs *fs, const struct hf_attr *attr, bool read
     if (!inode) {
         return 0; /* not open: the next open drops what there is */
     }
+    kernel_told(inode, attr);
     if (attr->mtime_ns != inode->told_mtime_ns) {
         inode->told_mtime_ns = attr->mtime_ns;
         inode->told_version = attr->data_version;
@@ -74,6 +80,40 @@ long hf_fs_told_contents(struct hf_fs *fs, const struct hf_attr *attr, bool read
         inode->told_turn = inode->told_turn % 3 + 1;
     }
     return 2L * inode->told_turn;
+}
+
+void hf_fs_kernel_told(struct hf_fs *fs, const struct hf_attr *attr)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, attr->ino);
+
+    if (inode) {
+        kernel_told(inode, attr);
+    }
+}
+
+void hf_fs_kernel_wrote(struct hf_fs *fs, struct hf_ino ino, uint64_t end)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    if (inode && inode->kernel_size < end) {
+        inode->kernel_size = end;
+    }
+}
+
+void hf_fs_kernel_unsure(struct hf_fs *fs, struct hf_ino ino)
+{
+    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    if (inode) {
+        inode->kernel_known = false;
+    }
+}
+
+bool hf_fs_kernel_may_see(struct hf_fs *fs, struct hf_ino ino, uint64_t size)
+{
+    const struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    return inode && (inode->kernel_known ? size == inode->kernel_size : size >= inode->kernel_end);
 }
 
 /* Setting */
@@ -91,10 +131,31 @@ static void set_gone(struct hf_attr *attr, const struct hf_fs_set *set, uint64_t
     attr->ctime_ns = now_ns;
 }
 
+/* What was cut off before has to be given up further first: once more, a little later. */
+static int cut_later(struct hf_fs_req *req)
+{
+    struct hf_fs *fs = req->fs;
+
+    if (fs->lost) {
+        return fs->lost;
+    }
+    if (!fs->cuts) {
+        hf_timer_arm(&fs->cuts_timer, CUT_AGAIN_NS);
+    }
+    hf_req_ring_add(&fs->cuts, req);
+    return HF_FS_PENDING;
+}
+
 static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
     struct hf_inode *inode = req->inode;
 
+    if (inode && (req->set.mask & HF_SET_SIZE)) {
+        hf_contents_answered(inode);
+    }
+    if (reply->err == -EAGAIN && (req->set.mask & HF_SET_SIZE)) {
+        return cut_later(req);
+    }
     if (reply->err == -ENOENT && inode && inode->gone) {
         set_gone(&inode->gone->attr, &req->set, hf_env_wall_ns(req->fs->env));
         req->attr = inode->gone->attr;
@@ -115,6 +176,8 @@ static int set_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
     return 0;
 }
 
+static void set_clean(struct hf_fs_req *req);
+
 static int set_go(struct hf_fs_req *req)
 {
     const struct hf_fs_set *set = &req->set;
@@ -131,12 +194,17 @@ static int set_go(struct hf_fs_req *req)
         .ctime_ns = set->ctime_ns,
     };
 
+    if (req->inode && (set->mask & HF_SET_SIZE) && hf_compact_wait(req->inode, req, set_clean)) {
+        return HF_FS_PENDING;
+    }
     if (req->inode && (set->mask & (HF_SET_MTIME | HF_SET_SIZE))) {
         /* what could not be flushed was written before: its commit leaves the time alone */
         req->inode->dirty_mtime_ns = 0;
     }
     req->after = set_done;
-    return hf_fs_mutate(req->fs, &op, req);
+    return req->inode && (set->mask & HF_SET_SIZE)
+               ? hf_contents_mutate(req->fs, &op, req->inode, req)
+               : hf_fs_mutate(req->fs, &op, req);
 }
 
 static void set_clean(struct hf_fs_req *req)
@@ -145,6 +213,22 @@ static void set_clean(struct hf_fs_req *req)
 
     if (err != HF_FS_PENDING) {
         hf_fs_finish(req, err);
+    }
+}
+
+void hf_fs_cuts_time(void *ctx)
+{
+    struct hf_fs *fs = ctx;
+
+    while (fs->cuts) {
+        struct hf_fs_req *req = fs->cuts;
+
+        hf_req_ring_remove(&fs->cuts, req);
+        if (fs->lost) {
+            hf_fs_finish(req, fs->lost);
+        } else {
+            set_clean(req);
+        }
     }
 }
 
@@ -176,6 +260,10 @@ int hf_fs_setattr(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_set *s
             return hf_fs_return(req, -ENOMEM);
         }
         hf_append_cut(inode, set->size);
+        if (hf_dirty_empty(&inode->dirty)) {
+            inode->kill = false;
+            inode->told_ctime_ns = 0;
+        }
         inode->kernel_end = set->size < inode->kernel_end ? set->size : inode->kernel_end;
         hf_flush_note(fs, inode);
         hf_fs_budget_trim(fs);
@@ -339,170 +427,4 @@ int hf_fs_removexattr(struct hf_fs *fs, struct hf_ino ino, const char *name, str
 
     hf_fs_begin(fs, req);
     return err ? err : hf_fs_mutate(fs, &op, req);
-}
-
-/* What these requests of the kernel do not say: who is not root takes set-id bits away. */
-static uint32_t change_mask(const struct hf_fs_req *req)
-{
-    return req->uid ? HF_SET_KILLPRIV : 0;
-}
-
-/* Space: the file's data is committed first, so that the order of execution is that of the calls */
-
-static int space_go(struct hf_fs_req *req);
-
-static void space_again(void *ctx, int err)
-{
-    struct hf_fs_req *req = ctx;
-
-    err = err ? err : space_go(req);
-    if (err != HF_FS_PENDING) {
-        hf_fs_finish(req, err);
-    }
-}
-
-static int space_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
-{
-    if (reply->err == -ENOSPC && !req->state) {
-        req->state = 1; /* once more, without what this mount keeps for writes to come */
-        hf_session_drop_spare(req->fs->session, space_again, req);
-        return HF_FS_PENDING;
-    }
-    if (reply->err == 0) {
-        hf_fs_inode_own_version(req->inode, reply->attr.data_version);
-        hf_fs_inode_own_told(req->inode, reply->attr.data_version);
-    }
-    return reply->err;
-}
-
-static int space_go(struct hf_fs_req *req)
-{
-    struct hf_meta_op op = {.ino = req->ino,
-                            .mask = change_mask(req),
-                            .offset = req->off_bytes,
-                            .length = req->len_bytes};
-    bool keep = req->mode & FALLOC_FL_KEEP_SIZE;
-
-    if (req->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
-        op.op = HF_OP_PUNCH;
-        op.flags = keep ? 0 : HF_PUNCH_EXTEND;
-    } else {
-        op.op = HF_OP_ALLOCATE;
-        op.flags = keep ? HF_ALLOC_KEEP_SIZE : 0;
-    }
-    op.flags |= req->mode & FALLOC_FL_PUNCH_HOLE ? 0 : HF_ALLOC_RESERVE;
-    req->after = space_done;
-    return hf_fs_mutate(req->fs, &op, req);
-}
-
-static void space_clean(struct hf_fs_req *req)
-{
-    int err = req->inode->err_seq != req->err_seq ? req->inode->err : space_go(req);
-
-    if (err != HF_FS_PENDING) {
-        hf_fs_finish(req, err);
-    }
-}
-
-int hf_fs_fallocate(struct hf_fs_file *file, uint32_t mode, uint64_t off, uint64_t len,
-                    struct hf_fs_req *req)
-{
-    const uint32_t known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
-    struct hf_fs *fs = file->fs;
-    int err;
-
-    hf_fs_begin(fs, req);
-    if (mode & ~known) {
-        return -EOPNOTSUPP;
-    }
-    if (off > HF_FILE_BYTES_MAX || len > HF_FILE_BYTES_MAX - off) {
-        return -EFBIG;
-    }
-    req->ino = file->inode->ino;
-    req->mode = mode;
-    req->off_bytes = off;
-    req->len_bytes = len;
-    hf_fs_hold(req, hf_fs_inode_ref(file->inode));
-    err = hf_flush_inode(fs, file->inode, true);
-    if (err) {
-        return hf_fs_return(req, err); /* what is left dirty would come back into the range */
-    }
-    if (hf_flush_wait(file->inode, req, space_clean)) {
-        return HF_FS_PENDING;
-    }
-    return space_go(req);
-}
-
-/* copy_file_range: both files committed, the source's size asked, then shared */
-
-static int clone_done(struct hf_fs_req *req, const struct hf_meta_reply *reply)
-{
-    if (reply->err == 0) {
-        req->count = reply->count; /* the source may have been made shorter */
-        hf_fs_inode_own_version(req->inode2, 0);
-    }
-    return reply->err == -E2BIG ? -EOPNOTSUPP : reply->err; /* too many pieces to share */
-}
-
-static int clone_size(struct hf_fs_req *req, const struct hf_meta_reply *reply)
-{
-    struct hf_meta_op op = {.op = HF_OP_CLONE,
-                            .mask = change_mask(req),
-                            .ino = req->inode->ino,
-                            .offset = req->off_bytes,
-                            .ino2 = req->inode2->ino,
-                            .offset2 = req->off2_bytes};
-
-    if (reply->err) {
-        return reply->err;
-    }
-    if (req->off_bytes >= reply->attr.size) {
-        req->count = 0;
-        return 0;
-    }
-    if (req->len_bytes > reply->attr.size - req->off_bytes) {
-        req->len_bytes = reply->attr.size - req->off_bytes;
-    }
-    op.length = req->len_bytes;
-    req->after = clone_done;
-    return hf_fs_mutate(req->fs, &op, req);
-}
-
-static int clone_go(struct hf_fs_req *req)
-{
-    struct hf_meta_read rd = {.op = HF_RD_GETATTR, .ino = req->inode->ino};
-
-    req->after = clone_size;
-    return hf_fs_look(req->fs, &rd, req);
-}
-
-static int clone_clean(struct hf_fs_req *req);
-
-static void clone_waited(struct hf_fs_req *req)
-{
-    int err = clone_clean(req);
-
-    if (err != HF_FS_PENDING) {
-        hf_fs_finish(req, err);
-    }
-}
-
-/* What is left dirty was written before: it belongs into the copy. */
-static int clone_clean(struct hf_fs_req *req)
-{
-    int err = hf_flush_held(req, clone_waited);
-
-    return err ? err : clone_go(req);
-}
-
-int hf_fs_copy(struct hf_fs_file *from, uint64_t from_off, struct hf_fs_file *to, uint64_t to_off,
-               uint64_t len, struct hf_fs_req *req)
-{
-    hf_fs_begin(from->fs, req);
-    hf_fs_hold(req, hf_fs_inode_ref(from->inode));
-    hf_fs_hold(req, hf_fs_inode_ref(to->inode));
-    req->off_bytes = from_off;
-    req->off2_bytes = to_off;
-    req->len_bytes = len < CLONE_BYTES_MAX ? len : CLONE_BYTES_MAX;
-    return hf_fs_return(req, clone_clean(req));
 }

@@ -8,13 +8,14 @@
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
 
-/* May it submit: is every earlier part of each of its inodes in the stream? */
+/* May it submit: is every earlier part of each of its inodes in the stream? While a window is read
+ * and written again, what is committed here must stay what was read. */
 static bool in_order(const struct hf_flush *flush)
 {
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
         const struct hf_flush_part *prev = TAILQ_PREV(part, hf_part_list, in_inode);
 
-        if (part->append && hf_append_waits(part)) {
+        if (part->inode->compact || (part->append && hf_append_waits(part))) {
             return false;
         }
         if (prev && !prev->submitted && !HF_BUG(commit_out_of_order)) {

@@ -9,7 +9,7 @@
  *     FILLING ──launch──► PUTTING ──durable──► DURABLE ──earlier parts sent──► COMMITTING ──► end
  *
  * A refused commit goes again in another shape: inline bytes as an object, files that shared one
- * alone, a window that has too many extents whole.
+ * alone. One to a window of too many extents goes again when that was written whole (compact.c).
  *
  * An end with an error that may pass (the ranges are DIRTY again and go later) or that will not
  * (no space, session lost, file gone: the ranges are dropped and the files report it).
@@ -81,7 +81,6 @@ static struct hf_flush_part *part_get(struct hf_flush *flush, struct hf_inode *i
     *(flush->parts_last ? &flush->parts_last->next : &flush->parts) = part;
     flush->parts_last = part;
     flush->part_count++;
-    flush->kill = flush->kill || inode->kill;
     return part;
 }
 
@@ -108,6 +107,7 @@ static int flush_take(struct hf_flush *flush, struct hf_inode *inode, uint64_t o
     if (!part) {
         return -ENOMEM;
     }
+    flush->kill = flush->kill || inode->kill;
     err = hf_dirty_take(&inode->dirty, off, end, max_bytes, max_pieces, flush, &flush->pieces,
                         ret_next);
     for (; part->piece_to < flush->pieces.count; part->piece_to++) {
@@ -164,13 +164,19 @@ static void flush_launch(struct hf_flush *flush, bool urgent)
     hf_io_put_finish(&flush->put);
 }
 
+static void set_stream(struct hf_fs *fs, struct hf_inode *inode, struct hf_flush *flush)
+{
+    fs->stream_count += flush != NULL;
+    fs->stream_count -= inode->stream != NULL;
+    inode->stream = flush;
+}
+
 void hf_flush_seal(struct hf_fs *fs, struct hf_inode *inode)
 {
     struct hf_flush *flush = inode->stream;
 
-    (void)fs;
     if (flush) {
-        inode->stream = NULL;
+        set_stream(fs, inode, NULL);
         flush_launch(flush, false);
     }
 }
@@ -312,10 +318,11 @@ static bool pack_append(struct packer *packer, struct hf_inode *inode)
 static bool pack_inode(struct packer *packer, struct hf_inode *inode)
 {
     uint64_t off = 0;
-    bool all = true, alone = inode->solo || inode->kill;
+    bool all = true, alone = inode->solo;
 
     hf_flush_seal(packer->fs, inode);
-    if (alone) {
+    /* One commit takes set-user-ID bits from all of its files, or from none. */
+    if (alone || (packer->flush && packer->flush->kill != inode->kill)) {
         packer_launch(packer);
     }
     while (all && inode->dirty.dirty_bytes > 0 &&
@@ -338,24 +345,19 @@ void hf_flush_append(struct hf_fs *fs, struct hf_inode *inode)
     packer_launch(&packer);
 }
 
-static int flush_inline(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
-                        struct hf_fs_req *writer)
+static void flush_inline(struct hf_fs *fs, struct hf_inode *inode)
 {
     struct hf_flush *flush = flush_new(fs, HF_FLUSH_INLINE);
-    int err;
 
     if (!flush) {
-        return -ENOMEM;
+        return;
     }
-    flush->writer = writer;
-    err = flush_take(flush, inode, off, end, HF_INLINE_BYTES_MAX, writer != NULL, NULL);
-    if (writer ? !err && flush->bytes == end - off : flush->bytes > 0) {
+    (void)flush_take(flush, inode, 0, UINT64_MAX, HF_INLINE_BYTES_MAX, false, NULL);
+    if (flush->bytes > 0) {
         flush_launch(flush, true);
-        return err;
+    } else {
+        flush_discard(flush);
     }
-    flush->writer = NULL;
-    flush_discard(flush);
-    return -ENOMEM;
 }
 
 int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent)
@@ -371,7 +373,7 @@ int hf_flush_inode(struct hf_fs *fs, struct hf_inode *inode, bool urgent)
     if (urgent && inode->append_end == 0 && inode->dirty.dirty_bytes > 0 &&
         inode->dirty.dirty_bytes <= HF_INLINE_BYTES_MAX &&
         !inline_refused(inode, hf_dirty_next(&inode->dirty, 0), hf_dirty_end(&inode->dirty))) {
-        (void)flush_inline(fs, inode, 0, UINT64_MAX, NULL); /* what is left goes as an object */
+        flush_inline(fs, inode); /* what is left goes as an object */
     }
     if (inode->dirty.dirty_bytes > 0) {
         all = pack_inode(&packer, inode);
@@ -397,29 +399,24 @@ int hf_flush_all(struct hf_fs *fs, bool urgent)
     return all ? 0 : -ENOMEM;
 }
 
-int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
+int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end, bool over,
                    struct hf_fs_req *writer)
 {
-    struct hf_flush *flush;
+    bool is_inline = end - off <= HF_INLINE_BYTES_MAX && !inline_refused(inode, off, end);
+    struct hf_flush *flush = flush_new(fs, is_inline ? HF_FLUSH_INLINE : HF_FLUSH_PACKED);
     int err;
 
-    if (end - off <= HF_INLINE_BYTES_MAX && !inline_refused(inode, off, end)) {
-        err = flush_inline(fs, inode, off, end, writer);
-        hf_flush_note(fs, inode);
-        return err;
-    }
-    flush = flush_new(fs, HF_FLUSH_PACKED);
     if (!flush) {
         return -ENOMEM;
     }
-    flush->writer = writer;
     err = flush_take(flush, inode, off, end, HF_OBJECT_BYTES_MAX, true, NULL);
     if (err || flush->bytes < end - off) {
-        flush->writer = NULL;
         flush_discard(flush);
         hf_flush_note(fs, inode);
         return -ENOMEM;
     }
+    flush->writer = writer;
+    flush->over = over;
     flush_launch(flush, true);
     hf_flush_note(fs, inode);
     return 0;
@@ -445,6 +442,9 @@ static void stream_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t ind
     if (run < HF_FS_STREAM_BYTES && (run == 0 || start + run < HF_WINDOW_BYTES)) {
         return;
     }
+    if (!flush && run < HF_WINDOW_BYTES && fs->stream_count >= HF_FS_STREAMS_MAX) {
+        return; /* when it is full, or by age */
+    }
     if (!flush) {
         hf_flush_seal(fs, inode);
         flush = flush_new(fs, HF_FLUSH_STREAM);
@@ -452,12 +452,12 @@ static void stream_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t ind
             return; /* it goes by age */
         }
         flush->window = index;
-        inode->stream = flush;
+        set_stream(fs, inode, flush);
     }
     if (flush_take(flush, inode, base + start, base + start + run, run, true, NULL) ||
         flush->bytes < start + run) {
         /* no memory, or too many pieces: go with what there is */
-        inode->stream = NULL;
+        set_stream(fs, inode, NULL);
         if (flush->bytes > 0) {
             flush_launch(flush, false);
         } else {
@@ -473,7 +473,7 @@ static void stream_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t ind
 
 void hf_flush_stream(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end)
 {
-    if (inode->kill || inode->not_before_ns || inode->append_end) {
+    if (inode->not_before_ns || inode->append_end) {
         return; /* its flushes fail at the moment, or what is appended lies behind: by age */
     }
     for (uint64_t w = off / HF_WINDOW_BYTES; w * HF_WINDOW_BYTES < end; w++) {
@@ -488,6 +488,13 @@ static bool may_pass(int err)
     return err == -EAGAIN || err == -ETIMEDOUT || err == -EIO || err == -ENOMEM ||
            err == -ECANCELED || err == -EMSGSIZE || err == -HF_ESTALE_EPOCH ||
            err == -HF_ENOTREADY || err == -HF_EDISCONNECTED || err == -HF_ENOTLEADER;
+}
+
+/* Was somebody told of some of its bytes that they are written? A writer who waits is told how it
+ * went; but what he wrote over in the map is there no more. */
+static bool acknowledged(const struct hf_flush *flush)
+{
+    return !flush->writer || flush->over;
 }
 
 /* The ranges leave the map, or are DIRTY again. */
@@ -575,7 +582,7 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
             inode->settled_clean = hf_dirty_empty(&inode->dirty);
             inode->solo = inode->solo && !inode->settled_clean;
             inode->not_before_ns = 0;
-            inode->compacted = 0;
+            inode->stale = 0;
         } else if (undo) {
             inode->not_before_ns = hf_env_mono_ns(fs->env) + HF_FS_RETRY_NS;
             inode->solo = inode->solo || flush->part_count > 1;
@@ -586,8 +593,9 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
                     report(flush, inode, err, 0);
                 }
             }
-        } else if (!flush->writer && part->piece_to > part->piece_from) {
-            inode->moves += part->append; /* out of the way of who is reading */
+        } else if (acknowledged(flush) && part->piece_to > part->piece_from) {
+            inode->moves += part->append;                   /* out of the way of who is reading */
+            inode->cache_version = inode->told_version = 0; /* pages hold what is no more */
             report(flush, inode, err, bytes);
         }
         if (hf_dirty_empty(&inode->dirty)) {
@@ -648,6 +656,7 @@ static void parts_end(struct hf_flush *flush, bool again)
         if (behind && behind->flush->state == HF_FLUSH_DURABLE) {
             hf_flush_commit(behind->flush);
         }
+        hf_compact_go(inode);
         hf_flush_note(fs, inode);
         if (again) {
             retry_now(fs, part, flush->writer);
@@ -691,22 +700,57 @@ static void flush_close(struct hf_flush *flush, int err, bool undo, bool again)
     hf_flush_kick(fs);
 }
 
+/* Its windows are whole, or could not be made so: that is no fault of its ranges, they stay. */
 static void compacted(void *ctx, int err)
 {
     struct hf_flush *flush = ctx;
     bool again = !err && !flush->fs->lost;
+    bool later = err && err != -E2BIG && err != -ENOENT && acknowledged(flush) && !flush->fs->lost;
 
-    flush_close(flush, err ? err : -E2BIG, !flush->fs->lost, again);
+    flush_close(flush, err ? err : -E2BIG, again || later, again);
+}
+
+/* The windows that it touches. What is appended may have moved since it was taken. */
+static int compact(struct hf_flush *flush)
+{
+    const struct hf_flush_part *part = flush->parts;
+    const struct hf_piece *v = flush->pieces.v;
+    uint64_t shift = part->append ? part->at - v[0].off_bytes : 0;
+    uint64_t *windows = malloc(flush->pieces.count * 2 * sizeof(*windows));
+    uint32_t n = 0;
+
+    if (!windows) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < flush->pieces.count; i++) {
+        uint64_t first = (v[i].off_bytes + shift) / HF_WINDOW_BYTES;
+        uint64_t last = (v[i].off_bytes + shift + v[i].len_bytes - 1) / HF_WINDOW_BYTES;
+
+        if (n == 0 || windows[n - 1] != first) {
+            windows[n++] = first;
+        }
+        if (last != first) {
+            windows[n++] = last;
+        }
+    }
+    return hf_compact_windows(flush->fs, part->inode, windows, n, compacted, flush);
 }
 
 /* Its files cannot take it in this shape. True: it goes again in another. */
 static bool refused(struct hf_flush *flush, int err)
 {
     struct hf_flush_part *part = flush->parts;
-    uint64_t index;
+    int failed;
 
-    if (flush->fs->lost || flush->state != HF_FLUSH_COMMITTING || err == -HF_EFENCED ||
-        may_pass(err)) {
+    if (flush->fs->lost || flush->state != HF_FLUSH_COMMITTING) {
+        return false;
+    }
+    if (err == -HF_ESTALE_EPOCH && part->inode->stale++ < HF_FS_STALE_MAX) {
+        hf_session_refresh_map(flush->fs->session); /* those that took it count no more */
+        flush_close(flush, err, true, true);
+        return true;
+    }
+    if (err == -HF_EFENCED || may_pass(err)) {
         return false;
     }
     if (flush->part_count > 1) {
@@ -716,18 +760,19 @@ static bool refused(struct hf_flush *flush, int err)
     if (err != -E2BIG) {
         return false;
     }
-    index = (part->append ? part->at : flush->pieces.v[0].off_bytes) / HF_WINDOW_BYTES;
     if (flush->kind == HF_FLUSH_INLINE) {
-        part->inode->no_inline = index + 1;
-        flush_close(flush, err, true, true);
+        part->inode->no_inline =
+            (part->append ? part->at : flush->pieces.v[0].off_bytes) / HF_WINDOW_BYTES + 1;
+    }
+    if (flush->kind == HF_FLUSH_INLINE || part->inode->compact) {
+        flush_close(flush, err, true, true); /* as an object, or behind what is being made whole */
         return true;
     }
-    if (part->inode->compacted == index + 1) {
-        return false; /* even whole: it is not the number of extents */
-    }
-    part->inode->compacted = index + 1;
     flush->state = HF_FLUSH_COMPACTING;
-    hf_compact_window(flush->fs, part->inode, index, compacted, flush);
+    failed = compact(flush);
+    if (failed) {
+        compacted(flush, failed);
+    }
     return true;
 }
 
@@ -736,7 +781,7 @@ void hf_flush_end(struct hf_flush *flush, int err)
     struct hf_fs *fs = flush->fs;
 
     if (flush->state == HF_FLUSH_FILLING && flush->parts->inode->stream == flush) {
-        flush->parts->inode->stream = NULL;
+        set_stream(fs, flush->parts->inode, NULL);
     }
     if (err == -HF_EFENCED) {
         hf_fs_session_lost(fs, err);
@@ -744,7 +789,7 @@ void hf_flush_end(struct hf_flush *flush, int err)
     if (err && refused(flush, err)) {
         return;
     }
-    flush_close(flush, err, err && !flush->writer && !fs->lost && may_pass(err), false);
+    flush_close(flush, err, err && acknowledged(flush) && !fs->lost && may_pass(err), false);
 }
 
 /* One that never left: its ranges are DIRTY again. */
@@ -762,6 +807,22 @@ static void flush_discard(struct hf_flush *flush)
     parts_end(flush, false);
     flush_free(flush);
     hf_fs_syncs_wake(fs);
+}
+
+struct hf_flush *hf_flush_barrier(struct hf_fs *fs, struct hf_inode *inode)
+{
+    struct hf_flush *flush = flush_new(fs, HF_FLUSH_PACKED);
+
+    if (flush && !part_get(flush, inode)) {
+        flush_discard(flush);
+        return NULL;
+    }
+    return flush;
+}
+
+void hf_flush_barrier_end(struct hf_flush *barrier)
+{
+    flush_discard(barrier);
 }
 
 /* Policy */

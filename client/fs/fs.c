@@ -59,6 +59,7 @@ void hf_fs_begin(struct hf_fs *fs, struct hf_fs_req *req)
     req->after = NULL;
     req->then = NULL;
     req->looks = false;
+    req->keep_cache = false;
     req->next = req->prev = NULL;
     req->file = NULL;
     req->data = NULL;
@@ -183,19 +184,6 @@ static void quiet_done(struct hf_meta_call *call, const struct hf_meta_reply *re
     free(quiet);
 }
 
-void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op)
-{
-    struct quiet *quiet = fs->lost ? NULL : calloc(1, sizeof(*quiet));
-
-    if (quiet) { /* else the session's end does it */
-        quiet->call.done = quiet_done;
-        quiet->call.ctx = quiet;
-        quiet->fs = fs;
-        fs->calls++;
-        hf_session_op(fs->session, op, &quiet->call);
-    }
-}
-
 void hf_fs_look_quietly(struct hf_fs *fs, const struct hf_meta_read *rd)
 {
     struct quiet *quiet = fs->lost ? NULL : calloc(1, sizeof(*quiet));
@@ -251,9 +239,11 @@ struct hf_ino hf_fs_file_ino(const struct hf_fs_file *file)
     return file->inode->ino;
 }
 
-bool hf_fs_file_mappable(const struct hf_fs_file *file)
+bool hf_fs_mappable(struct hf_fs *fs, struct hf_ino ino)
 {
-    return file->inode->mappable > 0;
+    const struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+
+    return inode && inode->mappable > 0;
 }
 
 static int opened(struct hf_fs_req *req, const struct hf_meta_reply *reply)
@@ -287,29 +277,29 @@ static int open_answered(struct hf_fs_req *req, const struct hf_meta_reply *repl
 {
     int err = opened(req, reply);
 
-    if (req->inode) {
-        hf_fs_inode_closed(req->fs, req->inode);
-    }
+    hf_fs_inode_closed(req->fs, req->inode);
     return err;
 }
 
 /*
  * What is known of the file here may be all that there is of its last bytes: it is held from here
- * on, and neither a close nor the loss of its name throws them away before there is an answer.
+ * on, and neither a close nor the loss of its name throws them away before there is an answer. Nor
+ * does the release of an opening that was asked for later, and answered and closed before this one.
  */
 int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct hf_fs_req *req)
 {
     struct hf_meta_read rd = {.op = HF_RD_OPEN, .ino = ino, .cookie = ++fs->open_number};
-    struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+    struct hf_inode *inode = hf_fs_inode_get(fs, ino);
 
     hf_fs_begin(fs, req);
+    if (!inode) {
+        return -ENOMEM;
+    }
     req->flags = open_flags;
     req->target = rd.cookie;
     req->after = open_answered;
-    if (inode) {
-        hf_fs_hold(req, hf_fs_inode_get(fs, ino));
-        hf_fs_inode_opened(fs, inode);
-    }
+    hf_fs_hold(req, inode);
+    hf_fs_inode_opened(fs, inode);
     return hf_fs_look(fs, &rd, req);
 }
 
@@ -506,7 +496,9 @@ void hf_fs_shutdown(struct hf_fs *fs)
     hf_fs_release_all(fs);
     hf_timer_disarm(&fs->age_timer);
     hf_timer_disarm(&fs->wait_timer);
+    hf_timer_disarm(&fs->cuts_timer);
     hf_timer_disarm(&fs->release_timer);
+    hf_fs_cuts_time(fs); /* they end */
 }
 
 uint32_t hf_fs_open_inodes(struct hf_fs *fs, bool more, uint64_t *ret, uint32_t max)
@@ -542,6 +534,7 @@ int hf_fs_new(struct hf_env *env, const struct hf_fs_options *o, struct hf_fs **
     fs->pool = o->pool;
     fs->dirty_max_bytes = DIRTY_MAX_DEFAULT;
     fs->dirty_target_bytes = DIRTY_MAX_DEFAULT / 2;
+    fs->extent_bytes_max = HF_FS_EXTENT_BYTES;
     fs->dirty_max_age_ns = DIRTY_AGE_DEFAULT;
     fs->flush_streams = o->flush_streams ? o->flush_streams : 4;
     fs->readahead_bytes = o->readahead_bytes ? o->readahead_bytes : READAHEAD_DEFAULT;
@@ -556,6 +549,7 @@ int hf_fs_new(struct hf_env *env, const struct hf_fs_options *o, struct hf_fs **
     fs->op_timeout_ns = o->op_timeout_ns ? o->op_timeout_ns : HF_OP_TIMEOUT_NS;
     hf_timer_init(&fs->age_timer, env, age_due, fs);
     hf_timer_init(&fs->wait_timer, env, hf_fs_writers_time, fs);
+    hf_timer_init(&fs->cuts_timer, env, hf_fs_cuts_time, fs);
     hf_timer_init(&fs->release_timer, env, release_send, fs);
     fs->commit_extents = malloc(HF_COMMIT_EXTENTS_MAX * sizeof(*fs->commit_extents));
     fs->commit_inodes = malloc(HF_FS_FLUSH_INODES * sizeof(*fs->commit_inodes));
@@ -591,6 +585,7 @@ void hf_fs_free(struct hf_fs *fs)
     HF_ASSERT(TAILQ_EMPTY(&fs->flushes) && fs->calls == 0);
     hf_timer_fini(&fs->age_timer);
     hf_timer_fini(&fs->wait_timer);
+    hf_timer_fini(&fs->cuts_timer);
     hf_timer_fini(&fs->release_timer);
     hf_fs_inode_table_free(fs);
     hf_arena_fini(&fs->arena);
@@ -606,7 +601,7 @@ static void drop_everything(struct hf_fs *fs)
 
     while ((inode = TAILQ_FIRST(&fs->dirty_inodes)) != NULL) {
         inode->err = -EIO;
-        inode->err_seq += !HF_BUG(lost_unreported);
+        inode->err_seq++;
         fs->stats.flush_errors++;
         fs->stats.lost_bytes += inode->dirty.dirty_bytes;
         hf_log(HF_LOG_ERROR, "fs", "dirty data dropped", "ino=%llu bytes=%llu err=session lost",
@@ -757,15 +752,16 @@ int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req 
     req->off_bytes = fs->stats.flush_errors;
     req->err_seq = 0;
     if (ino.v) {
-        inode = hf_fs_inode_find(fs, ino);
-        if (!inode) {
+        bool waits;
+
+        if (!hf_fs_inode_find(fs, ino)) {
             return 0;
         }
+        inode = hf_fs_inode_get(fs, ino); /* it may be idle */
         err = hf_flush_inode(fs, inode, wait);
-        if (err && wait) {
-            return err;
-        }
-        return wait && hf_flush_wait(inode, req, sync_one_done) ? HF_FS_PENDING : sync_outcome(req);
+        waits = wait && !err && hf_flush_wait(inode, req, sync_one_done);
+        hf_fs_inode_unref(fs, inode); /* what is on its way holds it */
+        return waits ? HF_FS_PENDING : err && wait ? err : sync_outcome(req);
     }
     err = hf_flush_all(fs, wait);
     if (err && wait) {
@@ -782,6 +778,7 @@ int hf_fs_sync(struct hf_fs *fs, struct hf_ino ino, bool wait, struct hf_fs_req 
 void hf_fs_check_invariants(const struct hf_fs *fs)
 {
     uint64_t dirty = 0, flushing = 0, shown = 0, open = 0;
+    uint32_t streams = 0;
     size_t extents = 0;
     const struct hf_flush *flush;
     const struct hf_inode *opened;
@@ -796,6 +793,7 @@ void hf_fs_check_invariants(const struct hf_fs *fs)
             HF_ASSERT(inode->listed == (inode->dirty.dirty_bytes > 0 || inode->stream));
             HF_ASSERT(!inode->idle || inode->refs == 0);
             open += inode->opens > 0;
+            streams += inode->stream != NULL;
             dirty += inode->dirty.dirty_bytes;
             extents += inode->extents.cost_bytes;
             shown += inode->dirty.busy_bytes;
@@ -814,6 +812,7 @@ void hf_fs_check_invariants(const struct hf_fs *fs)
         flushing += flush->bytes;
     }
     HF_ASSERT(open == 0); /* all are claimed */
+    HF_ASSERT(streams == fs->stream_count);
     HF_ASSERT(dirty == fs->dirty_bytes && flushing == fs->flush_bytes && shown <= flushing);
     HF_ASSERT(fs->arena.mem_bytes >= dirty + flushing || fs->arena.slab_count == 0 || dirty == 0);
     HF_ASSERT(fs->budget_bytes <= dirty + flushing || fs->lost); /* goes with the session */

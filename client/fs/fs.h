@@ -157,6 +157,12 @@ void hf_fs_told(struct hf_fs *fs, const struct hf_attr *attr);
  * apart. It stays until the time differs: answers may overtake each other.
  */
 long hf_fs_told_contents(struct hf_fs *fs, const struct hf_attr *attr, bool reads);
+/** How long the kernel takes a file to be: as it was told, or up to where it wrote. */
+void hf_fs_kernel_told(struct hf_fs *fs, const struct hf_attr *attr);
+void hf_fs_kernel_wrote(struct hf_fs *fs, struct hf_ino ino, uint64_t end);
+void hf_fs_kernel_unsure(struct hf_fs *fs, struct hf_ino ino);
+/** May it take it to be @size long? When that is not known: if it has not written further. */
+bool hf_fs_kernel_may_see(struct hf_fs *fs, struct hf_ino ino, uint64_t size);
 
 /* Attributes */
 int hf_fs_getattr(struct hf_fs *fs, struct hf_ino ino, struct hf_fs_req *req);
@@ -179,11 +185,12 @@ int hf_fs_open(struct hf_fs *fs, struct hf_ino ino, uint32_t open_flags, struct 
 void hf_fs_release(struct hf_fs_file *file);
 struct hf_ino hf_fs_file_ino(const struct hf_fs_file *file);
 /** May somebody have it mapped and write to it, so that the kernel has bytes that were not sent? */
-bool hf_fs_file_mappable(const struct hf_fs_file *file);
+bool hf_fs_mappable(struct hf_fs *fs, struct hf_ino ino);
 
 #define HF_FS_WRITE_THROUGH 0x1u /* durable and committed before the answer */
 #define HF_FS_WRITE_KILL    0x2u /* suid, sgid and security.capability go with it */
 #define HF_FS_WRITE_APPEND  0x4u /* to the end of the file, wherever that is; @off: a guess */
+#define HF_FS_WRITE_MAPPED  0x8u /* from a mapping: pages that the kernel had already */
 
 /**
  * All of @len, or what of it fits into a file, in req->count; or an error. The bytes are copied, or
@@ -216,7 +223,8 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
                 struct hf_fs_req *req);
 /** End a waiting setlk with -EINTR. May run done() before it returns. */
 void hf_fs_interrupt(struct hf_fs_req *req);
-/** Give up all of @owner's flock locks (at release); nobody waits. */
+/** Give up all of @owner's flock locks (at release), after what was written under them; nobody
+ *  waits. */
 void hf_fs_unflock(struct hf_fs *fs, struct hf_ino ino, uint64_t owner);
 
 /* The user's command over write-back */

@@ -10,7 +10,7 @@
  *
  * Order: flushes of one inode commit in the order in which they took their ranges (its list of
  * parts); a flush submits its commit when it is durable and every earlier part of each of its
- * inodes has submitted.
+ * inodes has submitted, and while no window of them is being written whole.
  *
  * Threads: loop thread only.
  */
@@ -26,9 +26,11 @@
 
 #define HF_FS_TAKE_BYTES     (512u << 10) /* writes from here on keep their receive buffer */
 #define HF_FS_STREAM_BYTES   (1u << 20)   /* contiguous from a window's start: it is streamed */
-#define HF_FS_PIECES_MAX     4096u        /* of one flush */
-#define HF_FS_FLUSH_INODES   256u         /* of one packed flush: its commit fits a message */
+#define HF_FS_STREAMS_MAX    4u    /* windows sent before they are full: stores hold their parts */
+#define HF_FS_PIECES_MAX     4096u /* of one flush */
+#define HF_FS_FLUSH_INODES   256u  /* of one packed flush: its commit fits a message */
 #define HF_FS_RETRY_NS       (UINT64_C(500) * HF_NS_PER_MS)
+#define HF_FS_STALE_MAX      8u /* commits under an old epoch, one after the other: a return each */
 #define HF_FS_EXTENT_BYTES   ((size_t)32 << 20) /* of cached extents, all files */
 #define HF_FS_IDLE_INODES    16384u             /* kept for what is cached of them */
 #define HF_FS_GONE_INODES    4096u /* without a name, of which is kept what they were */
@@ -59,7 +61,7 @@ enum hf_flush_state {
     HF_FLUSH_PUTTING,    /* complete, not yet durable */
     HF_FLUSH_DURABLE,    /* waits for earlier ones to submit */
     HF_FLUSH_COMMITTING, /* in the stream */
-    HF_FLUSH_COMPACTING, /* refused: its window has too many extents and is being filled up */
+    HF_FLUSH_COMPACTING, /* refused: a window has too many extents and is being written whole */
 };
 
 enum hf_flush_kind { HF_FLUSH_STREAM, HF_FLUSH_PACKED, HF_FLUSH_INLINE };
@@ -80,16 +82,26 @@ struct hf_flush {
     struct hf_io_put put;
     struct hf_meta_call call;
     struct hf_fs_req *writer; /* a write-through waits for just this */
+    bool over; /* what was written before lay where it writes, and was not committed */
     struct hf_flush *work_next;
     TAILQ_ENTRY(hf_flush) in_fs;
 };
 
+/*
+ * Who may hold locks. What gives them up is part of it, and takes no memory any more. It stays
+ * while a setlk is under way: a close by another thread gives up what the owner has, not what it
+ * gets later.
+ */
 struct hf_lock_owner {
     uint64_t owner;
     bool flock;
+    bool holds;                       /* else it has given up what it had, and is asking for more */
     bool writes;                      /* it has asked for an exclusive lock */
+    uint32_t asking;                  /* setlk under way */
     const struct hf_fs_file *through; /* the open file of its first lock, or NULL */
     struct hf_lock_owner *next;
+    struct hf_fs_req req;      /* the release; before it, what waits for the flushes */
+    struct hf_fs_req *waiters; /* ring: setlk of an open file that has the same number by now */
 };
 
 /* What an inode was when its last name went. */
@@ -119,13 +131,15 @@ struct hf_inode {
     uint64_t dirty_since_ns; /* mono */
     uint64_t not_before_ns;  /* a failed flush: background waits until then */
     uint64_t no_inline;      /* index + 1 of a window that takes no more inline bytes; 0: none */
-    uint64_t compacted;      /* index + 1 of a window that was made whole and not yet committed */
+    uint32_t stale;          /* commits in a row that came under an old epoch */
     uint64_t dirty_mtime_ns; /* wall; 0: the commit leaves the time alone */
     uint64_t told_ctime_ns;  /* since the last write; 0: nobody looked */
     uint64_t append_from, append_end; /* DIRTY, appended: it may move; end 0: none */
     uint64_t append_version;          /* data_version when it was last said where the end is */
     uint64_t moves;                   /* of what was appended: a reader looks again */
-    uint64_t kernel_end; /* the kernel takes the file to be at least as long; not more is known */
+    uint64_t kernel_end;  /* the kernel takes the file to be at least as long; not more is known */
+    uint64_t kernel_size; /* what it takes it to be, if known */
+    bool kernel_known;
     uint64_t counted_bytes; /* of dirty.dirty_bytes in fs->dirty_bytes */
     uint64_t settle_seq;    /* fs->settle_seq of its last commit's answer */
     uint64_t settled_end, settled_mtime_ns, settled_ctime_ns; /* committed since last clean */
@@ -135,7 +149,9 @@ struct hf_inode {
     uint32_t inline_bytes;            /* of them; 0: not in fs->inline_inodes */
     TAILQ_ENTRY(hf_inode) in_inline;
     struct hf_part_list parts;
-    struct hf_fs_req *waiters; /* doubly linked ring by next, prev */
+    struct hf_compact *compact; /* windows of it are written whole: no flush of it submits */
+    uint32_t changes;           /* of the contents: operations under way but for commits */
+    struct hf_fs_req *waiters;  /* doubly linked ring by next, prev */
 
     int err;          /* of the last failed flush */
     uint64_t err_seq; /* counts them; each file has what it reported */
@@ -147,6 +163,7 @@ struct hf_inode {
     uint32_t told_turn;           /* hf_fs_told_contents() */
     bool fetching;                /* extents ahead of a reader */
     struct hf_lock_owner *owners; /* that may hold locks through this mount */
+    struct hf_lock_owner *ending; /* open files are gone, locks not yet; each has a reference */
 
     struct hf_gone *gone; /* in fs->gone_inodes (a reference), or NULL */
     TAILQ_ENTRY(hf_inode) in_gone;
@@ -157,7 +174,7 @@ struct hf_fs_file {
     struct hf_fs *fs;
     struct hf_inode *inode;
     uint32_t open_flags;
-    bool apart; /* not an open one: a reader of the file system's own, which no flush waits for */
+    bool apart; /* not an open one: a reader of the file system's own, of what is committed */
     uint64_t err_seen; /* inode->err_seq reported through this file */
     uint64_t next_off; /* where a sequential reader goes on */
     uint64_t ahead_end;
@@ -179,7 +196,8 @@ struct hf_fs {
     uint32_t idle_count;
     struct hf_inode_list gone_inodes; /* FIFO */
     uint32_t gone_count;
-    size_t extent_bytes; /* sum of the inodes' extents.cost_bytes */
+    size_t extent_bytes;     /* sum of the inodes' extents.cost_bytes */
+    size_t extent_bytes_max; /* HF_FS_EXTENT_BYTES; and what is being read needs */
 
     struct hf_arena arena;
     struct hf_inode_list dirty_inodes; /* FIFO by dirty_since_ns */
@@ -187,16 +205,18 @@ struct hf_fs {
     uint64_t flush_bytes;              /* in flushes */
     uint64_t budget_bytes;             /* taken from the session */
     TAILQ_HEAD(hf_flush_list, hf_flush) flushes;
-    uint32_t flush_count, background;
+    uint32_t flush_count, background, stream_count;
     uint32_t launched; /* flushes that are complete and on their way */
     uint64_t part_seq;
     uint64_t settle_seq; /* counts answers to commits */
     struct hf_timer age_timer;
     struct hf_timer wait_timer; /* of the writers that wait */
+    struct hf_timer cuts_timer; /* of truncations to be tried again */
     uint64_t op_timeout_ns;
     uint64_t progress_ns;      /* when a flush last went well, or somebody began to wait */
     struct hf_fs_req *writers; /* FIFO ring: waiting for memory or budget */
     struct hf_fs_req *syncs;   /* ring: of everything, waiting for what is under way */
+    struct hf_fs_req *cuts;    /* ring: truncations refused for now; cuts_timer is armed */
     bool budget_wait;
     bool asking;             /* what the file of ... */
     struct hf_fs_req *asked; /* ... the first of them has reserved; NULL: nobody waits for it */
@@ -242,9 +262,7 @@ void hf_fs_hold(struct hf_fs_req *req, struct hf_inode *inode);
 void hf_fs_inode_opened(struct hf_fs *fs, struct hf_inode *inode);
 /** One of inode->opens is over; the leader is told of the last. The caller has a reference. */
 void hf_fs_inode_closed(struct hf_fs *fs, struct hf_inode *inode);
-/** Fire and forget. */
-void hf_fs_mutate_quietly(struct hf_fs *fs, const struct hf_meta_op *op);
-/** Likewise a look, of which only the leader's side matters. */
+/** Fire and forget: a look of which only the leader's side matters. */
 void hf_fs_look_quietly(struct hf_fs *fs, const struct hf_meta_read *rd);
 void hf_req_ring_add(struct hf_fs_req **ring, struct hf_fs_req *req);
 void hf_req_ring_remove(struct hf_fs_req **ring, struct hf_fs_req *req);
@@ -267,20 +285,23 @@ void hf_fs_inode_overlay_since(struct hf_inode *inode, const struct hf_fs_req *r
 void hf_fs_inode_own_version(struct hf_inode *inode, uint64_t version);
 /** attr.c: the same, of what the kernel was told. */
 void hf_fs_inode_own_told(struct hf_inode *inode, uint64_t version);
+/** attr.c, timer: the truncations that were refused for now. */
+void hf_fs_cuts_time(void *fs);
 /** Forget everything dirty (an unlinked or truncated file). */
 void hf_fs_inode_drop_dirty(struct hf_fs *fs, struct hf_inode *inode);
 /**
  * This mount took away the last name of what it has not open as a file: the leader knows it no
  * longer, but a FIFO, a directory or an O_PATH descriptor may hold it. Kept until it is forgotten.
+ * @shared  somebody has it open
  * @target  of a link; copied
  */
-void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, const void *target,
+void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, bool shared, const void *target,
                       size_t target_len);
 void hf_fs_inode_table_free(struct hf_fs *fs);
 /** Forget the cached extents. */
 void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode);
-/** The inode's cached extents took @before_bytes: count, and forget those of idle inodes when all
- *  take too much. */
+/** The inode's cached extents took @before_bytes: count, and when all take too much forget those of
+ *  idle inodes, then of the open ones that have most. */
 void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t before_bytes);
 void hf_fs_inode_last_close(struct hf_fs *fs, struct hf_inode *inode);
 
@@ -309,9 +330,20 @@ int hf_flush_all(struct hf_fs *fs, bool urgent);
 void hf_flush_seal(struct hf_fs *fs, struct hf_inode *inode);
 /** Start flushing what is appended; what follows is a record of its own. */
 void hf_flush_append(struct hf_fs *fs, struct hf_inode *inode);
-/** Flush just this range for @writer, who gets the outcome. Errors: -ENOMEM (done not called). */
-int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end,
+/**
+ * Flush just this range for @writer, who gets the outcome.
+ *
+ * @over  it lies over what was dirty: it does not go with an error that only the writer is told
+ * Errors: -ENOMEM  (done not called)
+ */
+int hf_flush_range(struct hf_fs *fs, struct hf_inode *inode, uint64_t off, uint64_t end, bool over,
                    struct hf_fs_req *writer);
+/**
+ * What waits for the inode's flushes from now on waits for this one, which has no bytes, until
+ * hf_flush_barrier_end(). NULL: -ENOMEM.
+ */
+struct hf_flush *hf_flush_barrier(struct hf_fs *fs, struct hf_inode *inode);
+void hf_flush_barrier_end(struct hf_flush *barrier);
 /** Age and size: start what is due. */
 void hf_flush_kick(struct hf_fs *fs);
 /** It has ended: its ranges leave the map, are DIRTY again, or go again in another shape. */
@@ -321,7 +353,7 @@ void hf_flush_end(struct hf_flush *flush, int err);
 
 /** Submit it, when it is durable and its turn, and those that waited for it. */
 void hf_flush_commit(struct hf_flush *first);
-/** What was DIRTY was dropped: the first part may have waited for that. */
+/** What was DIRTY was dropped, or a window is whole: the first part may have waited for that. */
 void hf_flush_go(struct hf_inode *inode);
 /** A part has left: waiters whose last one that was go on. */
 void hf_flush_wake(struct hf_inode *inode);
@@ -373,11 +405,26 @@ void hf_append_wait(struct hf_inode *inode, struct hf_fs_req *req,
 /* compact.c */
 
 /**
- * Make window @index completely dirty: what is committed of it is read and written again with what
- * is dirty. done(0): it is; else it is as it was.
+ * Those of the windows that have very many extents are written whole. From here to done() no flush
+ * of the inode is submitted. done(0): there was one; -E2BIG: there was none.
+ *
+ * @windows  malloc'd, ascending; consumed
+ * Errors: -ENOMEM  nothing is begun, done() does not run
  */
-void hf_compact_window(struct hf_fs *fs, struct hf_inode *inode, uint64_t index,
+int hf_compact_windows(struct hf_fs *fs, struct hf_inode *inode, uint64_t *windows, uint32_t count,
                        void (*done)(void *ctx, int err), void *ctx);
+/** No other change of the contents may be sent now: @then runs when it may. False: it may. */
+bool hf_compact_wait(struct hf_inode *inode, struct hf_fs_req *req,
+                     void (*then)(struct hf_fs_req *req));
+/** A commit or another change of the inode has ended: what waits for the last one begins. */
+void hf_compact_go(struct hf_inode *inode);
+/**
+ * A change of the contents other than a commit, and its answer. None is sent while a window is
+ * written whole (hf_compact_wait()), and none is begun to be before those under way have ended.
+ */
+int hf_contents_mutate(struct hf_fs *fs, const struct hf_meta_op *op, struct hf_inode *inode,
+                       struct hf_fs_req *req);
+void hf_contents_answered(struct hf_inode *inode);
 
 /* relocate.c */
 
@@ -394,11 +441,9 @@ void hf_lock_owners_free(struct hf_inode *inode);
 bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock);
 /** May something have been written under a lock that is held through this mount? */
 bool hf_lock_writes(const struct hf_inode *inode);
-/** Give up what it holds; the op is sent, nobody waits. */
-void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock);
-/** The same of fcntl locks, for @req: HF_FS_PENDING, then req->after(); 0: it has none. */
+/** Give up the owner's fcntl locks, for @req: HF_FS_PENDING, then req->after(); 0: it has none. */
 int hf_lock_give_back(struct hf_inode *inode, uint64_t owner, struct hf_fs_req *req);
-/** The file is closed for good: so are the locks taken through it. */
+/** The file is closed for good: locks taken through it go, after what was written under them. */
 void hf_lock_release(const struct hf_fs_file *file);
 
 #endif

@@ -8,7 +8,7 @@
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
 
-#define HASH_SIZE_MIN 1024u
+#define HASH_SIZE_MIN 64u
 
 static uint32_t bucket(const struct hf_fs *fs, struct hf_ino ino)
 {
@@ -204,7 +204,7 @@ static void gone_drop(struct hf_fs *fs, struct hf_inode *inode)
     hf_fs_inode_unref(fs, inode);
 }
 
-void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, const void *target,
+void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, bool shared, const void *target,
                       size_t target_len)
 {
     struct hf_inode *inode = hf_fs_inode_get(fs, attr->ino);
@@ -213,6 +213,7 @@ void hf_fs_inode_gone(struct hf_fs *fs, const struct hf_attr *attr, const void *
         return; /* without memory it is as if it had never been */
     }
     inode->orphan = true;
+    inode->shared = shared;
     if (inode->gone || !(inode->gone = malloc(sizeof(*inode->gone) + target_len))) {
         hf_fs_inode_unref(fs, inode);
         return;
@@ -259,14 +260,30 @@ void hf_fs_inode_clear_extents(struct hf_fs *fs, struct hf_inode *inode)
     hf_extents_clear(&inode->extents);
 }
 
+/* Of the open ones but @inode that of which most is cached; NULL: nothing is. */
+static struct hf_inode *most_cached(struct hf_fs *fs, const struct hf_inode *inode)
+{
+    struct hf_inode *most = NULL, *at;
+
+    TAILQ_FOREACH (at, &fs->opened_inodes, in_opened) {
+        if (at != inode && at->extents.cost_bytes > (most ? most->extents.cost_bytes : 0)) {
+            most = at;
+        }
+    }
+    return most;
+}
+
 void hf_fs_inode_count_extents(struct hf_fs *fs, struct hf_inode *inode, size_t before_bytes)
 {
-    struct hf_inode *idle;
+    struct hf_inode *other;
 
     fs->extent_bytes += inode->extents.cost_bytes - before_bytes;
-    while (fs->extent_bytes > HF_FS_EXTENT_BYTES &&
-           (idle = TAILQ_FIRST(&fs->idle_inodes)) != NULL) {
-        inode_free(fs, idle);
+    while (fs->extent_bytes > fs->extent_bytes_max &&
+           (other = TAILQ_FIRST(&fs->idle_inodes)) != NULL) {
+        inode_free(fs, other);
+    }
+    while (fs->extent_bytes > fs->extent_bytes_max && (other = most_cached(fs, inode)) != NULL) {
+        hf_fs_inode_clear_extents(fs, other); /* who reads it asks again */
     }
 }
 

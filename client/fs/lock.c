@@ -8,6 +8,9 @@
  *
  *     commit ──done, or failed──► try
  *
+ * The same holds for locks that go with their open file. Nobody waits for that, but a lock of the
+ * next open file that has the same number.
+ *
  * An interrupt ends the wait at once; the poll under way then belongs to nobody, and the leader is
  * told to give it up: an owner that waits is part of what it looks at for deadlocks. See
  * docs/design/locks.md.
@@ -18,6 +21,7 @@
 #include <sys/stat.h>
 
 #include "client/fs/fs_impl.h"
+#include "common/base/assert.h"
 
 void hf_lock_owners_free(struct hf_inode *inode)
 {
@@ -29,10 +33,9 @@ void hf_lock_owners_free(struct hf_inode *inode)
     }
 }
 
-static struct hf_lock_owner **owner_find(struct hf_inode *inode, uint64_t owner, bool flock)
+/* In inode->owners or inode->ending. */
+static struct hf_lock_owner **owner_find(struct hf_lock_owner **at, uint64_t owner, bool flock)
 {
-    struct hf_lock_owner **at = &inode->owners;
-
     while (*at && ((*at)->owner != owner || (*at)->flock != flock)) {
         at = &(*at)->next;
     }
@@ -41,7 +44,10 @@ static struct hf_lock_owner **owner_find(struct hf_inode *inode, uint64_t owner,
 
 bool hf_lock_held(const struct hf_inode *inode, uint64_t owner, bool flock)
 {
-    return *owner_find((struct hf_inode *)(uintptr_t)inode, owner, flock) != NULL;
+    struct hf_lock_owner *owners = inode->owners;
+    const struct hf_lock_owner *note = *owner_find(&owners, owner, flock);
+
+    return note && note->holds;
 }
 
 bool hf_lock_writes(const struct hf_inode *inode)
@@ -54,63 +60,155 @@ bool hf_lock_writes(const struct hf_inode *inode)
     return note != NULL;
 }
 
-/* Remember who may hold locks: only their closes ask for a release. */
-static int owner_note(struct hf_inode *inode, const struct hf_fs_lock *lock)
+static void note_holds(struct hf_lock_owner *note, const struct hf_fs_lock *lock)
 {
-    struct hf_lock_owner *note = *owner_find(inode, lock->owner, lock->flock);
+    if (!note->holds) {
+        note->holds = true;
+        note->through = lock->through;
+    }
+    note->writes = note->writes || lock->type == F_WRLCK;
+}
 
-    if (note) {
-        note->writes = note->writes || lock->type == F_WRLCK;
-        return 0;
-    }
-    note = malloc(sizeof(*note));
+/* Remember who asks, and may hold locks: only their closes ask for a release. */
+static int owner_asks(struct hf_inode *inode, const struct hf_fs_lock *lock)
+{
+    struct hf_lock_owner *note = *owner_find(&inode->owners, lock->owner, lock->flock);
+
     if (!note) {
-        return -ENOMEM;
+        note = calloc(1, sizeof(*note));
+        if (!note) {
+            return -ENOMEM;
+        }
+        note->owner = lock->owner;
+        note->flock = lock->flock;
+        note->next = inode->owners;
+        inode->owners = note;
     }
-    *note = (struct hf_lock_owner){.owner = lock->owner,
-                                   .flock = lock->flock,
-                                   .writes = lock->type == F_WRLCK,
-                                   .through = lock->through,
-                                   .next = inode->owners};
-    inode->owners = note;
+    note->asking++;
+    note_holds(note, lock);
     return 0;
 }
 
-/* What asks for a release of all that a noted owner has; the note goes. */
-static struct hf_meta_op owner_drop(struct hf_inode *inode, struct hf_lock_owner **at)
+/* A setlk has its answer. A close that came before may have given up what the owner had. */
+static int owner_told(struct hf_fs_req *req, int err)
 {
+    struct hf_lock_owner **at = owner_find(&req->inode->owners, req->lock.owner, req->lock.flock);
     struct hf_lock_owner *note = *at;
-    struct hf_meta_op op = {.op = HF_OP_LOCK_RELEASE,
-                            .ino = inode->ino,
-                            .lock_owner = note->owner,
-                            .flags = note->flock ? HF_LOCK_FLOCK : 0};
 
-    *at = note->next;
-    free(note);
-    return op;
+    if (req->lock.type == F_UNLCK) {
+        return err;
+    }
+    note->asking--;
+    if (!err) {
+        note_holds(note, &req->lock);
+    } else if (!note->holds && !note->asking) {
+        *at = note->next;
+        free(note);
+    }
+    return err;
 }
 
-void hf_lock_drop(struct hf_fs *fs, struct hf_inode *inode, uint64_t owner, bool flock)
+static struct hf_meta_op release_of(const struct hf_inode *inode, const struct hf_lock_owner *note)
 {
-    struct hf_lock_owner **at = owner_find(inode, owner, flock);
+    return (struct hf_meta_op){.op = HF_OP_LOCK_RELEASE,
+                               .ino = inode->ino,
+                               .lock_owner = note->owner,
+                               .flags = note->flock ? HF_LOCK_FLOCK : 0};
+}
 
-    if (*at) {
-        struct hf_meta_op op = owner_drop(inode, at);
+static void note_done(struct hf_fs_req *req, int err)
+{
+    (void)err; /* lost with the session; nobody waits */
+    req->fs->calls--;
+    free(hf_container_of(req, struct hf_lock_owner, req));
+}
 
-        hf_fs_mutate_quietly(fs, &op);
+/* Take the note from its list; note_done() ends it. */
+static struct hf_lock_owner *note_take(struct hf_fs *fs, struct hf_inode *inode,
+                                       struct hf_lock_owner **at)
+{
+    struct hf_lock_owner *note = *at;
+
+    *at = note->next;
+    hf_fs_begin(fs, &note->req);
+    hf_fs_hold(&note->req, hf_fs_inode_ref(inode));
+    note->req.done = note_done;
+    fs->calls++;
+    return note;
+}
+
+/* Give up all that the owner has; the session's end does it, too. */
+static void note_release(struct hf_lock_owner *note)
+{
+    struct hf_fs_req *req = &note->req;
+    struct hf_meta_op op = release_of(req->inode, note);
+
+    if (req->fs->lost) {
+        hf_fs_finish(req, 0);
+    } else {
+        (void)hf_fs_mutate(req->fs, &op, req);
     }
 }
 
 int hf_lock_give_back(struct hf_inode *inode, uint64_t owner, struct hf_fs_req *req)
 {
-    struct hf_lock_owner **at = owner_find(inode, owner, false);
+    struct hf_lock_owner **at = owner_find(&inode->owners, owner, false);
+    struct hf_lock_owner *note = *at;
     struct hf_meta_op op;
 
-    if (!*at || req->fs->lost) { /* lost: so are its locks */
+    if (!note || !note->holds || req->fs->lost) { /* lost: so are its locks */
         return 0;
     }
-    op = owner_drop(inode, at);
+    op = release_of(inode, note);
+    if (note->asking) { /* another thread, that waits: what it will get stays */
+        note->holds = note->writes = false;
+    } else {
+        *at = note->next;
+        free(note);
+    }
     return hf_fs_mutate(req->fs, &op, req);
+}
+
+/* What could not be committed keeps no lock: fsync and close tell of it. */
+static void end_clean(struct hf_fs_req *req)
+{
+    struct hf_lock_owner *note = hf_container_of(req, struct hf_lock_owner, req);
+    struct hf_lock_owner **at = &req->inode->ending;
+    struct hf_fs_req *waiters = note->waiters;
+
+    while (*at != note) {
+        at = &(*at)->next;
+    }
+    *at = note->next;
+    note_release(note);
+    while (waiters) {
+        struct hf_fs_req *waiter = waiters;
+
+        hf_req_ring_remove(&waiters, waiter);
+        waiter->then(waiter); /* its operation follows in the stream */
+    }
+}
+
+/*
+ * Give up all that a noted owner has when its open file goes. Its descriptors may be closed, and
+ * committed, for long: stores to a mapping of it come after that.
+ */
+static void owner_end(struct hf_fs *fs, struct hf_inode *inode, struct hf_lock_owner **at)
+{
+    bool dirty = !hf_dirty_empty(&inode->dirty) || !TAILQ_EMPTY(&inode->parts);
+    bool seen = (*at)->writes && !hf_fs_inode_private(inode);
+    struct hf_lock_owner *note = note_take(fs, inode, at);
+
+    if (!dirty || !seen || fs->lost) {
+        note_release(note);
+        return;
+    }
+    note->next = inode->ending;
+    inode->ending = note;
+    (void)hf_flush_inode(fs, inode, true); /* without memory it stays dirty and goes by age */
+    if (!hf_flush_wait(inode, &note->req, end_clean)) {
+        end_clean(&note->req);
+    }
 }
 
 /*
@@ -119,12 +217,14 @@ int hf_lock_give_back(struct hf_inode *inode, uint64_t owner, struct hf_fs_req *
  */
 void hf_lock_release(const struct hf_fs_file *file)
 {
-    struct hf_lock_owner *note = file->inode->owners, *next;
+    struct hf_lock_owner **at = &file->inode->owners;
 
-    for (; note; note = next) {
-        next = note->next;
-        if (note->through == file) {
-            hf_lock_drop(file->fs, file->inode, note->owner, note->flock);
+    while (*at) {
+        if ((*at)->holds && !(*at)->asking && (*at)->through == file) {
+            owner_end(file->fs, file->inode, at);
+            at = &file->inode->owners; /* a flush may wake others: look again from the start */
+        } else {
+            at = &(*at)->next;
         }
     }
 }
@@ -132,9 +232,10 @@ void hf_lock_release(const struct hf_fs_file *file)
 void hf_fs_unflock(struct hf_fs *fs, struct hf_ino ino, uint64_t owner)
 {
     struct hf_inode *inode = hf_fs_inode_find(fs, ino);
+    struct hf_lock_owner **at = inode ? owner_find(&inode->owners, owner, true) : NULL;
 
-    if (inode) {
-        hf_lock_drop(fs, inode, owner, true);
+    if (at && *at && !(*at)->asking) {
+        owner_end(fs, inode, at);
     }
 }
 
@@ -203,7 +304,7 @@ static void polled(struct hf_meta_call *call, const struct hf_meta_reply *reply)
         err = lock_try(req);
     }
     if (err != HF_FS_PENDING) {
-        hf_fs_finish(req, err);
+        hf_fs_finish(req, owner_told(req, err));
     }
 }
 
@@ -252,7 +353,7 @@ static int lock_set(struct hf_fs_req *req, uint32_t type,
 
 static int gave_up(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
-    return reply->err ? reply->err : lock_try(req);
+    return reply->err ? owner_told(req, reply->err) : lock_try(req);
 }
 
 /* Nobody changes the file any more, and what was changed is committed: pages of before must go. */
@@ -274,12 +375,11 @@ static int lock_tried(struct hf_fs_req *req, const struct hf_meta_reply *reply)
         return lock_set(req, F_UNLCK, gave_up);
     }
     if (reply->err == -EAGAIN && (req->flags & LOCK_WAITS)) {
-        if (req->mode) { /* interrupted while the try was under way */
-            return -EINTR;
-        }
-        return lock_wait(req);
+        int err = req->mode ? -EINTR : lock_wait(req); /* interrupted during the try */
+
+        return err == HF_FS_PENDING ? err : owner_told(req, err);
     }
-    return reply->err ? reply->err : granted(req, &reply->attr);
+    return owner_told(req, reply->err ? reply->err : granted(req, &reply->attr));
 }
 
 static int lock_try(struct hf_fs_req *req)
@@ -287,28 +387,43 @@ static int lock_try(struct hf_fs_req *req)
     return lock_set(req, req->lock.type, lock_tried);
 }
 
-/* What could not be committed keeps no lock: fsync and close tell of it. */
 static void lock_clean(struct hf_fs_req *req)
 {
-    int err = lock_try(req);
-
-    if (err != HF_FS_PENDING) {
-        hf_fs_finish(req, err);
-    }
+    (void)lock_try(req);
 }
 
 /* Is the lock one under which others may not see what was written, and will no longer be? */
 static bool lock_ends(struct hf_inode *inode, const struct hf_fs_lock *lock)
 {
-    const struct hf_lock_owner *note = *owner_find(inode, lock->owner, lock->flock);
+    const struct hf_lock_owner *note = *owner_find(&inode->owners, lock->owner, lock->flock);
 
     return lock->type != F_WRLCK && note && note->writes && !hf_fs_inode_private(inode);
+}
+
+/* What could not be committed keeps no lock: fsync and close tell of it. */
+static int lock_commit(struct hf_fs_req *req)
+{
+    struct hf_inode *inode = req->inode;
+
+    if (lock_ends(inode, &req->lock)) {
+        (void)hf_flush_inode(req->fs, inode, true); /* without memory: stays dirty, goes by age */
+        if (hf_flush_wait(inode, req, lock_clean)) {
+            return HF_FS_PENDING;
+        }
+    }
+    return lock_try(req);
+}
+
+static void lock_next(struct hf_fs_req *req)
+{
+    (void)lock_commit(req);
 }
 
 int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lock, bool wait,
                 struct hf_fs_req *req)
 {
     struct hf_inode *inode = hf_fs_inode_get(fs, ino);
+    struct hf_lock_owner *end;
 
     hf_fs_begin(fs, req);
     if (!inode) {
@@ -321,16 +436,16 @@ int hf_fs_setlk(struct hf_fs *fs, struct hf_ino ino, const struct hf_fs_lock *lo
     req->flags |= lock->flock && hf_lock_held(inode, lock->owner, true) ? LOCK_CHANGES : 0;
     req->mode = 0;
     req->keep_cache = true;
-    if (lock->type != F_UNLCK && owner_note(inode, lock)) {
+    if (lock->type != F_UNLCK && owner_asks(inode, lock)) {
         return hf_fs_return(req, -ENOMEM);
     }
-    if (lock_ends(inode, lock)) {
-        (void)hf_flush_inode(fs, inode, true); /* without memory it stays dirty and goes by age */
-        if (hf_flush_wait(inode, req, lock_clean)) {
-            return HF_FS_PENDING;
-        }
+    end = *owner_find(&inode->ending, lock->owner, lock->flock);
+    if (end) { /* of an open file before; its release would take this lock, too */
+        req->then = lock_next;
+        hf_req_ring_add(&end->waiters, req);
+        return HF_FS_PENDING;
     }
-    return hf_fs_return(req, lock_try(req));
+    return lock_commit(req);
 }
 
 void hf_fs_interrupt(struct hf_fs_req *req)
@@ -351,5 +466,5 @@ void hf_fs_interrupt(struct hf_fs_req *req)
     rd.cookie = poll->number;
     hf_session_unwanted(&poll->call);
     hf_fs_look_quietly(req->fs, &rd);
-    hf_fs_finish(req, -EINTR);
+    hf_fs_finish(req, owner_told(req, -EINTR));
 }

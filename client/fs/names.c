@@ -176,7 +176,7 @@ static void name_gone(struct hf_fs *fs, const struct hf_attr *attr,
         }
     }
     if (attr->nlink == 0 && !open) {
-        hf_fs_inode_gone(fs, attr, reply->bulk, reply->bulk_len);
+        hf_fs_inode_gone(fs, attr, reply->count > 0, reply->bulk, reply->bulk_len);
     }
 }
 

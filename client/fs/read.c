@@ -250,7 +250,7 @@ static int told_install(struct hf_fs *fs, struct told *t, struct hf_inode *inode
     size_t before;
     int err;
 
-    if (inode->extents.cost_bytes > HF_FS_EXTENT_BYTES / 4) {
+    if (inode->extents.cost_bytes > fs->extent_bytes_max / 4) {
         hf_fs_inode_clear_extents(fs, inode); /* one file's share */
     }
     before = inode->extents.cost_bytes;
@@ -544,8 +544,13 @@ static int assemble(struct read *read)
 {
     uint64_t size = read->size > read->dirty_end ? read->size : read->dirty_end;
     uint64_t end = read->end < size ? read->end : size;
+    struct hf_inode *inode = read->file->inode;
     int err;
 
+    if (size < read->end && size < inode->kernel_end && !read->file->apart) {
+        inode->kernel_end = size; /* from a short answer the kernel learns where the file ends */
+    }
+    inode->kernel_known = inode->kernel_known && size >= read->end;
     read->iov_count = 0;
     if (read->off >= end) {
         return 0;
@@ -575,8 +580,11 @@ static int read_dirty(struct read *read)
     const struct hf_inode *inode = read->file->inode;
 
     hf_piece_list_fini(&read->dirty);
-    read->dirty_end = hf_dirty_end(&inode->dirty);
     read->moves = inode->moves;
+    if (read->file->apart) {
+        return 0;
+    }
+    read->dirty_end = hf_dirty_end(&inode->dirty);
     return hf_dirty_snapshot(&inode->dirty, read->off, read->end, &read->dirty);
 }
 
@@ -587,6 +595,7 @@ static void read_anew(struct hf_fs_req *req)
 
     plan_drop(read);
     read->valid = false;
+    read->tries = 0; /* read->anew bounds it */
     if (read_dirty(read)) {
         read_end(read, -ENOMEM);
     } else {
@@ -635,7 +644,7 @@ static void read_end(struct read *read, int err)
 
     err = err ? err : assemble(read);
     if (!err) {
-        if (inode->cache_version != read->version) {
+        if (inode->cache_version != read->version && !read->file->apart) {
             inode->cache_version = 0; /* its pages are now of two versions */
         }
         req->iov = read->iov;

@@ -117,6 +117,7 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
 {
     struct hf_fs *fs = file->fs;
     struct hf_inode *inode = file->inode;
+    bool over;
     int err;
 
     if (fs->lost && !HF_BUG(lost_takes_writes)) {
@@ -141,6 +142,7 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
         }
         fs->budget_bytes += len;
     }
+    over = (flags & HF_FS_WRITE_THROUGH) && hf_dirty_next(&inode->dirty, off) < off + len;
     err = flags & HF_FS_WRITE_APPEND ? append(fs, inode, off, data, len, buf)
                                      : enter(fs, inode, off, data, len, buf);
     hf_flush_note(fs, inode);
@@ -160,10 +162,12 @@ static int write_now(struct hf_fs_file *file, uint64_t off, const void *data, ui
         return append_through(fs, inode, req);
     }
     if (flags & HF_FS_WRITE_THROUGH) {
-        err = hf_flush_range(fs, inode, off, off + len, req);
+        err = hf_flush_range(fs, inode, off, off + len, over, req);
         return err ? err : HF_FS_PENDING;
     }
-    inode->kernel_end = off + len > inode->kernel_end ? off + len : inode->kernel_end;
+    if (!(flags & HF_FS_WRITE_MAPPED)) { /* that may have been queued before the file was cut */
+        inode->kernel_end = off + len > inode->kernel_end ? off + len : inode->kernel_end;
+    }
     if (!(flags & HF_FS_WRITE_APPEND)) {
         hf_flush_stream(fs, inode, off, off + len);
     }
@@ -405,8 +409,10 @@ int hf_fs_fsync(struct hf_fs_file *file, struct hf_fs_req *req)
 
 static int unlocked(struct hf_fs_req *req, const struct hf_meta_reply *reply)
 {
+    int err = req->flags ? report(req->of) : 0;
+
     (void)reply; /* it fails with the session, which takes the locks along */
-    return req->flags ? report(req->of) : 0;
+    return err ? err : (int)req->state;
 }
 
 /* What is committed is there for whoever gets the lock. */
@@ -441,8 +447,9 @@ int hf_fs_flush(struct hf_fs_file *file, uint64_t owner, struct hf_fs_req *req)
     req->lock.owner = owner;
     req->flags = writes;
     err = commits ? commit_all(file, req, flush_clean) : 0;
-    if (err && err != HF_FS_PENDING) {
-        hf_lock_drop(file->fs, inode, owner, false);
+    if (err == HF_FS_PENDING) {
+        return err;
     }
-    return err ? err : flush_unlock(req);
+    req->state = (uint32_t)err; /* the locks go all the same */
+    return flush_unlock(req);
 }

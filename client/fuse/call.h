@@ -22,6 +22,7 @@ struct hf_fuse_call {
     size_t size;
     uint64_t off;
     struct hf_ino ino;
+    bool trims;            /* a write after whose failure the kernel may cut the file */
     struct hf_ino changes; /* an inode that the request changes, or 0 */
     uint64_t looked_seq;   /* a LOOKUP: looked.seq when it began */
     struct fuse_file_info fi;
@@ -30,6 +31,7 @@ struct hf_fuse_call {
     bool asked; /* ... before, with seek_at as the answer (UINT64_MAX: none) */
     uint64_t seek_at;
     struct hf_job job;
+    struct hf_fs_set set; /* setattr that waits for pages */
 };
 
 static inline struct hf_ino ino_of(fuse_ino_t ino)

@@ -25,6 +25,7 @@ enum hf_mount_state {
     HF_MOUNT_SERVING,
     HF_MOUNT_FLUSHING, /* unmounted; dirty data goes */
     HF_MOUNT_CLOSING,  /* the session */
+    HF_MOUNT_CLOSED,   /* and what detached it has not returned yet */
     HF_MOUNT_DONE,
 };
 
@@ -61,6 +62,7 @@ struct hf_fuse {
     struct hf_fs_req sync_req;
     struct hf_job umount_job;
     bool umounting;
+    int umount_err; /* of the job */
 };
 
 /* ops.c */

@@ -9,6 +9,7 @@ void hf_looked_put(struct hf_looked *looked, uint32_t thread, const struct hf_at
     looked->slots[i].thread = thread;
     looked->slots[i].seq = seq;
     looked->slots[i].at_ns = now_ns;
+    looked->slots[i].failed_end = 0;
     looked->slots[i].attr = *attr;
 }
 
@@ -30,7 +31,7 @@ bool hf_looked_take(struct hf_looked *looked, uint32_t thread, struct hf_ino ino
                     struct hf_attr *ret)
 {
     uint32_t i = thread % HF_LOOKED_SLOTS;
-    bool mine = thread != 0 && looked->slots[i].thread == thread;
+    bool mine = thread != 0 && looked->slots[i].thread == thread && !looked->slots[i].failed_end;
 
     if (!mine) {
         return false;
@@ -42,4 +43,27 @@ bool hf_looked_take(struct hf_looked *looked, uint32_t thread, struct hf_ino ino
     }
     *ret = looked->slots[i].attr;
     return true;
+}
+
+void hf_looked_failed(struct hf_looked *looked, uint32_t thread, struct hf_ino ino, uint64_t end)
+{
+    uint32_t i = thread % HF_LOOKED_SLOTS;
+    uint64_t before = hf_looked_failed_end(looked, thread, ino);
+
+    looked->slots[i].thread = thread;
+    looked->slots[i].failed_end = end > before ? end : before;
+    looked->slots[i].attr.ino = ino;
+}
+
+uint64_t hf_looked_failed_end(const struct hf_looked *looked, uint32_t thread, struct hf_ino ino)
+{
+    uint32_t i = thread % HF_LOOKED_SLOTS;
+    bool mine = thread != 0 && looked->slots[i].thread == thread;
+
+    return mine && looked->slots[i].attr.ino.v == ino.v ? looked->slots[i].failed_end : 0;
+}
+
+bool hf_looked_trims(struct hf_looked *looked, uint32_t thread, struct hf_ino ino, uint64_t size)
+{
+    return size < hf_looked_failed_end(looked, thread, ino);
 }

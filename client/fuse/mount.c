@@ -17,6 +17,7 @@
 #include <fuse_lowlevel.h>
 
 #include "client/fuse/fuse_impl.h"
+#include "client/fuse/mountinfo.h"
 #include "common/base/assert.h"
 #include "common/base/err.h"
 #include "common/env/env_real.h"
@@ -55,11 +56,17 @@ static void stop(struct hf_fuse *fuse, int result)
 
 static void session_closed(void *ctx, int err)
 {
+    struct hf_fuse *fuse = ctx;
+
     if (err) {
         hf_log(HF_LOG_WARN, "mount", "session not closed", "err=%s: it ends by itself",
                hf_err_name(err));
     }
-    stop(ctx, 0);
+    if (fuse->umounting) { /* /dev/fuse may say the end first; the job is a part of @fuse */
+        fuse->state = HF_MOUNT_CLOSED;
+    } else {
+        stop(fuse, 0);
+    }
 }
 
 /* Nobody is left whom an error could tell, and the cluster may come back: so it is tried as long as
@@ -134,18 +141,39 @@ static void unmounted(struct hf_fuse *fuse)
 
 /* Detaching, off the loop: the kernel may call back into this file system while it does. */
 
+/* 0, or why it is still mounted: -EBUSY: something else lies over it, which is not ours to take. */
+static int detach(struct hf_fuse *fuse)
+{
+    char *argv[] = {"fusermount3", "-u", "-z", "--", fuse->mountpoint, NULL};
+    bool known = fuse->major || fuse->minor;
+    struct hf_mountinfo top;
+    int err, status;
+    pid_t pid;
+
+    if (known && hf_mountinfo_at(fuse->mountpoint, &top) == 0 &&
+        (top.major != fuse->major || top.minor != fuse->minor)) {
+        return -EBUSY;
+    }
+    if (umount2(fuse->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+        return 0;
+    }
+    if (errno != EPERM) {
+        return -errno;
+    }
+    err = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+    if (err) {
+        return -err;
+    }
+    return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0
+               ? 0
+               : -EPERM;
+}
+
 static void umount_run(struct hf_job *job)
 {
     struct hf_fuse *fuse = hf_container_of(job, struct hf_fuse, umount_job);
-    char *argv[] = {"fusermount3", "-u", "-z", "--", fuse->mountpoint, NULL};
-    pid_t pid;
 
-    if (umount2(fuse->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno != EPERM) {
-        return;
-    }
-    if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) == 0) {
-        (void)waitpid(pid, NULL, 0);
-    }
+    fuse->umount_err = detach(fuse);
 }
 
 static void umount_ran(struct hf_job *job)
@@ -153,6 +181,15 @@ static void umount_ran(struct hf_job *job)
     struct hf_fuse *fuse = hf_container_of(job, struct hf_fuse, umount_job);
 
     fuse->umounting = false; /* the end comes over /dev/fuse, when the last user is gone */
+    if (fuse->state == HF_MOUNT_CLOSED) {
+        stop(fuse, 0);
+    } else if (fuse->state == HF_MOUNT_SERVING && fuse->umount_err) {
+        hf_log(HF_LOG_WARN, "mount", "not unmounted", "mountpoint=%s err=%s: it goes on; %s",
+               fuse->mountpoint, hf_err_name(fuse->umount_err),
+               fuse->umount_err == -EBUSY
+                   ? "something else is mounted over it: unmount that, then try again"
+                   : "unmount it with umount -l");
+    }
 }
 
 void hf_mount_detach(struct hf_fuse *fuse)
@@ -270,53 +307,6 @@ static void after_init(struct hf_task *task)
     write_text(path, "1024");
 }
 
-/* Octal escapes of mountinfo (space, tab, newline, backslash) back to bytes. */
-static void unescape(char *text)
-{
-    char *out = text;
-
-    for (const char *in = text; *in; in++) {
-        if (in[0] == '\\' && in[1] && in[2] && in[3]) {
-            *out++ = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
-            in += 3;
-        } else {
-            *out++ = *in;
-        }
-    }
-    *out = '\0';
-}
-
-/*
- * major:minor of the mount, from mountinfo: a stat() would ask this very process. Read as a stream:
- * files of /proc have no size.
- */
-static int find_device(struct hf_fuse *fuse)
-{
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    char *line = NULL;
-    size_t cap = 0;
-    int err = f ? -ENOENT : -errno;
-
-    while (f && getline(&line, &cap, f) > 0) {
-        char at[4096];
-        unsigned major, minor;
-
-        if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &major, &minor, at) == 3) {
-            unescape(at);
-            if (strcmp(at, fuse->mountpoint) == 0) {
-                fuse->major = major; /* the last one is the uppermost */
-                fuse->minor = minor;
-                err = 0;
-            }
-        }
-    }
-    free(line);
-    if (f) {
-        (void)fclose(f);
-    }
-    return err;
-}
-
 static int add_options(struct hf_fuse *fuse, struct fuse_args *args)
 {
     const struct hf_mount_options *o = fuse->options;
@@ -409,6 +399,7 @@ static void take_rights(struct hf_fuse *fuse)
 static void session_open(void *ctx, int err)
 {
     struct hf_fuse *fuse = ctx;
+    struct hf_mountinfo at;
     char text[1024] = "";
 
     if (fuse->state != HF_MOUNT_OPENING) {
@@ -432,7 +423,11 @@ static void session_open(void *ctx, int err)
         return;
     }
     fuse->state = HF_MOUNT_SERVING;
-    err = find_device(fuse);
+    err = hf_mountinfo_at(fuse->mountpoint, &at);
+    if (!err) {
+        fuse->major = at.major;
+        fuse->minor = at.minor;
+    }
     err = err ? err : hf_control_new(fuse, &fuse->control);
     if (err) {
         hf_log(HF_LOG_WARN, "mount", "no control socket",

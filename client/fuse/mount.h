@@ -14,7 +14,8 @@
  *   set KEY VALUE            dirty_max, dirty_target (bytes), dirty_max_age (ms): at once
  *   umount                   detach from the kernel; the process ends when all is durable
  *
- * SIGTERM and SIGINT do what umount does.
+ * SIGTERM and SIGINT do what umount does. While something else is mounted over the mount point
+ * that is left alone: the mount goes on, and its log says so.
  */
 #ifndef HF_FUSE_MOUNT_H
 #define HF_FUSE_MOUNT_H

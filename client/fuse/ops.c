@@ -28,6 +28,8 @@ static void reply_lseek(struct hf_fuse_call *call);
 static void reply_locked(struct hf_fuse_call *call);
 static void seek_told(struct hf_fuse_call *call, int err);
 static void lock_told(struct hf_fuse_call *call, int err);
+static void reply_readlink(struct hf_fuse_call *call);
+static void drop_pages(struct hf_fuse_call *call, void (*done)(struct hf_job *job));
 
 void hf_fuse_call_end(struct hf_fuse_call *call, int err)
 {
@@ -39,8 +41,12 @@ void hf_fuse_call_end(struct hf_fuse_call *call, int err)
     if (call->changes.v) {
         hf_looked_changed(&fuse->looked, call->changes);
     }
-    if (err == -ENOENT && call->reply == reply_open) {
+    if (err == -ENOENT && (call->reply == reply_open || call->reply == reply_readlink)) {
         err = -ESTALE; /* the kernel walks the path anew, and finds what replaced it */
+    }
+    if (err && call->trims) {
+        hf_looked_failed(&fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, call->ino,
+                         call->off + call->size);
     }
     if (err) {
         (void)fuse_reply_err(call->freq, hf_err_errno(err)); /* ENOENT: it was interrupted */
@@ -90,6 +96,7 @@ struct hf_fuse_call *hf_fuse_call_new(fuse_req_t freq, void (*reply)(struct hf_f
     call->freq = freq;
     call->reply = reply;
     call->changes = (struct hf_ino){0};
+    call->trims = false;
     call->looked_seq = fuse->looked.seq;
     call->req.uid = who->uid;
     call->req.gid = who->gid;
@@ -129,11 +136,17 @@ static void reply_entry(struct hf_fuse_call *call)
     (void)fuse_reply_entry(call->freq, &e);
 }
 
-static void reply_looked_up(struct hf_fuse_call *call)
+/* The kernel is about to ask for the attributes once more. */
+static void keep_for_getattr(struct hf_fuse_call *call)
 {
     hf_fs_told(call->fuse->fs, &call->req.attr); /* a stat may be answered with it */
     hf_looked_put(&call->fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, &call->req.attr,
                   call->looked_seq, hf_env_mono_ns(call->fuse->env));
+}
+
+static void reply_looked_up(struct hf_fuse_call *call)
+{
+    keep_for_getattr(call);
     reply_entry(call);
 }
 
@@ -169,6 +182,7 @@ static void reply_set(struct hf_fuse_call *call)
 {
     struct stat st = hf_convert_stat(&call->req.attr);
 
+    hf_fs_kernel_told(call->fuse->fs, &call->req.attr);
     if (call->req.keep_cache) {
         (void)hf_fs_told_contents(call->fuse->fs, &call->req.attr, false);
     } else {
@@ -203,6 +217,7 @@ static void reply_create(struct hf_fuse_call *call)
     call->fi.fh = (uint64_t)(uintptr_t)call->req.file;
     call->fi.keep_cache = 1; /* nobody has read it */
     call->fi.direct_io = goes_direct(&call->fi);
+    keep_for_getattr(call);
     if (fuse_reply_create(call->freq, &e, &call->fi) == -ENOENT) {
         hf_fs_release(call->req.file);
     }
@@ -269,6 +284,7 @@ static void reply_iov(struct hf_fuse_call *call)
 
 static void reply_written(struct hf_fuse_call *call)
 {
+    hf_fs_kernel_wrote(call->fuse->fs, call->ino, call->off + call->req.count);
     (void)fuse_reply_write(call->freq, call->req.count);
 }
 
@@ -458,18 +474,48 @@ static void set_times(struct hf_fs_set *set, const struct stat *st, int to_set, 
     }
 }
 
+static void set_now(struct hf_fuse_call *call)
+{
+    hf_fuse_call_end(call, hf_fs_setattr(call->fuse->fs, call->ino, &call->set, &call->req));
+}
+
+static void set_written(struct hf_job *job)
+{
+    struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
+
+    call->fuse->writebacks--;
+    set_now(call);
+}
+
+/* Does the kernel cut off what a write that failed may have left behind the end that it knows? */
+static bool is_trim(fuse_req_t freq, fuse_ino_t ino, const struct stat *st, int to_set)
+{
+    const int others = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID |
+                       FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
+    struct hf_fuse *fuse = fuse_req_userdata(freq);
+
+    return (to_set & FUSE_SET_ATTR_SIZE) && !(to_set & others) &&
+           hf_looked_trims(&fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, ino_of(ino),
+                           (uint64_t)st->st_size) &&
+           hf_fs_kernel_may_see(fuse->fs, ino_of(ino), (uint64_t)st->st_size);
+}
+
 static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_set,
                        struct fuse_file_info *fi)
 {
+    bool trim = fi && is_trim(freq, ino, st, to_set);
     struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_set);
     struct hf_fs_set set = {
         .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = (uint64_t)st->st_size};
 
-    (void)fi;
     if (!call) {
         return;
     }
     call_changes(call, ino);
+    if (trim) {
+        hf_fuse_call_end(call, hf_fs_getattr(call->fuse->fs, ino_of(ino), &call->req));
+        return;
+    }
     set.mask |= to_set & FUSE_SET_ATTR_MODE ? HF_SET_MODE : 0;
     set.mask |= to_set & FUSE_SET_ATTR_UID ? HF_SET_UID : 0;
     set.mask |= to_set & FUSE_SET_ATTR_GID ? HF_SET_GID : 0;
@@ -484,7 +530,16 @@ static void op_setattr(fuse_req_t freq, fuse_ino_t ino, struct stat *st, int to_
         hf_fuse_call_end(call, hf_fs_kill_priv(call->fuse->fs, ino_of(ino), &call->req));
         return;
     }
-    hf_fuse_call_end(call, hf_fs_setattr(call->fuse->fs, ino_of(ino), &set, &call->req));
+    call->ino = ino_of(ino);
+    call->set = set;
+    /* What was stored to a mapping before this is not to set the time after it. (With a size the
+     * kernel has sent it, and waits for this.) */
+    if ((set.mask & HF_SET_MTIME) && !(set.mask & HF_SET_SIZE) &&
+        call->fuse->state == HF_MOUNT_SERVING && hf_fs_mappable(call->fuse->fs, call->ino)) {
+        drop_pages(call, set_written);
+    } else {
+        set_now(call);
+    }
 }
 
 static void op_statfs(fuse_req_t freq, fuse_ino_t ino)
@@ -583,6 +638,9 @@ static void op_read(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
 static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
+    struct hf_looked *looked = &((struct hf_fuse *)fuse_req_userdata(freq))->looked;
+    uint32_t thread = (uint32_t)fuse_req_ctx(freq)->pid;
+    uint64_t failed_end = hf_looked_failed_end(looked, thread, ino_of(ino));
     struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_written);
     uint32_t flags = 0;
 
@@ -590,9 +648,16 @@ static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t si
         return;
     }
     call_changes(call, ino);
+    call->ino = ino_of(ino);
+    call->off = (uint64_t)off;
+    call->size = size;
+    call->trims = !fi->writepage && (fi->flags & (O_DIRECT | O_APPEND));
+    if (failed_end) {
+        hf_looked_failed(looked, thread, call->ino, failed_end);
+    }
     flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
     flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
-    flags |= (fi->flags & O_APPEND) && !fi->writepage ? HF_FS_WRITE_APPEND : 0;
+    flags |= fi->writepage ? HF_FS_WRITE_MAPPED : (fi->flags & O_APPEND) ? HF_FS_WRITE_APPEND : 0;
     hf_fuse_call_end(call, hf_fs_write(file_of(fi), (uint64_t)off, buf, (uint32_t)size,
                                        call->fuse->rx, flags, &call->req));
 }
@@ -636,6 +701,7 @@ static void op_fallocate(fuse_req_t freq, fuse_ino_t ino, int mode, off_t off, o
 
     if (call) {
         call_changes(call, ino);
+        hf_fs_kernel_unsure(call->fuse->fs, ino_of(ino));
         hf_fuse_call_end(call, hf_fs_fallocate(file_of(fi), (uint32_t)mode, (uint64_t)off,
                                                (uint64_t)len, &call->req));
     }
@@ -684,7 +750,7 @@ static void seek_told(struct hf_fuse_call *call, int err)
     }
     known = data ? call->asked || at == call->off : err || (call->asked && at == call->seek_at);
     if ((err && err != -ENXIO) || known || call->fuse->state != HF_MOUNT_SERVING ||
-        !hf_fs_file_mappable(file_of(&call->fi))) {
+        !hf_fs_mappable(call->fuse->fs, call->ino)) {
         hf_fuse_call_end(call, err);
         return;
     }
@@ -721,6 +787,8 @@ static void op_copy_file_range(fuse_req_t freq, fuse_ino_t ino_in, off_t off_in,
     (void)flags;
     if (call) {
         call_changes(call, ino_out);
+        call->ino = ino_of(ino_out);
+        call->off = (uint64_t)off_out;
         hf_fuse_call_end(call, hf_fs_copy(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
                                           (uint64_t)off_out, len, &call->req));
     }
@@ -743,7 +811,16 @@ static void drop_pages_run(struct hf_job *job)
     (void)fuse_lowlevel_notify_inval_inode(call->fuse->se, call->ino.v, 0, 0);
 }
 
-static void drop_pages_done(struct hf_job *job)
+/* The kernel's pages of call->ino; those that were written come before @done. */
+static void drop_pages(struct hf_fuse_call *call, void (*done)(struct hf_job *job))
+{
+    call->job.run = drop_pages_run;
+    call->job.done = done;
+    call->fuse->writebacks++;
+    hf_env_submit(call->fuse->env, HF_POOL_DISK, &call->job);
+}
+
+static void lock_read(struct hf_job *job)
 {
     struct hf_fuse_call *call = hf_container_of(job, struct hf_fuse_call, job);
 
@@ -758,10 +835,7 @@ static void lock_told(struct hf_fuse_call *call, int err)
         hf_fuse_call_end(call, err);
         return;
     }
-    call->job.run = drop_pages_run;
-    call->job.done = drop_pages_done;
-    call->fuse->writebacks++;
-    hf_env_submit(call->fuse->env, HF_POOL_DISK, &call->job);
+    drop_pages(call, lock_read);
 }
 
 static void set_lock(fuse_req_t freq, fuse_ino_t ino, const struct hf_fs_lock *lock, bool wait)

@@ -99,7 +99,9 @@ struct put_member {
     enum member_state state;
     uint32_t round; /* answers of earlier ones are ignored */
     uint32_t next_frame;
-    bool stale; /* PAUSED for a newer map */
+    uint64_t map_epoch; /* when it was begun to send to */
+    bool stale;         /* PAUSED for a newer map */
+    uint32_t waits;     /* one after the other, for room or memory of its store */
     uint64_t retry_ns;
     uint64_t refused_ns; /* since when it answers with errors; 0: it does not */
 };

@@ -32,6 +32,7 @@
 #define PIECES_MAX     1024 /* of one frame, as RPC takes them */
 #define PAUSE_NS       (100 * HF_NS_PER_MS)
 #define PAUSE_SHORT_NS (20 * HF_NS_PER_MS)
+#define WAITS_DOUBLE   5u /* so often twice as long, while a store has no room for a put */
 #define LOOK_NS        (500 * HF_NS_PER_MS) /* at frames that do not come back */
 #define OLD_NS         HF_NS_PER_SEC
 #define HUNG_NS        (3 * HF_NS_PER_SEC / 2) /* a frame out for so long: its member hangs */
@@ -311,7 +312,16 @@ static void member_resume(struct io_put *p, struct put_member *m)
     abandon_member(p, m);
     m->state = MEMBER_SENDING;
     m->next_frame = 0;
+    m->map_epoch = p->map_epoch;
     m->stale = false;
+}
+
+/* What a node took before it came back, for all that is known it has no more. */
+static bool has_returned(const struct io_put *p, const struct put_member *m)
+{
+    const struct hf_map_node *node = hf_map_node(map_of(p), m->node);
+
+    return node && node->returned.v > m->map_epoch;
 }
 
 /* Make the members what the map says. */
@@ -328,7 +338,8 @@ static void members_sync(struct io_put *p)
             m->state = MEMBER_GONE;
             m->round++;
             cancel_frames(p, m);
-        } else if (m->state == MEMBER_PAUSED && m->stale) {
+        } else if ((m->state == MEMBER_PAUSED && m->stale) ||
+                   (m->state == MEMBER_OK && has_returned(p, m))) {
             member_resume(p, m);
         }
     }
@@ -347,6 +358,7 @@ static void members_sync(struct io_put *p)
         }
         m->state = MEMBER_SENDING;
         m->next_frame = 0;
+        m->map_epoch = p->map_epoch;
         m->refused_ns = 0;
     }
 }
@@ -861,7 +873,10 @@ static void member_failed(struct io_put *p, struct put_member *m, int err, bool 
         m->stale = true;
         break;
     case EAGAIN:
-    case ENOMEM:
+    case ENOMEM: /* what it sends again is megabytes */
+        member_pause(p, m, PAUSE_SHORT_NS << m->waits);
+        m->waits += m->waits < WAITS_DOUBLE;
+        break;
     case HF_ENOTREADY:
         member_pause(p, m, PAUSE_SHORT_NS);
         break;
@@ -913,7 +928,13 @@ static void frame_done(struct hf_rpc_call *rpc, int err, const struct hf_rpc_rep
     if (current && err) {
         member_failed(p, m, err, was_answered(p->io, m->node, err));
     } else if (current && (last || (HF_BUG(frame_ack_counts) && p->finished))) {
-        m->state = MEMBER_OK;
+        if (has_returned(p, m)) {
+            member_resume(p, m);
+        } else {
+            m->state = MEMBER_OK;
+        }
+    } else if (current) {
+        m->waits = 0;
     }
     put_step(p);
 }

@@ -138,7 +138,7 @@
     X(meta, rename_target_unmarked,                                                                \
       "an unlink does not wait for a rename to its name that is in flight")                        \
     X(meta, deposed_reads,                                                                         \
-      "a look is answered though the log could not tell that this node still leads")               \
+      "a leader that nobody hears stays, and answers looks without asking the log")                \
     X(meta, claims_of_another, "claims that were made for another leader count")                   \
     X(meta, resend_answered,                                                                       \
       "an operation that is sent again while it is in flight is answered at once")                 \
@@ -146,6 +146,7 @@
     X(meta, release_of_reopened, "a release that comes late takes a later opening away")           \
     X(meta, read_only_is_up, "a store whose disk fails writes counts as one that takes them")      \
     X(meta, quick_start_trusted, "no inventory of a store that was away too short to be missed")   \
+    X(meta, old_life_counts, "what a node took before it came back counts as held")                \
     /* server/node */                                                                              \
     X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
     X(node, copy_error_lost, "a copy that could not be written counts as made")                    \
@@ -187,7 +188,6 @@
     X(client_fs, sync_ignores_errors, "a sync of everything succeeds whatever failed")             \
     X(client_fs, fsync_waits_first, "an fsync waits for the first of the flushes under way")       \
     X(client_fs, truncate_overtakes, "a truncation does not wait for writes on their way out")     \
-    X(client_fs, lost_unreported, "what a lost session drops is reported by nobody")               \
     X(client_fs, stat_misses_commit,                                                               \
       "attributes asked for before a commit are told after it as they were")                       \
     X(client_fs, read_trusts_cache,                                                                \

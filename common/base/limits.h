@@ -37,6 +37,8 @@
 #define HF_COMMIT_EXTENTS_MAX 1024u /* extents in one write commit */
 #define HF_COMMIT_OBJECTS_MAX 16u
 #define HF_COMMIT_INODES_MAX  768u
+#define HF_WINDOW_EXTENTS_FEW 8192u /* a window that has no more takes any commit */
+#define HF_SPACE_WINDOWS_MAX  1024u /* of a file, that one PUNCH or ALLOCATE goes through */
 
 static_assert(HF_OBJECT_BYTES_MAX % HF_BLOCK_BYTES == 0, "objects are whole blocks at most");
 static_assert(HF_OBJECT_BYTES_MAX % HF_FRAME_BULK_MAX == 0, "a full object is whole frames");

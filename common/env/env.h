@@ -78,7 +78,8 @@ void hf_env_post(struct hf_env *env, struct hf_task *task);
 enum hf_pool_kind {
     HF_POOL_LOG,   /* one thread: the metadata log's writes and syncs */
     HF_POOL_WRITE, /* one thread: segment appends and syncs */
-    HF_POOL_DISK,  /* a few threads: cold reads, merges, compaction, scans */
+    HF_POOL_DISK,  /* a few threads: cold reads, compaction, scans */
+    HF_POOL_TABLE, /* two threads: merges, exports and checks of tables; each may take minutes */
     HF_POOL_COUNT,
 };
 

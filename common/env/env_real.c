@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "common/env/env_real_impl.h"
 
 #define DISK_THREADS_DEFAULT 2u
+#define TABLE_THREADS        2u /* an index and metadata */
 
 struct signal_watch {
     struct signal_watch *next;
@@ -345,6 +347,8 @@ int hf_env_real_new(const struct hf_env_real_options *options, struct hf_env **r
     hf_workers_init(&env->pools[HF_POOL_DISK], "hf-disk",
                     disk_threads < HF_WORKERS_MAX ? disk_threads : HF_WORKERS_MAX, &env->cpus,
                     job_finished, env);
+    hf_workers_init(&env->pools[HF_POOL_TABLE], "hf-table", TABLE_THREADS, &env->cpus, job_finished,
+                    env);
     (void)signal(SIGPIPE, SIG_IGN);
     err = pin(env, options->cpu);
     if (!err) {
@@ -446,6 +450,19 @@ void hf_env_real_free(struct hf_env *e)
     hf_timers_fini(&env->timers);
     (void)pthread_mutex_destroy(&env->lock);
     free(env);
+}
+
+uint32_t hf_env_real_raise_files(void)
+{
+    struct rlimit limit;
+    struct rlimit raised;
+
+    HF_ASSERT(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    raised = (struct rlimit){.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+        limit = raised;
+    }
+    return limit.rlim_cur < UINT32_MAX ? (uint32_t)limit.rlim_cur : UINT32_MAX;
 }
 
 /* Signals and foreign descriptors */

@@ -23,6 +23,9 @@ void hf_env_real_stop(struct hf_env *env);
 /** Joins the workers (queued jobs run first, their done() does too). NULL is a no-op. */
 void hf_env_real_free(struct hf_env *env);
 
+/** Let this process have as many files open as it may at most; returns how many. */
+uint32_t hf_env_real_raise_files(void);
+
 /** fn runs on the loop when the process gets @signum. */
 typedef void (*hf_signal_fn)(void *ctx, int signum);
 int hf_env_real_on_signal(struct hf_env *env, int signum, hf_signal_fn fn, void *ctx);

@@ -175,7 +175,7 @@ uint32_t hf_map_group_readers(const struct hf_map *map, uint16_t group, uint64_t
 
 int hf_map_pick_group(const struct hf_map *map, uint64_t salt, uint64_t avoid)
 {
-    uint64_t up = 0;
+    uint64_t up = 0, writable = writable_nodes(map);
     int best = -1, best_rank = -1;
     uint32_t min = map->min_copies ? map->min_copies : 1;
 
@@ -189,7 +189,7 @@ int hf_map_pick_group(const struct hf_map *map, uint64_t salt, uint64_t avoid)
         uint64_t acting = mask_of(map->groups[group].acting);
         int rank;
 
-        if ((uint32_t)__builtin_popcountll(acting & up) < min) {
+        if ((uint32_t)__builtin_popcountll(acting & writable) < min) {
             continue;
         }
         /* A member to avoid (it hangs) costs more than a missing copy, which repair will make. */

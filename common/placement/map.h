@@ -47,7 +47,9 @@ struct hf_map_node {
     uint32_t weight; /* relative; 100 is one share */
     char addr[HF_ADDR_BYTES_MAX];
     char domain[64];
-    struct hf_uuid uuid; /* of the store; zero until it was seen */
+    struct hf_uuid uuid;      /* of the store; zero until it was seen */
+    struct hf_epoch returned; /* of the map, when it returned last: what it took before counts for
+                               * nothing until an inventory finds it */
 };
 
 /** Its state as users see it: "new" for a member whose store was not seen yet. */

@@ -56,6 +56,7 @@ struct hf_conn {
     bool reading; /* inside read_turn() */
     bool paused;
     bool pool_wait;
+    bool owes_much; /* by owed_max_bytes */
     uint64_t heard_ns;
 
     uint64_t frame_timeout_ns;
@@ -69,7 +70,10 @@ struct hf_conn {
     struct hf_timer idle_timer;
 
     struct hf_outq outq;
-    struct hf_out *pong; /* queued: one is enough */
+    size_t promised_bytes; /* of answers that are not in outq yet */
+    size_t owed_max_bytes; /* of both; 0: no limit */
+    uint64_t taken_ns;     /* when bytes were last sent */
+    struct hf_out *pong;   /* queued: one is enough */
     bool flushing;
     bool want_write;
     bool corked; /* the first frame of a turn goes at once, what follows it goes together */
@@ -98,7 +102,7 @@ static void conn_unref(struct hf_conn *c)
 
 static bool stalled(const struct hf_conn *c)
 {
-    return c->paused || c->pool_wait;
+    return c->paused || c->pool_wait || c->owes_much;
 }
 
 static void update_want(struct hf_conn *c)
@@ -153,6 +157,51 @@ void hf_conn_fail(struct hf_conn *c, int err, const char *why)
     post(c, &c->lost_task);
 }
 
+/* ----------------------------------------------------------------------- stopping, going on */
+
+static void stall(struct hf_conn *c)
+{
+    update_want(c);
+    if (!c->stall_timer.armed) {
+        hf_timer_arm(&c->stall_timer, STALL_PONG_NS);
+    }
+}
+
+/* Reading goes on after this side had stopped it: the peer is not to blame for the time. */
+static void resume(struct hf_conn *c)
+{
+    c->begun_ns = c->heard_ns = hf_env_mono_ns(c->env);
+    update_want(c);
+    post(c, &c->resume_task);
+}
+
+static void stall_or_resume(struct hf_conn *c)
+{
+    if (c->state != CONN_OPEN) {
+        return;
+    }
+    if (stalled(c)) {
+        stall(c);
+    } else {
+        resume(c);
+    }
+}
+
+static bool owes_too_much(const struct hf_conn *c)
+{
+    return c->owed_max_bytes && c->outq.bytes + c->promised_bytes > c->owed_max_bytes;
+}
+
+static void owed_changed(struct hf_conn *c)
+{
+    const bool much = owes_too_much(c);
+
+    if (c->owes_much != much) {
+        c->owes_much = much;
+        stall_or_resume(c);
+    }
+}
+
 /* ------------------------------------------------------------------------------------- writing */
 
 static void flush(struct hf_conn *c)
@@ -177,6 +226,7 @@ static void flush(struct hf_conn *c)
             }
             break;
         }
+        c->taken_ns = hf_env_mono_ns(c->env);
         hf_outq_advance(&c->outq, (size_t)n);
         if ((size_t)n < bytes) {
             break;
@@ -184,6 +234,7 @@ static void flush(struct hf_conn *c)
         left -= bytes < left ? bytes : left;
     }
     c->flushing = false;
+    owed_changed(c);
     if (c->state == CONN_OPEN && c->want_write != !hf_outq_empty(&c->outq)) {
         c->want_write = !c->want_write;
         update_want(c);
@@ -195,6 +246,7 @@ void hf_conn_send(struct hf_conn *c, struct hf_out *out)
 {
     hf_frame_seal(out->iov[0].iov_base, out->msg_len);
     hf_outq_push(&c->outq, out);
+    owed_changed(c);
     if (c->want_write) {
         return;
     }
@@ -230,6 +282,20 @@ void hf_conn_withdraw(struct hf_conn *c, struct hf_out *out)
     if (hf_outq_withdraw(&c->outq, out) != 0) {
         hf_conn_fail(c, -ENOMEM, "out of memory");
     }
+    owed_changed(c);
+}
+
+void hf_conn_promise(struct hf_conn *c, size_t bytes)
+{
+    c->promised_bytes += bytes;
+    owed_changed(c);
+}
+
+void hf_conn_promise_end(struct hf_conn *c, size_t bytes)
+{
+    HF_ASSERT(bytes <= c->promised_bytes);
+    c->promised_bytes -= bytes;
+    owed_changed(c);
 }
 
 static struct hf_out *control(enum hf_frame_kind kind, int err)
@@ -496,14 +562,6 @@ static bool fill(struct hf_conn *c, size_t *ret_bytes, bool *ret_more)
     return true;
 }
 
-static void stall(struct hf_conn *c)
-{
-    update_want(c);
-    if (!c->stall_timer.armed) {
-        hf_timer_arm(&c->stall_timer, STALL_PONG_NS);
-    }
-}
-
 static void watch_frame(struct hf_conn *c)
 {
     bool partial = c->in_len > c->in_at || c->cur.has_header || !c->ready;
@@ -588,28 +646,13 @@ static void conn_readable(void *ctx)
     read_turn((struct hf_conn *)ctx);
 }
 
-/* Reading goes on after this side had stopped it: the peer is not to blame for the time. */
-static void resume(struct hf_conn *c)
-{
-    c->begun_ns = c->heard_ns = hf_env_mono_ns(c->env);
-    update_want(c);
-    post(c, &c->resume_task);
-}
-
 void hf_conn_pause(struct hf_conn *c, bool paused)
 {
     if (c->paused == paused) {
         return;
     }
     c->paused = paused;
-    if (c->state != CONN_OPEN) {
-        return;
-    }
-    if (stalled(c)) {
-        stall(c);
-    } else {
-        resume(c);
-    }
+    stall_or_resume(c);
 }
 
 static void pool_expired(void *ctx)
@@ -744,6 +787,7 @@ static struct hf_conn *conn_new(const struct hf_conn_options *options,
     hf_timer_init(&c->stall_timer, c->env, stall_expired, c);
     hf_timer_init(&c->idle_timer, c->env, idle_expired, c);
     c->idle_ns = options->idle_ns;
+    c->owed_max_bytes = options->owed_max_bytes;
     return c;
 }
 
@@ -829,7 +873,13 @@ void hf_conn_set_name(struct hf_conn *c, const char *name)
 
 uint64_t hf_conn_heard_ns(const struct hf_conn *c)
 {
-    return stalled(c) ? hf_env_mono_ns(c->env) : c->heard_ns;
+    if (!stalled(c)) {
+        return c->heard_ns;
+    }
+    if (c->owes_much && c->want_write) { /* the peer is to blame: it does not read either */
+        return c->taken_ns > c->heard_ns ? c->taken_ns : c->heard_ns;
+    }
+    return hf_env_mono_ns(c->env);
 }
 
 size_t hf_conn_queued_bytes(const struct hf_conn *c)
@@ -866,6 +916,7 @@ static void check_open(const struct hf_conn *c)
 
     HF_ASSERT(c->want_write || c->corked || hf_outq_empty(&c->outq));
     HF_ASSERT(!c->pool_wait || c->pool_timer.armed);
+    HF_ASSERT(c->owes_much == owes_too_much(c));
     HF_ASSERT(!stalled(c) || c->stall_timer.armed);
     HF_ASSERT(!partial || stalled(c) || c->frame_timer.armed || c->resume_task.queued);
     HF_ASSERT(!c->idle_ns || c->idle_timer.armed);

@@ -5,10 +5,11 @@
  *     OPENING --connected--> OPEN --fail--> LOST --lost()--> owner closes
  *
  * Reading: header and message into a small buffer, bulk straight into a pool buffer. It stops
- * while paused by the owner or while the pool has nothing. Writing: a queue of frames; urgent ones
- * overtake those that wait, never splitting one that has begun. A connection fails at most once,
- * with one logged reason, and its owner hears of it on a later turn of the loop. PING and PONG are
- * dealt with here; a connection that may not read says PONG now and then, to be seen alive.
+ * while paused by the owner, while the pool has nothing, and while too much is owed to the peer,
+ * queued or promised. Writing: a queue of frames; urgent ones overtake those that wait, never
+ * splitting one that has begun. A connection fails at most once, with one logged reason, and its
+ * owner hears of it on a later turn of the loop. PING and PONG are dealt with here; a connection
+ * that may not read says PONG now and then, to be seen alive.
  *
  * Invariants: bytes from a peer never make it allocate more than one message, one bulk buffer.
  * Threads: loop thread only.
@@ -40,6 +41,7 @@ struct hf_conn_options {
     struct hf_bufpool *pool;   /* NULL: bulk is refused */
     uint64_t frame_timeout_ns; /* also until the first frame */
     uint64_t idle_ns;          /* nothing heard: PING; for 3 of these: it fails. 0: never */
+    size_t owed_max_bytes;     /* more queued and promised: reading stops. 0: no limit */
 };
 
 /** Errors: those of hf_net_connect(), -ENOMEM. */
@@ -55,6 +57,10 @@ void hf_conn_close(struct hf_conn *conn);
 void hf_conn_set_ready(struct hf_conn *conn);
 /** Stop or go on reading (frames already read too). */
 void hf_conn_pause(struct hf_conn *conn, bool paused);
+/** An answer of up to @bytes will be sent: they are owed from now on. */
+void hf_conn_promise(struct hf_conn *conn, size_t bytes);
+/** It was queued, or there is none. */
+void hf_conn_promise_end(struct hf_conn *conn, size_t bytes);
 /** Fail it: one log line, lost() later. No-op when LOST. */
 void hf_conn_fail(struct hf_conn *conn, int err, const char *why);
 /** Try to say GOODBYE(@err), then fail. */
@@ -64,7 +70,10 @@ bool hf_conn_is_open(const struct hf_conn *conn);
 const char *hf_conn_peer(const struct hf_conn *conn);
 /** Name for the log, from HELLO; borrowed as long as the connection lives. */
 void hf_conn_set_name(struct hf_conn *conn, const char *name);
-/** When bytes last came; now while reading is stopped by this side. */
+/**
+ * When bytes last came; now while reading is stopped by this side. A peer that does not take what
+ * it is owed is not heard.
+ */
 uint64_t hf_conn_heard_ns(const struct hf_conn *conn);
 size_t hf_conn_queued_bytes(const struct hf_conn *conn);
 /** Of urgent frames only. */

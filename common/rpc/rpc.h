@@ -42,6 +42,9 @@ struct hf_rpc_identity {
 
 /** Unless options say otherwise: what a server takes unanswered from one connection. */
 #define HF_RPC_REQUESTS_MAX 256u
+/** A connection that is owed more, in answers it has not read and promised ones, is not read from.
+ */
+#define HF_RPC_OWED_BYTES_MAX (4u << 20)
 
 struct hf_rpc_server;
 struct hf_rpc_conn; /* one accepted connection */
@@ -71,7 +74,7 @@ struct hf_rpc_server_options {
     const char *addr;
     struct hf_rpc_identity self;
     struct hf_bufpool *pool;   /* for incoming bulk; exhausted: reading stops until some is free */
-    uint32_t conns_max;        /* 0: 1024 */
+    uint32_t conns_max;        /* of clients; nodes get in when they have them all; 0: 1024 */
     uint32_t requests_max;     /* unanswered per connection, then reading stops; 0: default */
     uint64_t frame_timeout_ns; /* a started frame must be whole within; 0: 10 s */
 };
@@ -98,6 +101,12 @@ struct hf_rpc_bulk {
     void (*release)(void *ctx);
     void *ctx;
 };
+
+/**
+ * Memory is taken now for an answer with up to @bytes of bulk, which will come later: so that one
+ * connection cannot ask for all there is. At most once, in the handler.
+ */
+void hf_rpc_promise(struct hf_rpc_request *req, size_t bytes);
 
 /**
  * Answer. @err: 0 or a negative error of err.h; a reply with an error may carry a message too.

@@ -12,8 +12,12 @@
 #include "common/log/log.h"
 #include "common/rpc/conn.h"
 
-#define CONNS_MAX_DEF 1024u
-#define IDLE_NS       (30 * HF_NS_PER_SEC)
+#define CONNS_MAX_DEF   1024u
+#define CONNS_OF_OTHERS 128u /* of nodes, and of whoever has not said yet what it is */
+#define IDLE_NS         (30 * HF_NS_PER_SEC)
+
+/* hf_rpc_request.impl */
+enum { IMPL_FLAGS, IMPL_PROMISED };
 
 struct hf_rpc_conn {
     struct hf_conn *conn;         /* NULL: gone */
@@ -32,7 +36,8 @@ struct hf_rpc_server {
     struct hf_rpc_server_options options; /* addr not kept */
     struct hf_rpc_service service;
     TAILQ_HEAD(conn_list, hf_rpc_conn) conns;
-    uint32_t conn_count;
+    uint32_t conn_count;   /* <= conns_max + CONNS_OF_OTHERS */
+    uint32_t client_count; /* of them, those that greeted as clients; <= conns_max */
 };
 
 static void conn_unref(struct hf_rpc_conn *c)
@@ -45,6 +50,11 @@ static void conn_unref(struct hf_rpc_conn *c)
 
 /* ---------------------------------------------------------------------------------- connections */
 
+static bool is_client(const struct hf_rpc_identity *id)
+{
+    return id->node.v == 0;
+}
+
 /* Take it from its server, tell the service, close it. */
 static void conn_drop(struct hf_rpc_conn *c)
 {
@@ -55,6 +65,7 @@ static void conn_drop(struct hf_rpc_conn *c)
     c->conn = NULL;
     TAILQ_REMOVE(&server->conns, c, link);
     server->conn_count--;
+    server->client_count -= c->greeted && is_client(&c->peer) ? 1 : 0;
     hf_conn_close(conn);
     if (c->greeted && server->service.closed) {
         server->service.closed(server->service.ctx, c);
@@ -109,8 +120,14 @@ static int on_hello(struct hf_rpc_conn *c, const struct hf_frame *frame, const u
         hf_conn_goodbye(c->conn, -HF_EWRONGCLUSTER, "it belongs to another cluster");
         return 0;
     }
+    if (is_client(&id) && c->server->client_count >= c->server->options.conns_max) {
+        hf_conn_set_name(c->conn, id.name);
+        hf_conn_goodbye(c->conn, -EBUSY, "too many connections of clients");
+        return 0;
+    }
     c->greeted = true;
     c->peer = id;
+    c->server->client_count += is_client(&id) ? 1 : 0;
     hf_conn_set_name(c->conn, id.name);
     hf_conn_set_ready(c->conn);
     *ret_why = "out of memory";
@@ -139,7 +156,7 @@ static int on_request(struct hf_rpc_conn *c, const struct hf_frame *frame, const
         .oneway = oneway,
         .conn = c,
         .peer = &c->peer,
-        .impl[0] = (void *)(uintptr_t)(frame->flags & HF_FRAME_URGENT),
+        .impl[IMPL_FLAGS] = (void *)(uintptr_t)(frame->flags & HF_FRAME_URGENT),
     };
     c->refs++;
     if (++c->unanswered >= server->options.requests_max) {
@@ -196,10 +213,11 @@ static void accepted(void *ctx, struct hf_stream *stream)
         .pool = server->options.pool,
         .frame_timeout_ns = server->options.frame_timeout_ns,
         .idle_ns = IDLE_NS,
+        .owed_max_bytes = HF_RPC_OWED_BYTES_MAX,
     };
     struct hf_rpc_conn *c;
 
-    if (server->conn_count >= server->options.conns_max) {
+    if (server->conn_count >= (uint64_t)server->options.conns_max + CONNS_OF_OTHERS) {
         refuse(stream);
         return;
     }
@@ -270,6 +288,16 @@ void hf_rpc_server_free(struct hf_rpc_server *server)
     free(server);
 }
 
+void hf_rpc_promise(struct hf_rpc_request *req, size_t bytes)
+{
+    HF_ASSERT(!req->impl[IMPL_PROMISED] && bytes <= HF_FRAME_BULK_MAX);
+    hf_assert_loop(req->conn->env);
+    req->impl[IMPL_PROMISED] = (void *)(uintptr_t)bytes;
+    if (req->conn->conn) {
+        hf_conn_promise(req->conn->conn, bytes);
+    }
+}
+
 void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t msg_len,
                   const struct hf_rpc_bulk *bulk)
 {
@@ -280,8 +308,9 @@ void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t m
         .msg_len = (uint32_t)msg_len,
         .id = req->id,
         .error = hf_err_to_wire(err),
-        .flags = (uint32_t)(uintptr_t)req->impl[0],
+        .flags = (uint32_t)(uintptr_t)req->impl[IMPL_FLAGS],
     };
+    const size_t promised = (uintptr_t)req->impl[IMPL_PROMISED];
     bool answer = c->conn && !req->oneway;
     struct hf_out *out = NULL;
 
@@ -302,6 +331,7 @@ void hf_rpc_reply(struct hf_rpc_request *req, int err, const void *msg, size_t m
         bulk->release(bulk->ctx);
     }
     if (c->conn) { /* a release may have freed the server */
+        hf_conn_promise_end(c->conn, promised);
         hf_conn_pause(c->conn, c->unanswered >= c->server->options.requests_max);
     }
     conn_unref(c);
@@ -316,6 +346,7 @@ void hf_rpc_server_check_invariants(const struct hf_rpc_server *server)
 {
     const struct hf_rpc_conn *c;
     uint32_t count = 0;
+    uint32_t clients = 0;
 
     TAILQ_FOREACH (c, &server->conns, link) {
         HF_ASSERT(c->server == server && c->conn);
@@ -323,6 +354,9 @@ void hf_rpc_server_check_invariants(const struct hf_rpc_server *server)
         HF_ASSERT(hf_conn_is_paused(c->conn) == (c->unanswered >= server->options.requests_max));
         hf_conn_check_invariants(c->conn);
         count++;
+        clients += c->greeted && is_client(&c->peer) ? 1 : 0;
     }
-    HF_ASSERT(count == server->conn_count && count <= server->options.conns_max);
+    HF_ASSERT(count == server->conn_count &&
+              count <= (uint64_t)server->options.conns_max + CONNS_OF_OTHERS);
+    HF_ASSERT(clients == server->client_count && clients <= server->options.conns_max);
 }

@@ -67,5 +67,5 @@ void hf_table_verify(struct hf_env *env, struct hf_table_verify *op)
     op->env = env;
     op->err = 0;
     op->job = (struct hf_job){.run = verify_run, .done = verify_done};
-    hf_env_submit(env, HF_POOL_DISK, &op->job);
+    hf_env_submit(env, HF_POOL_TABLE, &op->job);
 }

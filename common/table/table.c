@@ -523,7 +523,7 @@ void hf_table_checkpoint(struct hf_table *table, const void *mark, size_t mark_l
     }
     table->generation++;
     cp->job = (struct hf_job){.run = checkpoint_run, .done = checkpoint_done};
-    hf_env_submit(table->env, HF_POOL_DISK, &cp->job);
+    hf_env_submit(table->env, HF_POOL_TABLE, &cp->job);
 }
 
 /* Exports */
@@ -561,7 +561,7 @@ void hf_table_export(struct hf_table *table, struct hf_table_export *op)
     table->export = op;
     op->table = table;
     op->job = (struct hf_job){.run = export_run, .done = export_done};
-    hf_env_submit(table->env, HF_POOL_DISK, &op->job);
+    hf_env_submit(table->env, HF_POOL_TABLE, &op->job);
 }
 
 bool hf_table_export_running(const struct hf_table *table)

@@ -30,6 +30,7 @@ struct hf_table_model {
     int fail_err;
     bool crash_next;
     bool crash_persisted;
+    uint64_t failed;
 };
 
 struct model_base {
@@ -193,10 +194,12 @@ static int model_merge(struct hf_table_base *base, const struct hf_memtable *row
     if (!err && model->fail_err) {
         err = model->fail_err;
         keep = false;
+        model->failed++;
     } else if (!err && model->crash_next) {
         err = -EIO;
         keep = model->crash_persisted;
         model->crash_next = false;
+        model->failed++;
     }
     if (keep) {
         *model->newest = merged;
@@ -366,6 +369,16 @@ void hf_table_model_crash_next_merge(struct hf_table_model *model, bool persiste
     model->crash_next = true;
     model->crash_persisted = persisted;
     pthread_mutex_unlock(&model->lock);
+}
+
+uint64_t hf_table_model_failed(struct hf_table_model *model)
+{
+    uint64_t failed;
+
+    pthread_mutex_lock(&model->lock);
+    failed = model->failed;
+    pthread_mutex_unlock(&model->lock);
+    return failed;
 }
 
 int hf_table_model_rot(struct hf_table_model *model, const void *key, size_t key_len)

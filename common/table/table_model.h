@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/table/table.h"
 
@@ -16,6 +17,8 @@
 void hf_table_model_fail_merges(struct hf_table_model *model, int err);
 /** The next merge reports -EIO, and happened all the same (@persisted) or did not. */
 void hf_table_model_crash_next_merge(struct hf_table_model *model, bool persisted);
+/** Merges that have failed because of these. */
+uint64_t hf_table_model_failed(struct hf_table_model *model);
 /** Flip one bit of a row's value (of its checksum when it is empty). Errors: -ENOENT. */
 int hf_table_model_rot(struct hf_table_model *model, const void *key, size_t key_len);
 

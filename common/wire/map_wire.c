@@ -47,6 +47,7 @@ struct map_columns {
     uint32_t node_weights[HF_NODES_MAX];
     char *node_domains[HF_NODES_MAX];
     ProtobufCBinaryData node_uuids[HF_NODES_MAX];
+    uint64_t node_returned[HF_NODES_MAX];
     uint64_t group_epochs[HF_GROUPS_MAX];
     uint64_t group_acting[HF_GROUPS_MAX];
     uint64_t group_target[HF_GROUPS_MAX];
@@ -63,6 +64,7 @@ static void columns_fill(struct map_columns *c, const struct hf_map *map)
         c->node_weights[i] = node->weight;
         c->node_domains[i] = (char *)node->domain;
         c->node_uuids[i] = (ProtobufCBinaryData){sizeof(node->uuid.b), (uint8_t *)node->uuid.b};
+        c->node_returned[i] = node->returned.v;
     }
     for (uint32_t i = 0; i < map->group_count; i++) {
         c->group_epochs[i] = map->groups[i].epoch.v;
@@ -94,13 +96,14 @@ int hf_msg_map_encode(const struct hf_map *map, uint8_t ret[HF_RPC_MSG_MAX], siz
     WIRE_SET(pb, copies, map->copies);
     WIRE_SET(pb, min_copies, map->min_copies);
     pb.n_node_ids = pb.n_node_addrs = pb.n_node_states = pb.n_node_weights = pb.n_node_domains =
-        pb.n_node_uuids = map->node_count;
+        pb.n_node_uuids = pb.n_node_returned = map->node_count;
     pb.node_ids = c.node_ids;
     pb.node_addrs = c.node_addrs;
     pb.node_states = c.node_states;
     pb.node_weights = c.node_weights;
     pb.node_domains = c.node_domains;
     pb.node_uuids = c.node_uuids;
+    pb.node_returned = c.node_returned;
     pb.n_group_epochs = pb.n_group_acting = pb.n_group_target = map->group_count;
     pb.group_epochs = c.group_epochs;
     pb.group_acting = c.group_acting;
@@ -116,7 +119,8 @@ static bool nodes_get(const Hf__Wire__MapReply *pb, struct hf_map *map, uint64_t
     uint32_t before = 0;
 
     if (n > HF_NODES_MAX || pb->n_node_addrs != n || pb->n_node_states != n ||
-        pb->n_node_weights != n || pb->n_node_domains != n || pb->n_node_uuids != n) {
+        pb->n_node_weights != n || pb->n_node_domains != n || pb->n_node_uuids != n ||
+        pb->n_node_returned != n) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
@@ -133,6 +137,7 @@ static bool nodes_get(const Hf__Wire__MapReply *pb, struct hf_map *map, uint64_t
         node->id.v = (uint16_t)before;
         node->state = (enum hf_node_state)pb->node_states[i];
         node->weight = pb->node_weights[i];
+        node->returned.v = pb->node_returned[i];
         nodes |= hf_node_bit(node->id);
     }
     map->node_count = (uint32_t)n;

@@ -44,7 +44,9 @@ enum hf_op {
                            HF_TMPFILE_LINKABLE: LINK may give it a name. A file without a name,
                            which the session holds open; as if created in the parent. -> attr */
     /* inodes; (S) all. -> attr */
-    HF_OP_SETATTR = 16,     /* ino, mask, mode, uid, gid, size, atime, mtime, ctime */
+    HF_OP_SETATTR = 16,     /* ino, mask, mode, uid, gid, size, atime, mtime, ctime; flags
+                               HF_TRUNCATE_BOUNDED (the leader). -EAGAIN: a size, while what was
+                               cut off before is given up; a little later */
     HF_OP_SETXATTR = 17,    /* ino, name, bulk value, flags XATTR_CREATE | XATTR_REPLACE, mask
                                HF_SET_KILLPRIV: an access ACL clears sgid */
     HF_OP_REMOVEXATTR = 18, /* ino, name */
@@ -53,14 +55,16 @@ enum hf_op {
                          flags HF_WRITE_APPEND: of one inode; what begins at offset goes to the
                          end that the file has now
                          -> attr of inode_inos[0]; of an append also with -E2BIG */
-    /* the next three: mask HF_SET_KILLPRIV, as of a write */
+    /* the next three: mask HF_SET_KILLPRIV, as of a write. PUNCH and ALLOCATE: the leader takes
+     * them of at most HF_SPACE_WINDOWS_MAX windows; else -EFBIG */
     HF_OP_PUNCH = 20, /* ino, offset, length: the range reads as zeros; the size stays unless flags
                          HF_PUNCH_EXTEND (then at least offset + length: fallocate) */
     HF_OP_CLONE =
         21, /* ino (source), offset, length, ino2 (target), offset2 -> attr of the target */
     HF_OP_ALLOCATE = 22, /* ino, offset, length, flags HF_ALLOC_KEEP_SIZE: only the size is kept;
                             HF_ALLOC_RESERVE: what is not there yet is reserved (of a PUNCH: all of
-                            it), size (the leader): so many bytes of all files may be. -ENOSPC */
+                            it), size: how many bytes more the client is going to reserve in the
+                            same way; logged (the leader): so many of all files may be. -ENOSPC */
     HF_OP_RELOCATE = 23, /* objects, extents (none inline, each within one window, with digest): the
                             inline bytes that are there now lie in these objects too. An extent
                             whose range holds other bytes, or none inline, is passed over; no size,
@@ -74,7 +78,7 @@ enum hf_op {
                                   file open no longer */
     /* the cluster's own work (L) */
     HF_OP_PURGE = 32, /* ino, count: give up a bounded part of an unreferenced inode's extents */
-    HF_OP_NODE_STATE = 33,     /* node, node_state, uuid, text address */
+    HF_OP_NODE_STATE = 33,     /* node, node_state, uuid, text address, flags HF_NODE_RESTARTED */
     HF_OP_NODE_ADD = 34,       /* node, text address, name failure domain, count weight */
     HF_OP_DEGRADED_CLEAR = 35, /* node, oids: the node holds them now */
     HF_OP_DEGRADED_ADD = 36,   /* node, oids: the node lacks them */
@@ -89,6 +93,8 @@ enum hf_op {
 
 #define HF_CREATE_OPEN        0x1u
 #define HF_TMPFILE_LINKABLE   0x1u
+#define HF_NODE_RESTARTED     0x1u
+#define HF_TRUNCATE_BOUNDED   0x1u
 #define HF_WRITE_APPEND       0x1u
 #define HF_PUNCH_EXTEND       0x1u
 #define HF_ALLOC_KEEP_SIZE    0x1u

@@ -117,7 +117,8 @@ struct hf_msg_heartbeat {
     struct hf_msg_store_stats stats;
     const struct hf_oid *bad;
     uint32_t bad_count;
-    bool started; /* no leader has heard this process yet */
+    uint64_t start; /* a number of this process */
+    bool noted;     /* ... which the log has */
 };
 int hf_msg_heartbeat_encode(const struct hf_msg_heartbeat *m, uint8_t ret[HF_RPC_MSG_MAX],
                             size_t *ret_len);
@@ -127,6 +128,7 @@ int hf_msg_heartbeat_decode(const void *msg, size_t len, struct hf_msg_heartbeat
 struct hf_msg_heartbeat_reply {
     uint64_t map_epoch;
     enum hf_node_state state;
+    uint64_t start; /* that the log has */
 };
 int hf_msg_heartbeat_reply_encode(const struct hf_msg_heartbeat_reply *m,
                                   uint8_t ret[HF_RPC_MSG_MAX], size_t *ret_len);

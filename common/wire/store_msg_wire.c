@@ -511,7 +511,8 @@ int hf_msg_heartbeat_encode(const struct hf_msg_heartbeat *m, uint8_t ret[HF_RPC
     }
     pb.n_bad_oids = m->bad_count;
     pb.bad_oids = oids.column;
-    WIRE_SET(pb, started, m->started);
+    WIRE_SET(pb, start, m->start);
+    WIRE_SET(pb, noted, m->noted);
     return wire_pack(&pb.base, ret, ret_len);
 }
 
@@ -544,7 +545,8 @@ int hf_msg_heartbeat_decode(const void *msg, size_t len, struct hf_msg_heartbeat
     }
     m.bad = bad;
     m.bad_count = (uint32_t)pb->n_bad_oids;
-    m.started = pb->started;
+    m.start = pb->start;
+    m.noted = pb->noted;
     *ret = m;
     *ret_mem = a;
     return 0;
@@ -558,6 +560,7 @@ int hf_msg_heartbeat_reply_encode(const struct hf_msg_heartbeat_reply *m,
     hf__wire__heartbeat_reply__init(&pb);
     WIRE_SET(pb, map_epoch, m->map_epoch);
     WIRE_SET(pb, state, (uint32_t)m->state);
+    WIRE_SET(pb, start, m->start);
     return wire_pack(&pb.base, ret, ret_len);
 }
 
@@ -578,6 +581,7 @@ int hf_msg_heartbeat_reply_decode(const void *msg, size_t len, struct hf_msg_hea
     good = pb->state < HF_NODE_STATE_COUNT;
     m.map_epoch = pb->map_epoch;
     m.state = (enum hf_node_state)pb->state;
+    m.start = pb->start;
     arena_free(a);
     if (!good) {
         return -EBADMSG;

@@ -18,12 +18,17 @@ void hf_alloc_fini(struct hf_alloc *alloc)
     *alloc = (struct hf_alloc){0};
 }
 
+static uint64_t length(const struct hf_alloc_range *range)
+{
+    return range->end_bytes - range->off_bytes;
+}
+
 uint64_t hf_alloc_bytes(const struct hf_alloc *alloc)
 {
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < alloc->count; i++) {
-        bytes += alloc->v[i].end_bytes - alloc->v[i].off_bytes;
+        bytes += length(&alloc->v[i]);
     }
     return bytes;
 }
@@ -114,18 +119,47 @@ static int cut(struct hf_alloc *alloc, uint64_t off, uint64_t end)
     return 0;
 }
 
+static uint32_t count_up_to(const struct hf_alloc *alloc, uint64_t len)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < alloc->count; i++) {
+        count += length(&alloc->v[i]) <= len;
+    }
+    return count;
+}
+
+/* What is more than a row holds goes, the shortest first, of equal ones the first. In a pass over
+ * them for each bit of a length, however many there are: it is done for each window. */
 static void drop_shortest(struct hf_alloc *alloc)
 {
-    while (alloc->count > HF_ALLOC_RANGES_MAX) {
-        uint32_t least = 0;
+    uint32_t excess = alloc->count > HF_ALLOC_RANGES_MAX ? alloc->count - HF_ALLOC_RANGES_MAX : 0;
+    uint64_t low = 0, high = HF_FILE_BYTES_MAX; /* the longest that goes is in (low, high] */
+    uint32_t kept = 0, equal;
 
-        for (uint32_t i = 1; i < alloc->count; i++) {
-            const struct hf_alloc_range *a = &alloc->v[i], *b = &alloc->v[least];
-
-            least = a->end_bytes - a->off_bytes < b->end_bytes - b->off_bytes ? i : least;
-        }
-        resize(alloc, least, 1, 0);
+    if (excess == 0) {
+        return;
     }
+    while (high - low > 1) {
+        uint64_t mid = low + (high - low) / 2;
+
+        if (count_up_to(alloc, mid) >= excess) {
+            high = mid;
+        } else {
+            low = mid;
+        }
+    }
+    equal = excess - count_up_to(alloc, low);
+    for (uint32_t i = 0; i < alloc->count; i++) {
+        uint64_t len = length(&alloc->v[i]);
+        bool goes = len < high || (len == high && equal > 0);
+
+        equal -= goes && len == high;
+        if (!goes) {
+            alloc->v[kept++] = alloc->v[i];
+        }
+    }
+    alloc->count = kept;
 }
 
 /* The row */

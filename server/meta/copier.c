@@ -107,6 +107,14 @@ void hf_copier_void(struct hf_leader *leader, struct hf_lnode *node, const struc
     }
 }
 
+void hf_copier_void_node(struct hf_leader *leader, struct hf_lnode *node)
+{
+    for (struct hf_copy *copy = leader->copier.head; copy; copy = copy->next) {
+        copy->voided = copy->voided || copy->node == node;
+    }
+    node->clear_count = 0;
+}
+
 /* Copying */
 
 static uint64_t sources(struct hf_leader *leader, const struct hf_lnode *node,

@@ -240,7 +240,7 @@ int hf_inode_kill_priv(struct hf_meta *meta, struct hf_inode *inode)
     return hf_inode_drop_caps(meta, inode);
 }
 
-static int set_size(struct hf_meta *meta, struct hf_inode *inode, uint64_t size)
+static int set_size(struct hf_meta *meta, struct hf_inode *inode, uint64_t size, bool bounded)
 {
     int err = 0;
 
@@ -254,7 +254,7 @@ static int set_size(struct hf_meta *meta, struct hf_inode *inode, uint64_t size)
         return -EFBIG;
     }
     if (size < inode->attr.size) {
-        err = hf_window_truncate(meta, inode, size);
+        err = hf_window_truncate(meta, inode, size, bounded);
     }
     if (!err && size <= inode->attr.size) { /* what is reserved behind EOF goes, too */
         err = hf_alloc_release(meta, inode, size, UINT64_MAX);
@@ -282,7 +282,7 @@ int hf_meta_op_setattr(struct hf_meta *meta, const struct hf_meta_op *op,
         err = hf_acl_chmod(meta, inode, op->mode & 07777);
     }
     if (!err && (op->mask & HF_SET_SIZE)) {
-        err = set_size(meta, inode, op->size);
+        err = set_size(meta, inode, op->size, op->flags & HF_TRUNCATE_BOUNDED);
     }
     if (err) {
         return err;

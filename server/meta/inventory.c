@@ -72,28 +72,26 @@ static void strays_deleted(void *arg, int err)
     free(call); /* on failure the next inventory finds them again */
 }
 
-static void delete_strays(struct hf_inventory *run)
+static void delete_strays(struct hf_leader *leader, struct hf_node_id node,
+                          const struct hf_oid *oids, uint32_t count)
 {
-    struct hf_leader *leader = run->leader;
     struct stray_call *call;
 
-    if (run->stray_count == 0) {
+    if (count == 0) {
         return;
     }
-    call = malloc(sizeof(*call) + run->stray_count * sizeof(call->oids[0]));
+    call = malloc(sizeof(*call) + count * sizeof(call->oids[0]));
     if (call) {
         call->leader = leader;
-        call->node = run->node->id;
-        call->count = run->stray_count;
-        for (uint32_t i = 0; i < run->stray_count; i++) {
-            call->oids[i] = run->stray[i];
+        call->node = node;
+        call->count = count;
+        for (uint32_t i = 0; i < count; i++) {
+            call->oids[i] = oids[i];
         }
         leader->store_calls++;
-        leader->stores.delete_objects(leader->stores.ctx, call->node, call->oids, call->count,
-                                      strays_deleted, call);
+        leader->stores.delete_objects(leader->stores.ctx, node, call->oids, count, strays_deleted,
+                                      call);
     }
-    run->strays += run->stray_count;
-    run->stray_count = 0;
 }
 
 /* The object just before @oid in id order; false: there is none in its group. */
@@ -111,26 +109,51 @@ static bool oid_before(struct hf_oid oid, struct hf_oid *ret)
     return true;
 }
 
-/* Will no entry ever name it? Its session has ended, and everything it committed is applied. */
-static bool is_stray(struct hf_leader *leader, const struct hf_oid *oid)
+/* Neither named nor dead, and on its way through the reaper, who waits for its readers? */
+static bool is_unknown(struct hf_leader *leader, const struct hf_oid *oid)
 {
     struct hf_meta_object object;
     struct hf_oid before, dead;
 
-    if (hf_meta_object(leader->meta, oid, &object) != -ENOENT) {
-        return false;
-    }
+    return hf_meta_object(leader->meta, oid, &object) == -ENOENT &&
+           !(oid_before(*oid, &before) && hf_meta_dead(leader->meta, &before, &dead, 1) == 1 &&
+             hf_oid_equal(&dead, oid));
+}
+
+/* Will no entry ever name it? Its session has ended, and everything it committed is applied. */
+static bool is_stray(struct hf_leader *leader, const struct hf_oid *oid)
+{
     if (oid->session == 0 || oid->session > leader->sessions.id_max ||
         (hf_meta_session_live(leader->meta, (struct hf_session_id){oid->session}) &&
          !HF_BUG(stray_of_living))) {
         return false;
     }
-    /* Dead, and on its way through the reaper, who waits for its readers? */
-    if (oid_before(*oid, &before) && hf_meta_dead(leader->meta, &before, &dead, 1) == 1 &&
-        hf_oid_equal(&dead, oid)) {
-        return false;
+    return is_unknown(leader, oid);
+}
+
+void hf_inventory_refused(struct hf_leader *leader, const struct hf_meta_op *op, int err)
+{
+    const struct hf_map *map = hf_meta_map(leader->meta);
+
+    if (err == -HF_EGAP || err == -HF_ENOTREADY) {
+        return; /* no outcome: it comes again as it is */
     }
-    return true;
+    for (uint32_t i = 0; i < op->object_count; i++) {
+        const struct hf_oid *oid = &op->objects[i].oid;
+
+        if (oid->session != op->session.v || oid->group >= map->group_count ||
+            !is_unknown(leader, oid)) {
+            continue;
+        }
+        for (uint32_t n = 0; n < map->node_count; n++) {
+            struct hf_node_id node = map->nodes[n].id;
+
+            if ((hf_map_group_members(map, oid->group) & hf_node_bit(node)) &&
+                hf_nodes_live(leader, node)) {
+                delete_strays(leader, node, oid, 1);
+            }
+        }
+    }
 }
 
 /* Merging */
@@ -219,7 +242,9 @@ static void advance(struct hf_inventory *run, const struct hf_msg_list_reply *li
     run->lacking += run->bad_count;
     hf_leader_propose_oids(run->leader, HF_OP_DEGRADED_ADD, run->node->id, run->bad,
                            run->bad_count);
-    delete_strays(run);
+    delete_strays(run->leader, run->node->id, run->stray, run->stray_count);
+    run->strays += run->stray_count;
+    run->stray_count = 0;
     if (end) {
         run->after = *end;
         run->has_after = true;

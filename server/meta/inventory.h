@@ -17,10 +17,16 @@
 
 struct hf_leader;
 struct hf_lnode;
+struct hf_meta_op;
 
 /** Ends in hf_nodes_inventory_done(), unless cancelled. None may be running for the node. */
 void hf_inventory_start(struct hf_leader *leader, struct hf_lnode *node);
 /** No-op when none is running. */
 void hf_inventory_cancel(struct hf_leader *leader, struct hf_lnode *node);
+/**
+ * The commit was applied, and refused with @err: its objects, which no other will name, are deleted
+ * where they may lie. What is not reached waits for an inventory after the end of its session.
+ */
+void hf_inventory_refused(struct hf_leader *leader, const struct hf_meta_op *op, int err);
 
 #endif

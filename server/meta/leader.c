@@ -67,6 +67,16 @@ void hf_leader_failed(struct hf_leader *leader)
     }
 }
 
+bool hf_leader_broke(struct hf_leader *leader)
+{
+    const int err = hf_meta_failed(leader->meta);
+
+    if (err) {
+        hf_replica_fail(leader->replica, err, "the table cannot be read");
+    }
+    return err != 0;
+}
+
 /* Making and ending one */
 
 static void leader_free(struct hf_leader *leader)
@@ -91,8 +101,8 @@ static int init_parts(struct hf_leader *leader)
 
     hf_nodes_init(leader);
     hf_copier_init(leader);
+    hf_leader_reads_init(leader);
     err = err ? err : purger_err; /* all have their timers before one fails */
-    err = err ? err : hf_leader_reads_init(leader);
     err = err ? err : hf_opens_init(&leader->opens);
     err = err ? err : hf_recent_init(&leader->recent);
     err = err ? err : hf_waiters_init(leader);
@@ -113,7 +123,6 @@ struct hf_leader *hf_leader_new(struct hf_replica *replica)
     leader->replica = replica;
     leader->meta = replica->meta;
     leader->log = &replica->log;
-    leader->pool = replica->pool;
     leader->stores = replica->stores;
     leader->session_ttl_ns = replica->session_ttl_ns;
     leader->node_timeout_ns = replica->node_timeout_ns;
@@ -181,6 +190,9 @@ static void start_step_done(void *ctx, const struct hf_meta_reply *reply)
 {
     struct hf_leader *leader = ctx;
 
+    if (reply->err == -HF_ENOTLEADER) {
+        return; /* deposed: about to be closed; the next leader does what is left of this */
+    }
     if (reply->err && leader->state == HF_LEADER_STARTING) {
         hf_log(HF_LOG_ERROR, "meta", "start failed",
                "err=%s what=\"check copies, min_copies, "
@@ -189,6 +201,9 @@ static void start_step_done(void *ctx, const struct hf_meta_reply *reply)
         if (hf_meta_map(leader->meta)->group_count == 0) {
             hf_replica_fail(leader->replica, reply->err, "the cluster could not be formatted");
         }
+    }
+    if (leader->replica->failed) {
+        return; /* about to be told */
     }
     if (--leader->starting_left == 0 && leader->state == HF_LEADER_STARTING) {
         propose_groups(leader);

@@ -87,7 +87,6 @@ struct hf_leader {
     struct hf_leader *next; /* of the replica's leaders */
     struct hf_meta *meta;   /* the replica's */
     const struct hf_mlog *log;
-    struct hf_bufpool *pool;
     struct hf_leader_stores stores;
     enum hf_leader_state state;
     uint64_t session_ttl_ns, node_timeout_ns, reserve_bytes;
@@ -112,7 +111,6 @@ struct hf_leader {
     bool asking;                  /* barrier is with the log */
     struct hf_lread_list guarded; /* OPENs of an inode that an entry in flight unlinks */
     struct hf_task read_task;
-    struct hf_buf *scratch; /* bulk of the answer being made */
 
     struct hf_sessions sessions;
     struct hf_opens opens;
@@ -139,7 +137,7 @@ static inline bool hf_leader_serving(const struct hf_leader *leader)
 }
 /** What a request gets while the leader does not serve. */
 int hf_leader_unready_error(const struct hf_leader *leader);
-/** NULL: out of memory. */
+/** NULL: hf_meta_failed(), or out of memory. */
 struct hf_leader *hf_leader_new(struct hf_replica *replica);
 void hf_leader_start(struct hf_leader *leader);
 /** It serves nothing any more: @err for everything that waits. */
@@ -148,6 +146,11 @@ void hf_leader_stop(struct hf_leader *leader, int err);
 void hf_leader_close(struct hf_leader *leader, int err);
 /** The replica failed. */
 void hf_leader_failed(struct hf_leader *leader);
+/**
+ * Did a look, the leader's own or another's, fail the state? Then the replica fails, and this
+ * leader ends before the turn does: what was found by that look counts for nothing.
+ */
+bool hf_leader_broke(struct hf_leader *leader);
 
 /* check.c */
 void hf_leader_check_invariants(struct hf_leader *leader);
@@ -183,7 +186,7 @@ void hf_leader_propose_oids(struct hf_leader *leader, enum hf_op op, struct hf_n
 void hf_leader_ops_check(const struct hf_leader *leader);
 
 /* reads.c */
-int hf_leader_reads_init(struct hf_leader *leader);
+void hf_leader_reads_init(struct hf_leader *leader);
 void hf_leader_reads_fini(struct hf_leader *leader);
 void hf_leader_read(struct hf_leader *leader, const struct hf_meta_read *rd, hf_leader_done_fn done,
                     void *ctx);

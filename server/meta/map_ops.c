@@ -217,7 +217,7 @@ int hf_meta_op_node_state(struct hf_meta *meta, const struct hf_meta_op *op,
 {
     const struct hf_map_node *there = hf_map_node(&meta->map, op->node);
     struct hf_map_node node;
-    bool state_changed;
+    bool returns, group_changed;
     uint64_t epoch;
     int err;
 
@@ -229,7 +229,9 @@ int hf_meta_op_node_state(struct hf_meta *meta, const struct hf_meta_op *op,
         return -EINVAL;
     }
     node = *there;
-    state_changed = node.state != op->node_state;
+    returns = op->node_state == HF_NODE_RETURNING && node.state != HF_NODE_RETURNING;
+    returns = returns || (op->flags & HF_NODE_RESTARTED);
+    group_changed = returns || node.state != op->node_state;
     node.state = op->node_state;
     if (op->text) {
         set_text(node.addr, sizeof(node.addr), op->text, strlen(op->text));
@@ -239,9 +241,10 @@ int hf_meta_op_node_state(struct hf_meta *meta, const struct hf_meta_op *op,
     }
     err = next_epoch(meta, &epoch);
     if (!err) {
+        node.returned.v = returns && !HF_BUG(old_life_counts) ? epoch : node.returned.v;
         err = node_put(meta, &node);
     }
-    for (uint32_t i = 0; i < meta->map.group_count && !err && state_changed; i++) {
+    for (uint32_t i = 0; i < meta->map.group_count && !err && group_changed; i++) {
         struct hf_map_group group = meta->map.groups[i];
 
         if (is_member(&group, node.id)) {

@@ -22,7 +22,7 @@ struct hf_mlog_proposal {
     const void *msg, *bulk; /* msg 1 .. HF_RPC_MSG_MAX bytes */
     uint32_t msg_len, bulk_len;
     /** It was not committed here; a later leader may still commit it. Never from within propose.
-     *  -HF_ENOTLEADER, -HF_ENOTREADY (closing), -EIO (this replica's log failed). */
+     *  -HF_ENOTLEADER, -HF_ENOTREADY (closing), -EIO (the only voter failed). */
     void (*failed)(struct hf_mlog_proposal *proposal, int err);
     void *impl[8]; /* the log's */
 };
@@ -40,6 +40,9 @@ struct hf_mlog {
     void (*checkpointed)(void *ctx, uint64_t index);
     /** Entries up to here are on this disk: a checkpoint must not be ahead of it. */
     uint64_t (*durable)(void *ctx);
+    /** This replica cannot go on: its log fails, at once or before this turn of the loop ends, and
+     *  the leader here is told to follow, or that it failed. */
+    void (*give_up)(void *ctx, int err);
     void *ctx;
 };
 

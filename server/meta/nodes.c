@@ -2,6 +2,7 @@
 #include "server/meta/nodes.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/assert.h"
@@ -55,17 +56,25 @@ static void state_done(void *ctx, const struct hf_meta_reply *reply)
     struct hf_lnode *node = ctx;
 
     node->proposing = false;
+    if (!reply->err && node->start_proposed) {
+        node->start_noted = node->start_proposed;
+    }
     if (reply->err) {
         hf_log(HF_LOG_WARN, "meta", "node state not changed", "node=%u err=%s", node->id.v,
                hf_err_name(reply->err));
     }
 }
 
+/* @start: of a process that has not been noted yet, or 0. */
 static void propose_state(struct hf_leader *leader, struct hf_lnode *node, enum hf_node_state state,
-                          const struct hf_uuid *uuid, const char *addr)
+                          const struct hf_uuid *uuid, const char *addr, uint64_t start)
 {
-    struct hf_meta_op op = {
-        .op = HF_OP_NODE_STATE, .node = node->id, .node_state = state, .uuid = *uuid, .text = addr};
+    struct hf_meta_op op = {.op = HF_OP_NODE_STATE,
+                            .node = node->id,
+                            .node_state = state,
+                            .uuid = *uuid,
+                            .text = addr,
+                            .flags = start ? HF_NODE_RESTARTED : 0};
     enum hf_log_level level =
         state == HF_NODE_DOWN || state == HF_NODE_READ_ONLY ? HF_LOG_WARN : HF_LOG_INFO;
 
@@ -81,7 +90,15 @@ static void propose_state(struct hf_leader *leader, struct hf_lnode *node, enum 
                  "can be read; replace the disk or mend it, start holdfastd on it again\""
                : "");
     node->proposing = true;
+    node->start_proposed = start;
     hf_leader_propose(leader, &op, state_done, node);
+}
+
+static uint64_t returned_at(const struct hf_leader *leader, struct hf_node_id id)
+{
+    const struct hf_map_node *node = hf_map_node(hf_meta_map(leader->meta), id);
+
+    return node ? node->returned.v : 0;
 }
 
 void hf_nodes_map_changed(struct hf_leader *leader)
@@ -90,8 +107,9 @@ void hf_nodes_map_changed(struct hf_leader *leader)
         struct hf_lnode *node = &leader->nodes.nodes[i];
         enum hf_node_state state = hf_nodes_state(leader, node->id);
 
-        if (state != HF_NODE_UP && state != HF_NODE_RETURNING) {
-            hf_inventory_cancel(leader, node);
+        if ((state != HF_NODE_UP && state != HF_NODE_RETURNING) ||
+            node->inventory_returned != returned_at(leader, node->id)) {
+            hf_inventory_cancel(leader, node); /* it may have gone past what is lost now */
         }
         if (state == HF_NODE_RETURNING) {
             node->inventory_wanted = true;
@@ -117,6 +135,7 @@ static void maybe_inventory(struct hf_leader *leader, struct hf_lnode *node)
     }
     node->inventory_wanted = false;
     node->inventory_ended = leader->sessions.ended;
+    node->inventory_returned = returned_at(leader, node->id);
     hf_inventory_start(leader, node);
 }
 
@@ -142,7 +161,7 @@ void hf_nodes_inventory_done(struct hf_leader *leader, struct hf_lnode *node, in
         node->inventory_wanted = true; /* something else about it is on its way */
     } else if (member && member->state == HF_NODE_RETURNING) {
         /* What it lacks was proposed before this and is applied before it. */
-        propose_state(leader, node, HF_NODE_UP, &member->uuid, NULL);
+        propose_state(leader, node, HF_NODE_UP, &member->uuid, NULL, 0);
     }
     hf_copier_kick(leader);
 }
@@ -170,10 +189,40 @@ static bool known_store(struct hf_leader *leader, struct hf_lnode *node,
     return false;
 }
 
+/* A process that the log does not know of: its store may have found less than it held. */
+static bool restarted(const struct hf_lnode *node, const struct hf_msg_heartbeat *beat)
+{
+    return beat->start != node->start_noted && (!beat->noted || node->start_noted) &&
+           !HF_BUG(quick_start_trusted);
+}
+
+/* False: a process elsewhere is this node, and alive: one of their directories is a copy. */
+static bool only_one(struct hf_leader *leader, struct hf_lnode *node,
+                     const struct hf_msg_heartbeat *beat)
+{
+    if (node->start == beat->start || !heard_lately(leader, node) ||
+        strcmp(node->addr, beat->addr) == 0) {
+        node->doubled = node->doubled && node->start == beat->start;
+        node->start = beat->start;
+        (void)snprintf(node->addr, sizeof(node->addr), "%s", beat->addr);
+        return true;
+    }
+    if (!node->doubled) {
+        node->doubled = true;
+        hf_log(
+            HF_LOG_ERROR, "meta", "node started twice",
+            "node=%u addr=%s also=%s what=\"two processes are node %u with the same store: a data "
+            "directory was copied; stop one, and give a new node an empty directory. The second "
+            "is not heard until the first is silent\"",
+            node->id.v, node->addr, beat->addr, node->id.v);
+    }
+    return false;
+}
+
 static void take_stats(struct hf_lnode *node, const struct hf_msg_heartbeat *beat)
 {
-    if (!node->heard || (beat->started && !HF_BUG(quick_start_trusted))) {
-        node->inventory_wanted = true; /* the store may have found less than it held */
+    if (!node->heard) {
+        node->inventory_wanted = true; /* what an earlier leader was told is not known */
     }
     node->stats = beat->stats;
     node->named_bytes = 0;
@@ -271,6 +320,7 @@ static void take_state(struct hf_leader *leader, struct hf_lnode *node,
                        const struct hf_map_node *member, const struct hf_msg_heartbeat *beat)
 {
     bool moved = beat->addr[0] && strcmp(beat->addr, member->addr) != 0;
+    bool first = hf_uuid_is_zero(&member->uuid), again = restarted(node, beat);
     enum hf_node_state state = member->state;
 
     if (state == HF_NODE_REMOVED) {
@@ -278,13 +328,17 @@ static void take_state(struct hf_leader *leader, struct hf_lnode *node,
     }
     if (beat->stats.state == HF_STORE_READ_ONLY && !HF_BUG(read_only_is_up)) {
         state = HF_NODE_READ_ONLY;
-    } else if (state != HF_NODE_UP) {
+    } else if (state != HF_NODE_UP || (again && !first)) {
         state = HF_NODE_RETURNING; /* it was away, or its disk was */
     }
-    if (state != member->state || moved || hf_uuid_is_zero(&member->uuid)) {
-        propose_state(leader, node, state, &beat->store, moved ? beat->addr : NULL);
+    if (again) {
+        hf_copier_void_node(leader, node);
     }
-    if (state == member->state) {
+    if (state != member->state || moved || first || again) {
+        propose_state(leader, node, state, &beat->store, moved ? beat->addr : NULL,
+                      again ? beat->start : 0);
+    }
+    if (state == member->state && !again) {
         maybe_inventory(leader, node);
     }
 }
@@ -310,7 +364,8 @@ void hf_leader_heartbeat(struct hf_leader *leader, const struct hf_msg_heartbeat
         return;
     }
     node = hf_nodes_mut(leader, beat->node);
-    if (hf_uuid_is_zero(&beat->store) || !known_store(leader, node, member, beat)) {
+    if (hf_uuid_is_zero(&beat->store) || !known_store(leader, node, member, beat) ||
+        !only_one(leader, node, beat)) {
         return;
     }
     ret->state = member->state;
@@ -319,6 +374,7 @@ void hf_leader_heartbeat(struct hf_leader *leader, const struct hf_msg_heartbeat
     node->heard_ns = hf_env_mono_ns(leader->env);
     take_bad(leader, node, beat);
     take_state(leader, node, member, beat);
+    ret->start = node->start_noted;
 }
 
 /* Silence */
@@ -341,7 +397,7 @@ static void tick(void *ctx)
         node->heard_ns = node->heard_ns > now_ns ? now_ns : node->heard_ns;
         if (hf_node_serves(member->state) && now_ns - node->heard_ns > leader->node_timeout_ns &&
             hf_leader_serving(leader)) {
-            propose_state(leader, node, HF_NODE_DOWN, &member->uuid, NULL);
+            propose_state(leader, node, HF_NODE_DOWN, &member->uuid, NULL, 0);
         } else {
             maybe_inventory(leader, node);
         }

@@ -24,9 +24,13 @@ struct hf_inventory;
 
 struct hf_lnode { /* what the leader knows of one node */
     struct hf_node_id id;
-    bool heard;     /* since this leader started */
-    bool proposing; /* a NODE_STATE is on its way */
-    bool refused;   /* another store claims its id; logged */
+    bool heard;                           /* since this leader started */
+    bool proposing;                       /* a NODE_STATE is on its way */
+    uint64_t start_proposed, start_noted; /* of its processes: in that; in the log */
+    bool refused;                         /* another store claims its id; logged */
+    bool doubled;                         /* another process does; logged */
+    uint64_t start;                       /* of the process that is heard */
+    char addr[HF_ADDR_BYTES_MAX];
     uint64_t heard_ns;
     struct hf_msg_store_stats stats;
     uint64_t named_bytes; /* of objects that entries named since those figures */
@@ -36,8 +40,9 @@ struct hf_lnode { /* what the leader knows of one node */
     /* inventory */
     struct hf_inventory *inventory; /* running; NULL: none */
     bool inventory_wanted;
-    uint64_t inventory_ns;    /* the next one not before; after one: when it ended */
-    uint64_t inventory_ended; /* sessions ended when the last one began */
+    uint64_t inventory_returned; /* the node's last return when it began */
+    uint64_t inventory_ns;       /* the next one not before; after one: when it ended */
+    uint64_t inventory_ended;    /* sessions ended when the last one began */
     /* copier */
     struct hf_oid copy_after; /* position of the pass */
     bool copy_started;        /* copy_after counts */

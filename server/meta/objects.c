@@ -91,11 +91,24 @@ static int use_sequence(struct hf_meta *meta, const struct hf_oid *oid)
     return hf_txn_put(meta, &key, value, sizeof(value));
 }
 
+/* A node that comes back counts as holding nothing: its inventory may have gone past this. */
+static uint64_t returned_since(const struct hf_map *map, struct hf_epoch epoch)
+{
+    uint64_t nodes = 0;
+
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        if (map->nodes[i].returned.v > epoch.v) {
+            nodes |= hf_node_bit(map->nodes[i].id);
+        }
+    }
+    return nodes;
+}
+
 int hf_objects_enter(struct hf_meta *meta, const struct hf_wr_object *object)
 {
     const struct hf_meta_op *op = meta->entry->op;
     struct hf_object_delta *delta;
-    uint64_t members;
+    uint64_t members, holders;
     int err;
 
     if (object->oid.session != op->session.v || object->oid.seq > HF_OID_SEQ_MAX ||
@@ -104,7 +117,8 @@ int hf_objects_enter(struct hf_meta *meta, const struct hf_wr_object *object)
         return -EINVAL;
     }
     members = hf_map_group_members(&meta->map, object->oid.group);
-    if (__builtin_popcountll(members & object->holders) < (int)meta->map.min_copies) {
+    holders = members & object->holders & ~returned_since(&meta->map, object->epoch);
+    if (__builtin_popcountll(holders) < (int)meta->map.min_copies) {
         return object->epoch.v < meta->map.groups[object->oid.group].epoch.v ? -HF_ESTALE_EPOCH
                                                                              : -EAGAIN;
     }
@@ -120,7 +134,7 @@ int hf_objects_enter(struct hf_meta *meta, const struct hf_wr_object *object)
     delta->is_new = true;
     delta->len_bytes = object->len_bytes;
     delta->digest = object->digest;
-    delta->lacking = members & ~object->holders;
+    delta->lacking = members & ~holders;
     if (HF_BUG(stale_epoch_enters) &&
         object->epoch.v < meta->map.groups[object->oid.group].epoch.v) {
         delta->lacking = 0;

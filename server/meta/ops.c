@@ -18,6 +18,7 @@
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
 #include "server/meta/session.h"
+#include "server/meta/window.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE 2u
@@ -221,6 +222,7 @@ static int fill_holders(struct hf_leader *leader, struct hf_lop *lop)
     struct holder_list list = {0};
     struct hf_session_id but = {0};
     struct hf_attr attr;
+    bool found;
     int err = 0;
 
     /*
@@ -232,7 +234,11 @@ static int fill_holders(struct hf_leader *leader, struct hf_lop *lop)
     if (lop->op.op != HF_OP_RENAME) {
         but = lop->op.session;
     }
-    if (name && !hf_leader_lookup(leader, parent, name, len, &attr)) {
+    found = name && hf_leader_lookup(leader, parent, name, len, &attr) == 0;
+    if (hf_meta_failed(leader->meta)) {
+        return -HF_ENOTLEADER; /* nobody here knows who holds what by that name */
+    }
+    if (found) {
         list = find_holders(leader, attr.ino, but);
         err = list.err;
         if (!err) {
@@ -266,12 +272,25 @@ static bool reserves(const struct hf_meta_op *op)
     return (op->op == HF_OP_ALLOCATE || op->op == HF_OP_PUNCH) && (op->flags & HF_ALLOC_RESERVE);
 }
 
-/* Every replica has to refuse the same: the entry says how much may be reserved. */
+/* Every replica has to refuse the same: the entry says how much may be reserved. A client that is
+ * going to reserve more gets nothing if it cannot get all. */
 static int bound_reserved(struct hf_leader *leader, struct hf_lop *lop)
 {
-    lop->op.size = hf_space_reservable(leader);
+    uint64_t room = hf_space_reservable(leader);
+
+    lop->op.size = lop->op.size < room ? room - lop->op.size : 0;
     lop->reserving_bytes = lop->op.length < lop->op.size ? lop->op.length : lop->op.size;
     leader->reserving_bytes += lop->reserving_bytes;
+    return recode(lop);
+}
+
+/* Entries say so by themselves: those of earlier leaders do not, and are applied as they were. */
+static int bound_truncate(struct hf_lop *lop)
+{
+    if (lop->op.flags & HF_TRUNCATE_BOUNDED) {
+        return 0;
+    }
+    lop->op.flags |= HF_TRUNCATE_BOUNDED;
     return recode(lop);
 }
 
@@ -284,6 +303,9 @@ static int complete(struct hf_leader *leader, struct hf_lop *lop)
     }
     if (reserves(op)) {
         return bound_reserved(leader, lop);
+    }
+    if (op->op == HF_OP_SETATTR && (op->mask & HF_SET_SIZE)) {
+        return bound_truncate(lop);
     }
     return fill_holders(leader, lop);
 }
@@ -343,6 +365,7 @@ static void propose(struct hf_leader *leader, struct hf_lop *lop)
     if (err) {
         unmark(leader, lop);
         refuse(leader, lop, err);
+        (void)hf_leader_broke(leader);
         return;
     }
     mark_names(leader, lop);
@@ -460,6 +483,27 @@ static int make_refused(struct hf_lop *lop)
     return recode(lop);
 }
 
+/* More windows than one entry goes through? By its length alone: what the file holds may be
+ * something else when the entry is applied. */
+static bool is_too_wide(const struct hf_meta_op *op)
+{
+    if ((op->op != HF_OP_PUNCH && op->op != HF_OP_ALLOCATE) || op->offset > HF_FILE_BYTES_MAX ||
+        op->length > HF_FILE_BYTES_MAX - op->offset) {
+        return false; /* or no file has the range */
+    }
+    return hf_windows(op->offset + op->length) - op->offset / HF_WINDOW_BYTES >
+           HF_SPACE_WINDOWS_MAX;
+}
+
+/* Into what every replica refuses with -EFBIG, and always has: entries of earlier leaders that are
+ * as wide are applied as they were. Its number has its outcome. */
+static int make_too_large(struct hf_lop *lop)
+{
+    lop->op.length = UINT64_MAX;
+    lop->op.flags = 0;
+    return recode(lop);
+}
+
 void hf_leader_op(struct hf_leader *leader, bool read_only, const void *msg, size_t msg_len,
                   const void *bulk, size_t bulk_len, hf_leader_done_fn done, void *ctx)
 {
@@ -474,6 +518,8 @@ void hf_leader_op(struct hf_leader *leader, bool read_only, const void *msg, siz
     err = admit(leader, lop, &session);
     if (!err && read_only && session && !is_readers(lop->op.op)) {
         err = make_refused(lop);
+    } else if (!err && session && is_too_wide(&lop->op)) {
+        err = make_too_large(lop);
     }
     if (err) {
         refuse(leader, lop, err);
@@ -641,6 +687,9 @@ static void after_apply(struct hf_leader *leader, const struct hf_meta_op *op, s
     case HF_OP_WRITE:
     case HF_OP_RELOCATE:
         hf_space_named(leader, op);
+        if (reply->err) {
+            hf_inventory_refused(leader, op, reply->err);
+        }
         hf_copier_kick(leader);
         hf_reaper_kick(leader);
         break;
@@ -696,7 +745,6 @@ int hf_leader_committed(const struct hf_mlog_entry *entry, struct hf_mlog_propos
     int err = hf_meta_apply(leader->meta, &committed, &reply);
 
     if (err) {
-        lop_failed(proposal, -EIO);
         return err;
     }
     leader->ops++;
@@ -709,6 +757,7 @@ int hf_leader_committed(const struct hf_mlog_entry *entry, struct hf_mlog_propos
     lop_answer(lop, &reply);
     hf_leader_pump(leader);
     hf_leader_reads_unguard(leader);
+    (void)hf_leader_broke(leader); /* by what followed: the entry itself is applied */
     return 0;
 }
 

@@ -13,8 +13,8 @@
 
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
-#include "common/base/buf.h"
 #include "common/base/err.h"
+#include "common/base/limits.h"
 #include "common/log/log.h"
 #include "server/meta/leader_impl.h"
 
@@ -260,14 +260,13 @@ static void run(struct hf_leader *leader, struct hf_lread *read)
         leader->reads_done++;
         if (needs_session(rd->op) && rd->op != HF_RD_STREAM) {
             if (!run_special(leader, read, session, &reply)) {
+                (void)hf_leader_broke(leader);
                 return;
             }
         } else {
-            hf_meta_read(leader->meta, rd, &reply, leader->scratch->data,
-                         leader->scratch->cap_bytes > HF_FRAME_BULK_MAX
-                             ? HF_FRAME_BULK_MAX
-                             : leader->scratch->cap_bytes);
-            if (rd->op == HF_RD_LOOKUP && !reply.err && session && S_ISREG(reply.attr.mode)) {
+            hf_meta_read(leader->meta, rd, &reply, leader->replica->read_bulk, HF_FRAME_BULK_MAX);
+            if (rd->op == HF_RD_LOOKUP && !reply.err && session &&
+                (S_ISREG(reply.attr.mode) || S_ISLNK(reply.attr.mode))) {
                 hf_recent_note(&leader->recent, reply.attr.ino, session->opens.id,
                                hf_env_mono_ns(leader->env));
             }
@@ -275,6 +274,11 @@ static void run(struct hf_leader *leader, struct hf_lread *read)
                 hf_space_statfs(leader, &reply);
             }
         }
+    }
+    if (hf_leader_serving(leader) && hf_leader_broke(leader)) { /* refused when this leader ends */
+        list_push(&leader->reads, read);
+        hf_env_post(leader->env, &leader->read_task);
+        return;
     }
     answer(read, &reply);
 }
@@ -299,7 +303,7 @@ static void current(struct hf_mlog_read *barrier, int err)
 
     leader->asking = false;
     leader->round = (struct hf_lread_list){0};
-    if (err && !HF_BUG(deposed_reads)) {
+    if (err) {
         answer_list(&list, err);
     }
     while ((read = list_pop(&list))) {
@@ -325,6 +329,10 @@ static void ask(struct hf_task *task)
     leader->reads = (struct hf_lread_list){0};
     leader->asking = true;
     leader->barrier.done = current;
+    if (HF_BUG(deposed_reads)) {
+        current(&leader->barrier, 0);
+        return;
+    }
     leader->log->read(leader->log->ctx, &leader->barrier);
 }
 
@@ -380,11 +388,9 @@ void hf_leader_reads_fail(struct hf_leader *leader, int err)
     answer_list(&leader->guarded, err);
 }
 
-int hf_leader_reads_init(struct hf_leader *leader)
+void hf_leader_reads_init(struct hf_leader *leader)
 {
     leader->read_task.fn = ask;
-    leader->scratch = hf_buf_get(leader->pool, HF_FRAME_BULK_MAX);
-    return leader->scratch ? 0 : -ENOMEM;
 }
 
 void hf_leader_reads_fini(struct hf_leader *leader)
@@ -394,7 +400,6 @@ void hf_leader_reads_fini(struct hf_leader *leader)
     while ((read = list_pop(&leader->reads)) || (read = list_pop(&leader->guarded))) {
         free(read);
     }
-    hf_buf_unref(leader->scratch);
 }
 
 static void check_list(const struct hf_lread_list *list)

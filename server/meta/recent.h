@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recent.h - which sessions came to an inode by name just now, and so may be about to open it.
+ * recent.h - which sessions came to an inode by name just now, and so may be about to open it, or
+ * to read a link.
  *
- *     LOOKUP name -> inode ──(unlink, or rename over it)──► OPEN inode
+ *     LOOKUP name -> inode ──(unlink, or rename over it)──► OPEN, or READLINK, inode
  *
  * A local file system opens in one step; here the entry between the two must name the session as a
  * holder, or its open would fail although the name was there all the time. (Not the one that

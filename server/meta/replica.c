@@ -12,6 +12,7 @@
 #include "common/base/assert.h"
 #include "common/base/bugs.h"
 #include "common/base/err.h"
+#include "common/base/limits.h"
 #include "common/log/log.h"
 #include "common/table/snapshot.h"
 #include "server/meta/leader_impl.h"
@@ -20,7 +21,7 @@
 #define CHECKPOINT_RETRY_NS (5 * HF_NS_PER_SEC)
 #define CLOSE_POLL_NS       (2 * HF_NS_PER_MS)
 
-void hf_replica_fail(struct hf_replica *replica, int err, const char *what)
+static void note_failed(struct hf_replica *replica, int err, const char *what)
 {
     if (replica->failed) {
         return;
@@ -32,16 +33,24 @@ void hf_replica_fail(struct hf_replica *replica, int err, const char *what)
            hf_err_name(err), (unsigned long long)hf_meta_applied(replica->meta), what,
            err == -HF_EDIFFERS ? "Remove its metadata directory" : "Check its disk");
     hf_timer_disarm(&replica->checkpoint_timer);
-    if (replica->leader) {
-        hf_leader_failed(replica->leader);
+}
+
+void hf_replica_fail(struct hf_replica *replica, int err, const char *what)
+{
+    if (!replica->failed) {
+        note_failed(replica, err, what);
+        replica->log.give_up(replica->log.ctx, err);
     }
 }
 
 void hf_replica_log_failed(struct hf_replica *replica, int err)
 {
-    hf_replica_fail(replica, err,
-                    err == -HF_EDIFFERS ? "its metadata differ from those of a majority"
-                                        : "the metadata log failed");
+    note_failed(replica, err,
+                err == -HF_EDIFFERS ? "its metadata differ from those of a majority"
+                                    : "the metadata log failed");
+    if (replica->leader) {
+        hf_leader_failed(replica->leader);
+    }
 }
 
 /* Checkpoints */
@@ -191,6 +200,7 @@ static void replica_free(struct hf_replica *replica)
         free((char *)replica->nodes[i].domain);
     }
     free(replica->nodes);
+    free(replica->read_bulk);
     hf_timer_fini(&replica->checkpoint_timer);
     hf_timer_fini(&replica->close_timer);
     free(replica);
@@ -204,7 +214,6 @@ static struct hf_replica *replica_new(struct hf_env *env, const struct hf_replic
         return NULL;
     }
     replica->env = env;
-    replica->pool = options->pool;
     replica->stores = options->stores;
     replica->cluster = options->cluster;
     replica->base =
@@ -258,6 +267,11 @@ int hf_replica_open(struct hf_env *env, const struct hf_replica_options *options
     }
     err = err ? err : check_cluster(replica, options, ret_error);
     err = err ? err : copy_nodes(replica, options);
+    if (!err) {
+        /* Of its own: clients can use up the pool, and this node must be able to lead then. */
+        replica->read_bulk = aligned_alloc(HF_BLOCK_BYTES, HF_FRAME_BULK_MAX);
+        err = replica->read_bulk ? 0 : -ENOMEM;
+    }
     if (err) {
         (void)say(ret_error, err, options->dir, "cannot be opened");
         replica_free(replica);
@@ -304,9 +318,7 @@ int hf_replica_apply(struct hf_replica *replica, const struct hf_mlog_entry *ent
     int err = replica->failed;
 
     hf_assert_loop(replica->env);
-    if (err && proposal) {
-        proposal->failed(proposal, -EIO);
-    } else if (!err && entry->kind == HF_MLOG_OP) {
+    if (!err && entry->kind == HF_MLOG_OP) {
         err = proposal ? hf_leader_committed(entry, proposal) : apply_op(replica, entry);
     } else if (!err) {
         hf_meta_skip(replica->meta, entry->index, entry->term);
@@ -314,8 +326,8 @@ int hf_replica_apply(struct hf_replica *replica, const struct hf_mlog_entry *ent
             hf_meta_set_members(replica->meta, entry->msg, entry->msg_len);
         }
     }
-    if (err) {
-        hf_replica_fail(replica, err, "an entry could not be applied to the table");
+    if (err) { /* by it the log fails, and ends the leader here as there is another one or not */
+        note_failed(replica, err, "an entry could not be applied to the table");
     } else {
         maybe_checkpoint(replica);
     }
@@ -329,20 +341,25 @@ void hf_replica_set_members(struct hf_replica *replica, const void *members, siz
 
 /* Leading */
 
-void hf_replica_lead(struct hf_replica *replica)
+int hf_replica_lead(struct hf_replica *replica)
 {
+    int err;
+
     if (replica->failed || replica->closing) {
-        return;
+        return replica->failed;
     }
     HF_ASSERT(!replica->leader);
     replica->leader = hf_leader_new(replica);
     if (!replica->leader) {
-        hf_replica_fail(replica, -ENOMEM, "out of memory");
-        return;
+        err = hf_meta_failed(replica->meta);
+        err = err ? err : -ENOMEM;
+        note_failed(replica, err, "it could not begin to lead");
+        return err;
     }
     replica->leader->next = replica->leaders;
     replica->leaders = replica->leader;
     hf_leader_start(replica->leader);
+    return 0;
 }
 
 static void stop_leading(struct hf_replica *replica, int err)
@@ -488,7 +505,7 @@ static void install_done(struct hf_job *job)
     if (load->err && replica->opened.index != applied) {
         /* What memory held over the checkpoint went with the table, or the new one is there but
          * may not stay: only a start puts it and the log together again. */
-        hf_replica_fail(replica, load->err, "a snapshot could not be put in place");
+        note_failed(replica, load->err, "a snapshot could not be put in place");
         load->err = -ENOTRECOVERABLE;
     }
     load_end(load, load->err);
@@ -506,7 +523,7 @@ static void load_switch(void *ctx)
         return;
     }
     load->install = (struct hf_job){.run = install_run, .done = install_done};
-    hf_env_submit(replica->env, HF_POOL_DISK, &load->install);
+    hf_env_submit(replica->env, HF_POOL_TABLE, &load->install);
 }
 
 static void verified(void *ctx, int err)
@@ -648,8 +665,8 @@ void hf_replica_read(struct hf_replica *replica, const struct hf_meta_read *rd,
 int hf_replica_heartbeat(struct hf_replica *replica, const struct hf_msg_heartbeat *beat,
                          struct hf_msg_heartbeat_reply *ret)
 {
-    if (!replica->leader) {
-        return -HF_ENOTLEADER;
+    if (!replica->leader || replica->failed) {
+        return -HF_ENOTLEADER; /* of this one, who sends it would hear for ever */
     }
     hf_leader_heartbeat(replica->leader, beat, ret);
     return 0;

@@ -63,7 +63,6 @@ struct hf_replica_base {
 struct hf_replica_options {
     const char *dir; /* metadata directory of this node: table/ below it */
     struct hf_uuid cluster;
-    struct hf_bufpool *pool;
     const struct hf_replica_base *base; /* copied; NULL: LMDB in DIR/table */
     const struct hf_leader_node *nodes; /* copied */
     uint32_t node_count;
@@ -96,12 +95,14 @@ void hf_replica_abandon(struct hf_replica *replica);
 
 /** Of the checkpoint that was opened; index 0: nothing was ever applied. */
 void hf_replica_position(const struct hf_replica *replica, struct hf_mlog_position *ret);
-/** @proposal  NULL, or what the leader here proposed. Errors: this replica cannot go on. */
+/** @proposal  NULL, or what the leader here proposed; it has ended, unless there is an error.
+ *  Errors: this replica cannot go on: the log fails, and with it the proposal. */
 int hf_replica_apply(struct hf_replica *replica, const struct hf_mlog_entry *entry,
                      struct hf_mlog_proposal *proposal);
 /** The log's configuration as long as no entry of kind MEMBERS was applied. */
 void hf_replica_set_members(struct hf_replica *replica, const void *members, size_t len);
-void hf_replica_lead(struct hf_replica *replica);
+/** Errors: this replica cannot go on; somebody else has to lead. */
+int hf_replica_lead(struct hf_replica *replica);
 void hf_replica_follow(struct hf_replica *replica);
 /** More of the log is durable. */
 void hf_replica_durable(struct hf_replica *replica);
@@ -132,7 +133,7 @@ void hf_replica_op(struct hf_replica *replica, bool read_only, const void *msg, 
 /** A look. Answered from the applied state; OPEN, RENEW, LOCK_WAIT and so on from memory. */
 void hf_replica_read(struct hf_replica *replica, const struct hf_meta_read *rd,
                      hf_leader_done_fn done, void *ctx);
-/** A store's heartbeat; tells it its state. Errors: -HF_ENOTLEADER. */
+/** A store's heartbeat; tells it its state. Errors: -HF_ENOTLEADER, from a failed leader too. */
 int hf_replica_heartbeat(struct hf_replica *replica, const struct hf_msg_heartbeat *beat,
                          struct hf_msg_heartbeat_reply *ret);
 

@@ -15,7 +15,6 @@ struct hf_replica {
     struct hf_table *table;
     struct hf_meta *meta;
     struct hf_mlog log; /* functions NULL until attached */
-    struct hf_bufpool *pool;
     struct hf_replica_base base;
     uint64_t merge_delay_ns;
     char dir[4200];
@@ -25,6 +24,8 @@ struct hf_replica {
     struct hf_leader_node *nodes; /* owned, with their strings */
     uint32_t node_count;
     uint32_t copies, min_copies, groups;
+
+    uint8_t *read_bulk; /* HF_FRAME_BULK_MAX bytes: of the answer that a leader here makes */
 
     struct hf_leader *leader;  /* NULL: this node does not lead */
     struct hf_leader *leaders; /* it, and those that are closing */
@@ -49,7 +50,8 @@ struct hf_replica {
     struct hf_timer close_timer;
 };
 
-/** The table or the log failed: nothing is served any more. */
+/** Nothing can be served any more. Found by who is not called by the log: it is told, and ends the
+ *  leader here before this turn of the loop does. */
 void hf_replica_fail(struct hf_replica *replica, int err, const char *what);
 /** A closing leader is no more. */
 void hf_replica_leader_gone(struct hf_replica *replica, struct hf_leader *leader);

@@ -104,7 +104,7 @@ void hf_row_node_encode(const struct hf_map_node *node, uint8_t ret[HF_ROW_NODE_
     hf_write_bytes(&w, node->uuid.b, sizeof(node->uuid.b));
     hf_write_bytes(&w, node->addr, sizeof(node->addr));
     hf_write_bytes(&w, node->domain, sizeof(node->domain));
-    skip(&w, 4);
+    hf_write_le32(&w, (uint32_t)node->returned.v);
     HF_ASSERT(!w.bad && w.at == w.end);
 }
 
@@ -122,7 +122,7 @@ int hf_row_node_decode(const void *bytes, size_t len, struct hf_map_node *ret)
     }
     read_text(&r, ret->addr, sizeof(ret->addr));
     read_text(&r, ret->domain, sizeof(ret->domain));
-    read_skip(&r, 4);
+    ret->returned.v = hf_read_le32(&r);
     if (state == HF_NODE_NONE || state >= HF_NODE_STATE_COUNT) {
         return -EBADMSG;
     }

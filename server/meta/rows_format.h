@@ -80,6 +80,8 @@ static_assert(HF_ROW_WINDOW_HEAD + HF_WINDOW_EXTENTS_MAX * HF_ROW_WINDOW_EXTENT 
                       HF_WINDOW_INLINE_MAX <=
                   HF_TABLE_VALUE_MAX,
               "a full window fits one value");
+static_assert(HF_WINDOW_EXTENTS_FEW + 2 * HF_COMMIT_EXTENTS_MAX <= HF_WINDOW_EXTENTS_COMMIT,
+              "each extent of a commit cuts one in two");
 static_assert(1 + 8 + HF_XATTR_NAME_MAX <= HF_TABLE_KEY_MAX, "a name fits a key");
 static_assert(HF_META_MARK_BYTES <= HF_TABLE_MARK_MAX, "the mark fits");
 static_assert(HF_LOCKS_PER_INODE_MAX * HF_ROW_LOCK_BYTES + 8 <= HF_TABLE_VALUE_MAX, "locks fit");

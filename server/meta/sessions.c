@@ -149,6 +149,9 @@ static void tick(void *ctx)
     /* While this loop did not run, or this machine slept, nobody could be heard. */
     uint64_t stall_ns = hf_leader_stall_ns(now_ns, sessions->last_tick_ns, sessions->tick_ns);
 
+    if (hf_leader_broke(leader)) {
+        return; /* by what works in the background, or tells of the sessions */
+    }
     sessions->last_tick_ns = now_ns;
     for (struct hf_lsession *s = sessions->head; s; s = s->next) {
         s->heard_ns += stall_ns;
@@ -182,7 +185,7 @@ int hf_sessions_init(struct hf_leader *leader)
         }
         after = page[count - 1].id;
     }
-    return 0;
+    return hf_meta_failed(leader->meta); /* those not listed would be fenced */
 }
 
 void hf_sessions_start(struct hf_leader *leader)

@@ -320,6 +320,11 @@ uint64_t hf_meta_applied(const struct hf_meta *meta)
     return meta->c.applied;
 }
 
+int hf_meta_failed(const struct hf_meta *meta)
+{
+    return meta->failed;
+}
+
 const struct hf_map *hf_meta_map(const struct hf_meta *meta)
 {
     return &meta->map;

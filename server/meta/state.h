@@ -70,6 +70,9 @@ uint64_t hf_meta_applied(const struct hf_meta *meta);
 void hf_meta_read(struct hf_meta *meta, const struct hf_meta_read *rd, struct hf_meta_reply *reply,
                   uint8_t *buf, size_t buf_bytes);
 
+/** 0, or why nothing can be applied or read any more: by an entry, or by a look. */
+int hf_meta_failed(const struct hf_meta *meta);
+
 /** Mark for a checkpoint of the table: applied index, term. Put back by hf_meta_open(). */
 size_t hf_meta_mark(const struct hf_meta *meta, uint8_t ret[HF_TABLE_MARK_MAX]);
 

@@ -228,6 +228,9 @@ static void test(struct hf_leader *leader, struct hf_waiter *waiter)
     struct hf_meta_reply reply = {0};
 
     hf_waiters_test(leader, &waiter->rd, &reply);
+    if (hf_meta_failed(leader->meta)) {
+        return; /* refused when this leader ends */
+    }
     if (!reply.err && reply.lock_type != F_UNLCK) {
         if (!closes_a_ring(leader, &waiter->rd)) {
             return;

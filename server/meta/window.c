@@ -193,15 +193,16 @@ int hf_window_drop_from(struct hf_meta *meta, struct hf_inode *inode, uint64_t f
     return err == -ENOENT ? 0 : err;
 }
 
-int hf_window_drop_stale(struct hf_meta *meta, struct hf_inode *inode, uint64_t max,
+/* Go through the tail, up to @max rows of it, as far as @to. Errors: -ENOENT  there are no more. */
+static int drop_stale_to(struct hf_meta *meta, struct hf_inode *inode, uint64_t to, uint64_t max,
                          uint64_t *ret_count)
 {
     uint64_t count = 0, window;
     uint32_t epoch;
     int err = 0;
 
-    while (count < max && (err = next_row(meta, inode->attr.ino, inode->stale_from, UINT64_MAX,
-                                          &window, &epoch)) == 0) {
+    while (count < max &&
+           (err = next_row(meta, inode->attr.ino, inode->stale_from, to, &window, &epoch)) == 0) {
         if (hf_window_is_stale(inode, window, epoch)) {
             err = hf_window_drop(meta, inode, window);
             if (err) {
@@ -213,6 +214,14 @@ int hf_window_drop_stale(struct hf_meta *meta, struct hf_inode *inode, uint64_t 
     }
     hf_inode_dirty(inode);
     *ret_count = count;
+    return err;
+}
+
+int hf_window_drop_stale(struct hf_meta *meta, struct hf_inode *inode, uint64_t max,
+                         uint64_t *ret_count)
+{
+    int err = drop_stale_to(meta, inode, UINT64_MAX, max, ret_count);
+
     if (err == -ENOENT) {
         inode->flags &= ~HF_INODE_STALE_TAIL;
         inode->stale_from = 0;
@@ -258,9 +267,46 @@ int hf_window_punch(struct hf_meta *meta, struct hf_inode *inode, uint64_t off, 
     return err ? err : hf_window_drop_from(meta, inode, first, last, UINT64_MAX, &next, &count);
 }
 
-int hf_window_truncate(struct hf_meta *meta, struct hf_inode *inode, uint64_t size)
+/* From window @keep on all is a tail: whatever is there was stored before. */
+static int hide_from(struct hf_meta *meta, struct hf_inode *inode, uint64_t keep)
+{
+    inode->flags |= HF_INODE_STALE_TAIL;
+    inode->trunc_epoch++;
+    inode->stale_from = keep;
+    hf_inode_dirty(inode);
+    return hf_purge_queue(meta, inode->attr.ino);
+}
+
+/*
+ * [keep, end) is cut off while a tail is there. They become one tail, which begins at @keep:
+ * nothing is left of the old one before it, so that no window is hidden that the file keeps.
+ * What it takes for that is bounded; -EAGAIN: the purge has to come further first.
+ */
+static int join_tail(struct hf_meta *meta, struct hf_inode *inode, uint64_t keep, uint64_t end)
+{
+    uint64_t next, count;
+    int err;
+
+    if (keep > inode->stale_from) {
+        err = hf_window_drop_from(meta, inode, keep, end, HF_TRUNCATE_WINDOWS, &next, &count);
+        if (err || count < HF_TRUNCATE_WINDOWS) {
+            return err; /* there were no more: the old tail is as it was */
+        }
+        err = drop_stale_to(meta, inode, keep, HF_TRUNCATE_WINDOWS, &count);
+        if (err && err != -ENOENT) {
+            return err;
+        }
+        if (!err && inode->stale_from < keep) {
+            return -EAGAIN;
+        }
+    }
+    return hide_from(meta, inode, keep);
+}
+
+int hf_window_truncate(struct hf_meta *meta, struct hf_inode *inode, uint64_t size, bool bounded)
 {
     uint64_t keep = hf_windows(size), end = hf_windows(inode->attr.size), next, count;
+    bool tail = inode->flags & HF_INODE_STALE_TAIL;
     int err = 0;
 
     HF_ASSERT(size < inode->attr.size);
@@ -270,12 +316,8 @@ int hf_window_truncate(struct hf_meta *meta, struct hf_inode *inode, uint64_t si
     if (err) {
         return err;
     }
-    if (end - keep <= HF_TRUNCATE_WINDOWS || (inode->flags & HF_INODE_STALE_TAIL)) {
+    if (end - keep <= HF_TRUNCATE_WINDOWS || (tail && !bounded)) {
         return hf_window_drop_from(meta, inode, keep, end, UINT64_MAX, &next, &count);
     }
-    inode->flags |= HF_INODE_STALE_TAIL;
-    inode->trunc_epoch++;
-    inode->stale_from = keep;
-    hf_inode_dirty(inode);
-    return hf_purge_queue(meta, inode->attr.ino);
+    return tail ? join_tail(meta, inode, keep, end) : hide_from(meta, inode, keep);
 }

@@ -47,7 +47,13 @@ int hf_window_drop_stale(struct hf_meta *meta, struct hf_inode *inode, uint64_t 
 
 /** [off, end) reads as zeros. end may be past EOF. */
 int hf_window_punch(struct hf_meta *meta, struct hf_inode *inode, uint64_t off, uint64_t end);
-/** Give up what lies behind @size, which is below the inode's; the caller sets the size. */
-int hf_window_truncate(struct hf_meta *meta, struct hf_inode *inode, uint64_t size);
+/**
+ * Give up what lies behind @size, which is below the inode's; the caller sets the size.
+ *
+ * @bounded  the work is, even beside a tail that is not purged yet (which made it unbounded in
+ *           entries that do not say so)
+ * Errors: -EAGAIN  bounded, and the purge has to come further first
+ */
+int hf_window_truncate(struct hf_meta *meta, struct hf_inode *inode, uint64_t size, bool bounded);
 
 #endif

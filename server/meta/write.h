@@ -4,9 +4,11 @@
  *
  * Invariant: no extent lies behind EOF, so a file that grows reads as zeros there.
  *
- * PUNCH drops all windows of its range in one entry (about 4 us each). CLONE takes up to 4 GiB and
- * says in reply->count how much of that the source had. WRITE answers -E2BIG when a window would
- * hold too many extents or inline bytes: what the client has should go as one object.
+ * PUNCH drops all windows of its range in one entry (about 4 us each), and ALLOCATE looks at them
+ * all: the leader takes no more than HF_SPACE_WINDOWS_MAX at a time. Entries of earlier builds may
+ * have more, and are applied all the same. CLONE takes up to 4 GiB and says in reply->count how
+ * much of that the source had. WRITE answers -E2BIG when a window would hold too many extents or
+ * inline bytes: what the client has should go as one object.
  */
 #ifndef HF_META_WRITE_H
 #define HF_META_WRITE_H

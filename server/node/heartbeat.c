@@ -130,7 +130,7 @@ static void beat_answered(struct hf_rpc_call *call, int err, const struct hf_rpc
                 (node->bad_count - node->bad_told) * sizeof(node->bad[0]));
         node->bad_count -= node->bad_told;
     }
-    node->start_told = node->start_told || heard;
+    node->start_noted = node->start_noted || (heard && r.start == node->start);
     if (heard && !node->was_member) {
         note_member(node);
     }
@@ -172,7 +172,8 @@ static void beat(void *ctx)
         .map_epoch = node->map.epoch.v,
         .bad = node->bad,
         .bad_count = node->bad_count,
-        .started = !node->start_told,
+        .start = node->start,
+        .noted = node->start_noted,
     };
     uint8_t msg[HF_RPC_MSG_MAX];
     size_t len;
@@ -223,6 +224,7 @@ void heartbeat_bad_object(void *ctx, const struct hf_oid *oid, int err)
 
 void heartbeat_start(struct hf_node *node)
 {
+    node->start = hf_env_random_u64(node->env) | 1;
     hf_timer_init(&node->beat_timer, node->env, beat, node);
     hf_timer_arm(&node->beat_timer, 1);
 }

@@ -78,6 +78,11 @@ static uint64_t durable(void *ctx)
     return hf_raft_driver_durable(((struct hf_meta_log *)ctx)->driver);
 }
 
+static void give_up(void *ctx, int err)
+{
+    hf_raft_driver_give_up(((struct hf_meta_log *)ctx)->driver, err);
+}
+
 /* From the driver to the replica */
 
 static int apply(void *ctx, const struct hf_raft_entry *entry, struct hf_raft_proposal *raft)
@@ -113,10 +118,10 @@ static void members(void *ctx, const struct hf_raft_config *config)
     hf_replica_set_members(((struct hf_meta_log *)ctx)->replica, bytes, len);
 }
 
-static void lead(void *ctx, uint64_t term)
+static int lead(void *ctx, uint64_t term)
 {
     (void)term;
-    hf_replica_lead(((struct hf_meta_log *)ctx)->replica);
+    return hf_replica_lead(((struct hf_meta_log *)ctx)->replica);
 }
 
 static void follow(void *ctx)
@@ -239,6 +244,7 @@ int hf_meta_log_open(struct hf_env *env, struct hf_replica *replica,
                                                  .read = read,
                                                  .checkpointed = checkpointed,
                                                  .durable = durable,
+                                                 .give_up = give_up,
                                                  .ctx = log});
     *ret = log;
     return 0;

@@ -12,6 +12,7 @@
 #include "common/wire/method.h"
 #include "server/node/node_impl.h"
 
+#define FILES_OF_OTHERS 2048u /* connections, the metadata log, indexes, files read directly */
 #define POOL_KEEP_BYTES (64u << 20)
 #define POOL_MAX_BYTES  (160u << 20)
 #define LEAVE_NS        HF_NS_PER_SEC /* for another node to take the lead */
@@ -128,6 +129,12 @@ static void on_closed(void *ctx, struct hf_rpc_conn *conn)
     store_service_closed(ctx, conn);
 }
 
+/* Of the files that may be open, what the store may use for segments. */
+static uint32_t segments_max(uint32_t files_max)
+{
+    return files_max / 2 > FILES_OF_OTHERS ? files_max - FILES_OF_OTHERS : files_max / 2;
+}
+
 static int start_store(struct hf_node *node, char **ret_error)
 {
     char dir[4200];
@@ -139,6 +146,7 @@ static int start_store(struct hf_node *node, char **ret_error)
         .segment_bytes = node->self->segment_bytes,
         .reserve_put_bytes = node->self->reserve_bytes,
         .capacity_bytes = node->self->capacity_bytes,
+        .segments_max = segments_max(node->options.files_max),
         .on_bad_object = heartbeat_bad_object,
         .ctx = node,
     };
@@ -160,7 +168,6 @@ static int open_replica(struct hf_node *node, const char *dir, char **ret_error)
     struct hf_replica_options options = {
         .dir = dir,
         .cluster = node->config->cluster,
-        .pool = node->pool,
         .base = node->options.meta.open ? &node->options.meta : NULL,
         .nodes = nodes,
         .node_count = node->config->node_count,

@@ -18,8 +18,9 @@
 
 struct hf_node;
 
-/** What a simulation has otherwise than a daemon. */
+/** What a daemon is told about its process, and what a simulation has otherwise than a daemon. */
 struct hf_node_options {
+    uint32_t files_max; /* that may be open; 0: as many as are needed */
     int (*open_index)(void *ctx, struct hf_table_base **ret); /* of the store; NULL: LMDB */
     void *ctx;
     struct hf_replica_base meta; /* open NULL: LMDB */
@@ -31,7 +32,7 @@ struct hf_node_options {
 /**
  * Open the store (and the metadata), listen, start the heartbeat. Blocks (start-up).
  * @config     borrowed until hf_node_stop() is done
- * @options    copied; NULL: a daemon's
+ * @options    copied; NULL: all zero
  * @ret_error  on failure one sentence with what to do (malloc'd)
  */
 int hf_node_start(struct hf_env *env, const struct hf_config *config, struct hf_node_id id,

@@ -45,7 +45,8 @@ struct hf_node {
     struct hf_rpc_call beat_call;
     bool beat_running;
     bool beat_heard;           /* the last one was answered */
-    bool start_told;           /* a leader has heard this process */
+    uint64_t start;            /* a number of this process */
+    bool start_noted;          /* ... which the log has */
     uint32_t beat_failed;      /* in a row */
     struct hf_node_id beat_to; /* of the one under way */
     struct hf_rpc_call map_call;

@@ -287,6 +287,7 @@ static void get_request(struct hf_node *node, struct hf_rpc_request *req)
     run->get.done = get_done;
     run->get.ctx = run;
     node->inflight++;
+    hf_rpc_promise(req, m.len_bytes);
     hf_store_get(node->store, &run->get);
 }
 

@@ -89,6 +89,7 @@ void hf_raft_driver_check_invariants(const struct hf_raft_driver *d)
     raft_disk_check_invariants(d->disk, d->writes);
     check_requests(d);
     raft_transfer_check(d);
+    raft_pins_check(d);
     if (runs) {
         check_items(d);
         check_promises(d);

@@ -55,13 +55,15 @@ static int take_entry(void *ctx, uint64_t index, const uint8_t *bytes, size_t le
     return err;
 }
 
-/* Make room for a record that begins at @first. False: entries are missing. */
+/* Make room for a record that begins at @first. False: entries are missing. One that begins before
+ * all others replaces them: what came before it is trimmed with the segment in front, and whether a
+ * checkpoint covers that, the driver sees. */
 static bool seek_to(struct raft_items *items, uint64_t first)
 {
-    if (items->first == 0) {
+    if (items->first == 0 || first < items->first) {
         raft_items_reset(items, first);
     }
-    if (first < items->first || first > raft_items_last(items) + 1) {
+    if (first > raft_items_last(items) + 1) {
         return false;
     }
     raft_items_cut(items, first);

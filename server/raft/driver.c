@@ -90,7 +90,11 @@ static void alone(struct hf_raft_driver *d)
 static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, char **ret_error)
 {
     const bool was_member = !found->log_empty || d->options.applied.index > 0 || found->vote_lost;
-    const bool no_vote = found->vote_lost || (d->hard.incarnation == 0 && was_member);
+    /* Of entries that it has, the record that it is new knows nothing: what came after it is lost.
+     */
+    const bool forgot =
+        d->hard.state == HF_RAFT_STORE_NEW && (d->items.count > 0 || d->options.applied.index > 0);
+    const bool no_vote = found->vote_lost || forgot || (d->hard.incarnation == 0 && was_member);
     /* A store that takes part has a record in its log from the beginning. */
     const bool none = d->hard.state == HF_RAFT_STORE_FOUNDED && found->log_empty;
     const bool no_log = d->hard.state != HF_RAFT_STORE_NEW && d->hard.incarnation != 0 &&
@@ -118,11 +122,11 @@ static int judge(struct hf_raft_driver *d, const struct raft_disk_found *found, 
         d->hard.incarnation = fresh_incarnation(d);
         alone(d);
     } else if (no_vote || no_log) {
-        hf_log(HF_LOG_ERROR, "raft", "store damaged",
-               "lost=\"%s\" what=\"what it promised is not known any more: this node neither votes "
-               "nor "
-               "acknowledges until the leader has brought it up to date\"",
-               no_vote ? "vote" : "log");
+        hf_log(
+            HF_LOG_ERROR, "raft", "store damaged",
+            "node=%u lost=\"%s\" what=\"what it promised is not known any more: it neither votes "
+            "nor acknowledges until the leader has brought it up to date\"",
+            d->options.self.v, no_vote ? "vote" : "log");
         d->hard.state = HF_RAFT_STORE_JOINING;
         d->hard.abstain = true;
         empty_log(d);
@@ -287,6 +291,7 @@ static void second(void *ctx)
     } else if (raft_driver_runs(d)) {
         raft_members_tick(d);
         raft_found_greet(d);
+        raft_pins_tick(d);
         hf_timer_arm(&d->second, MEMBERS_NS);
     }
 }
@@ -311,6 +316,7 @@ int hf_raft_driver_open(struct hf_env *env, const struct hf_raft_driver_options 
     d->options.segment_bytes =
         options->segment_bytes ? options->segment_bytes : HF_RAFT_SEGMENT_BYTES;
     d->options.keep_bytes = options->keep_bytes ? options->keep_bytes : HF_RAFT_KEEP_BYTES;
+    d->options.pin_bytes = options->pin_bytes ? options->pin_bytes : HF_RAFT_PIN_BYTES;
     d->options.digest_every = options->digest_every ? options->digest_every : HF_RAFT_DIGEST_EVERY;
     d->options.election_ns = options->election_ns ? options->election_ns : HF_RAFT_ELECTION_NS;
     d->options.heartbeat_ns = options->heartbeat_ns ? options->heartbeat_ns : HF_RAFT_HEARTBEAT_NS;

@@ -36,6 +36,7 @@ struct hf_raft_driver;
 #define HF_RAFT_SEGMENT_BYTES (16u << 20)
 #define HF_RAFT_KEEP_BYTES    (16u << 20) /* of log kept below the checkpoint, for peers that lag */
 #define HF_RAFT_KEEP_ENTRIES  65536u
+#define HF_RAFT_PIN_BYTES     (256u << 20) /* of log kept while a peer gets a snapshot */
 #define HF_RAFT_DIGEST_EVERY  1024u /* entries from one digest that is compared to the next */
 
 /** A mutation to be logged; embedded by its proposer, alive (with msg and bulk) until it ended. */
@@ -72,19 +73,20 @@ struct hf_raft_machine {
     /**
      * Committed entries of every type, in order of index, each once. @proposal: what it was
      * proposed with, when that was here and leadership was not lost since; it has ended now.
-     * Errors: this replica cannot go on: FAILED.
+     * Errors: this replica cannot go on: FAILED. The proposal has not ended: its failed() will run.
      */
     int (*apply)(void *ctx, const struct hf_raft_entry *entry, struct hf_raft_proposal *proposal);
     /** Who founded the cluster: the configuration until an entry of type CONFIG says otherwise. */
     void (*members)(void *ctx, const struct hf_raft_config *config);
-    /** This node leads, and everything that any earlier leader committed is applied. */
-    void (*lead)(void *ctx, uint64_t term);
+    /** This node leads, and everything that any earlier leader committed is applied.
+     *  Errors: this replica cannot go on: FAILED, so that somebody else leads. */
+    int (*lead)(void *ctx, uint64_t term);
     /** It does not any more (after lead() only); proposals have failed before. */
     void (*follow)(void *ctx);
     /** More of the log is durable: a checkpoint may be possible now. */
     void (*durable)(void *ctx);
     /** FAILED; once. -HF_EDIFFERS: the state differs from that of a majority, or did before the
-     *  restart; a leader was told to follow before. */
+     *  restart. A leader was told to follow before, where another node can lead. */
     void (*failed)(void *ctx, int err);
     /** Of the state as of the last entry applied; members compare. NULL: they do not. */
     uint64_t (*digest)(void *ctx);
@@ -121,6 +123,7 @@ struct hf_raft_driver_options {
     bool must_join;         /* what this node holds tells of a cluster: found no new one */
     uint64_t segment_bytes; /* 0: HF_RAFT_SEGMENT_BYTES; smaller where entries are small */
     uint64_t keep_bytes;    /* 0: HF_RAFT_KEEP_BYTES */
+    uint64_t pin_bytes;     /* 0: HF_RAFT_PIN_BYTES */
     uint64_t digest_every;  /* 0: HF_RAFT_DIGEST_EVERY; the same on all nodes */
     uint64_t election_ns, heartbeat_ns; /* 0: the defaults */
     struct hf_bufpool *pool;
@@ -148,6 +151,10 @@ void hf_raft_driver_propose(struct hf_raft_driver *driver, struct hf_raft_propos
 void hf_raft_driver_read(struct hf_raft_driver *driver, struct hf_raft_read *read);
 /** The state up to @index is checkpointed durably: the log may go, but for what peers may need. */
 void hf_raft_driver_checkpointed(struct hf_raft_driver *driver, uint64_t index);
+
+/** The machine cannot go on, as it found by itself: FAILED, at once or when the step under way
+ *  ends. No-op where the driver failed before, or closes. */
+void hf_raft_driver_give_up(struct hf_raft_driver *driver, int err);
 
 /** A message of method HF_M_RAFT; @bulk may be NULL. Everything is checked. */
 void hf_raft_driver_received(struct hf_raft_driver *driver, struct hf_node_id from, const void *msg,

@@ -6,7 +6,7 @@
  *     outbox.c     messages to peers              requests.c   proposals and reads
  *     found.c      founding or joining            members.c    who takes part
  *     transfer.c   snapshots, both ways            digests.c    is the state that of the others?
- *     check_driver.c  what must hold between them
+ *     pins.c       the log stays behind snapshots  check_driver.c  what must hold between them
  */
 #ifndef HF_RAFT_DRIVER_IMPL_H
 #define HF_RAFT_DRIVER_IMPL_H
@@ -21,6 +21,8 @@
 #define RAFT_WINDOW_ENTRIES_MAX 16384u
 #define RAFT_WINDOW_BYTES_MAX   (32u << 20)
 #define RAFT_LOG_ENTRIES_MAX    (1u << 20)
+#define RAFT_PIN_ENTRIES_MAX    (RAFT_LOG_ENTRIES_MAX / 2)
+#define RAFT_PIN_SILENT_NS      (10 * HF_NS_PER_SEC)
 #define RAFT_CHUNK_BYTES        HF_FRAME_BULK_MAX
 #define RAFT_PROMOTE_LAG_MAX    1000u
 #define RAFT_HELD_MAX           256u /* messages that wait for a promise; older ones are lost */
@@ -70,6 +72,12 @@ struct raft_other {
 
 struct raft_upload; /* a snapshot on its way to a peer (transfer.c) */
 
+/** Entries above index stay for the peer (pins.c). */
+struct raft_pin {
+    struct hf_node_id peer; /* 0: none */
+    uint64_t index;
+};
+
 struct hf_raft_driver {
     struct hf_env *env;
     struct hf_raft_driver_options options;
@@ -77,11 +85,13 @@ struct hf_raft_driver {
     struct hf_node_id members[HF_RAFT_MEMBERS_MAX];
     enum hf_raft_driver_state state;
     int failed;
+    int refused; /* FAILED: what is asked here is answered with this */
     bool started;
 
     struct hf_raft *raft; /* NULL while FOUNDING */
     struct hf_raft_actions actions;
     bool stepping;
+    int gives_up; /* of the machine: FAILED with it when the step under way ends */
     struct hf_timer tick;
     struct hf_timer second; /* founding, members */
 
@@ -116,6 +126,7 @@ struct hf_raft_driver {
 
     struct raft_upload *uploads; /* open ones, and those that only wait for their jobs */
     uint64_t upload_serial;
+    struct raft_pin pins[HF_RAFT_MEMBERS_MAX];
     uint32_t transfer_jobs; /* under way */
     struct {
         struct hf_raft_action action;
@@ -228,10 +239,18 @@ void raft_upload_read(struct raft_out *out);
 void raft_incoming_write(struct hf_raft_driver *d, const struct hf_raft_action *action,
                          struct hf_buf *chunk);
 void raft_incoming_install(struct hf_raft_driver *d, const struct hf_raft_action *action);
-/** A checkpoint is being made a snapshot: the log behind it must stay. */
-bool raft_transfer_saves(const struct hf_raft_driver *d);
 /** Forget uploads; their jobs are waited for by d->transfer_jobs. */
 void raft_transfer_stop(struct hf_raft_driver *d);
 void raft_transfer_check(const struct hf_raft_driver *d);
+
+/* pins.c */
+/** What @peer will need is above @index. Leader only. */
+void raft_pin_set(struct hf_raft_driver *d, struct hf_node_id peer, uint64_t index);
+void raft_pin_drop(struct hf_raft_driver *d, struct hf_node_id peer);
+/** Pins follow their peers; those that are over go. UINT64_MAX: none is left. */
+uint64_t raft_pins_lowest(struct hf_raft_driver *d);
+/** One that is over is found, though nothing else happens. */
+void raft_pins_tick(struct hf_raft_driver *d);
+void raft_pins_check(const struct hf_raft_driver *d);
 
 #endif

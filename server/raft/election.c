@@ -344,7 +344,7 @@ static bool quorum_heard(const struct hf_raft *r)
                  (p->id.v == r->options.self.v ||
                   r->now_ns - p->heard_ns < r->options.election_timeout_ns);
     }
-    return heard >= hf_raft_quorum(r) || HF_BUG(no_check_quorum);
+    return heard >= hf_raft_quorum(r) || HF_BUG(no_check_quorum) || HF_BUG(deposed_reads);
 }
 
 static void leader_tick(struct hf_raft *r)

@@ -111,6 +111,9 @@ static bool propose_batch(struct hf_raft_driver *d)
             d->queue_bytes += entry_bytes(p);
         }
         d->queue_waits = true;
+        if (!raft_driver_runs(d)) {
+            raft_driver_run_soon(d); /* that step failed the driver: they fail as well */
+        }
     }
     for (uint32_t i = 0; i < source.count; i++) {
         raft_item_unref(items[i]);
@@ -242,7 +245,7 @@ void raft_requests_pump(struct hf_raft_driver *d)
         return;
     }
     if (!raft_driver_runs(d) || hf_raft_role(d->raft) != HF_RAFT_LEADER) {
-        const int err = d->state == HF_RAFT_FAILED    ? -EIO
+        const int err = d->state == HF_RAFT_FAILED    ? d->refused
                         : d->state == HF_RAFT_CLOSING ? -HF_ENOTREADY
                                                       : -HF_ENOTLEADER;
 

@@ -164,11 +164,19 @@ static void append(struct hf_raft_driver *d, const struct hf_raft_action *a,
 
 /* Applying */
 
-static void lead_now(struct hf_raft_driver *d)
+/* False: this replica cannot go on. */
+static bool lead_now(struct hf_raft_driver *d)
 {
+    int err;
+
     d->lead_due = false;
     d->leading = true;
-    d->options.machine.lead(d->options.machine.ctx, hf_raft_term(d->raft));
+    err = d->options.machine.lead(d->options.machine.ctx, hf_raft_term(d->raft));
+    if (err) {
+        d->leading = false; /* it never led: it is not told to follow */
+        raft_driver_fail(d, err, "it could not begin to lead");
+    }
+    return !err;
 }
 
 /* False: this replica cannot go on. */
@@ -176,6 +184,7 @@ static bool apply_one(struct hf_raft_driver *d)
 {
     struct raft_item *item = raft_items_get(&d->items, d->applied + 1);
     struct hf_raft_proposal *proposal;
+    bool goes_on = true;
     int err;
 
     HF_ASSERT(item);
@@ -185,6 +194,8 @@ static bool apply_one(struct hf_raft_driver *d)
     d->applied++;
     err = d->options.machine.apply(d->options.machine.ctx, &item->entry, proposal);
     if (err) {
+        d->applied--;
+        item->proposal = proposal; /* it fails with all that waits */
         raft_driver_fail(d, err, "an entry could not be applied");
         raft_item_unref(item);
         return false;
@@ -192,10 +203,10 @@ static bool apply_one(struct hf_raft_driver *d)
     raft_digests_applied(d, d->applied);
     if (d->lead_due && item->entry.type == HF_RAFT_ENTRY_NOOP &&
         item->entry.term == hf_raft_term(d->raft)) {
-        lead_now(d);
+        goes_on = lead_now(d);
     }
     raft_item_unref(item);
-    return true;
+    return goes_on;
 }
 
 static void apply_some(struct hf_raft_driver *d)
@@ -307,6 +318,24 @@ static void tick_arm(struct hf_raft_driver *d)
     }
 }
 
+static void step_ends(struct hf_raft_driver *d)
+{
+    d->stepping = false;
+    if (d->gives_up) {
+        raft_driver_fail(d, d->gives_up, "its metadata cannot be served");
+    }
+}
+
+void hf_raft_driver_give_up(struct hf_raft_driver *d, int err)
+{
+    hf_assert_loop(d->env);
+    HF_ASSERT(err < 0);
+    d->gives_up = d->gives_up ? d->gives_up : err;
+    if (!d->stepping) {
+        step_ends(d);
+    }
+}
+
 int raft_driver_step(struct hf_raft_driver *d, struct hf_raft_event *event,
                      const struct raft_step_source *source)
 {
@@ -329,7 +358,7 @@ int raft_driver_step(struct hf_raft_driver *d, struct hf_raft_event *event,
             raft_driver_run_soon(d); /* the write of what came with it goes first */
         }
     }
-    d->stepping = false;
+    step_ends(d);
     if (raft_driver_runs(d)) {
         tick_arm(d);
     }
@@ -343,19 +372,27 @@ void raft_driver_run_soon(struct hf_raft_driver *d)
     hf_env_post(d->env, &d->run);
 }
 
-/* Entries up to where a checkpoint reaches may go, but for what peers that lag a little need, and
- * for a last one that is durable: a store that takes part is told by it from one that lost its log.
+/* Is more kept above @to, @bytes of it, than there need be? */
+static bool too_much(const struct hf_raft_driver *d, uint64_t to, uint64_t bytes, bool pinned)
+{
+    const uint64_t entries = raft_items_last(&d->items) - to;
+
+    return pinned ? bytes > d->options.pin_bytes || entries > RAFT_PIN_ENTRIES_MAX
+                  : bytes > d->options.keep_bytes || entries > HF_RAFT_KEEP_ENTRIES;
+}
+
+/* Entries up to where a checkpoint reaches may go, but for what peers that lag a little need or
+ * that get a snapshot, and for a last one that is durable: a store that takes part is told by it
+ * from one that lost its log.
  */
 static void trim(struct hf_raft_driver *d)
 {
     struct hf_raft_event event = {.type = HF_RAFT_EV_TRIM};
     uint64_t to = d->items.first - 1, bytes = d->items.bytes;
-    const uint64_t durable = hf_raft_durable_index(d->raft);
+    const uint64_t durable = hf_raft_durable_index(d->raft), pin = raft_pins_lowest(d);
     const struct raft_item *item;
 
-    while (
-        to < d->trim_to && to + 1 < durable &&
-        (bytes > d->options.keep_bytes || raft_items_last(&d->items) - to > HF_RAFT_KEEP_ENTRIES)) {
+    while (to < d->trim_to && to + 1 < durable && too_much(d, to, bytes, to >= pin)) {
         item = raft_items_get(&d->items, to + 1);
         bytes -= item->bytes;
         to++;
@@ -382,8 +419,8 @@ void raft_driver_run(struct hf_task *task)
     }
     d->stepping = true;
     apply_some(d);
-    d->stepping = false;
-    if (raft_driver_runs(d) && d->trim_to >= d->items.first && !raft_transfer_saves(d)) {
+    step_ends(d);
+    if (raft_driver_runs(d) && d->trim_to >= d->items.first) {
         trim(d);
     }
     raft_requests_pump(d);
@@ -401,18 +438,33 @@ void raft_driver_fail(struct hf_raft_driver *d, int err, const char *what)
     raft_driver_stop(d, err);
 }
 
+/* Can anybody else lead? */
+static bool others_vote(const struct hf_raft_driver *d)
+{
+    const struct hf_raft_config *config = d->raft ? hf_raft_config(d->raft, NULL) : NULL;
+
+    for (uint32_t i = 0; config && i < config->count; i++) {
+        if (config->members[i].kind == HF_RAFT_VOTER &&
+            config->members[i].id.v != d->options.self.v) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void raft_driver_stop(struct hf_raft_driver *d, int err)
 {
-    /* Who asked a leader that differs may ask the next one. */
-    const bool follows = err == -HF_EDIFFERS && d->leading;
+    /* Who asked this leader may ask the next one. */
+    const bool others = err == -HF_EDIFFERS || others_vote(d), follows = d->leading && others;
 
     d->failed = err;
+    d->refused = others ? -HF_ENOTLEADER : -EIO;
     d->state = HF_RAFT_FAILED;
     hf_timer_disarm(&d->tick);
     hf_timer_disarm(&d->second);
     d->lead_due = d->leading = false;
     raft_out_drop_all(d);
-    raft_requests_fail(d, follows ? -HF_ENOTLEADER : -EIO);
+    raft_requests_fail(d, d->refused);
     if (follows) {
         d->options.machine.follow(d->options.machine.ctx);
     }

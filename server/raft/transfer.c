@@ -106,9 +106,11 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
         event.u.snapshot_opened.err = err;
         if (err) {
             up->open = false; /* the core takes it as closed */
+            raft_pin_drop(d, up->peer);
             hf_log(HF_LOG_WARN, "raft", "no snapshot", "peer=%u err=%s what=\"tried again\"",
                    up->peer.v, hf_err_name(err));
         } else {
+            raft_pin_set(d, up->peer, snapshot->index);
             event.u.snapshot_opened.index = snapshot->index;
             event.u.snapshot_opened.term = snapshot->term;
             event.u.snapshot_opened.total_bytes = snapshot->total_bytes;
@@ -126,16 +128,6 @@ static void saved(void *arg, int err, const struct hf_raft_snapshot *snapshot)
     upload_end(up);
 }
 
-bool raft_transfer_saves(const struct hf_raft_driver *d)
-{
-    const struct raft_upload *up = d->uploads;
-
-    while (up && !(up->open && up->saving)) {
-        up = up->next;
-    }
-    return up != NULL;
-}
-
 void raft_upload_open(struct hf_raft_driver *d, struct hf_node_id peer)
 {
     struct raft_upload *up = calloc(1, sizeof(*up));
@@ -149,6 +141,8 @@ void raft_upload_open(struct hf_raft_driver *d, struct hf_node_id peer)
     up->next = d->uploads;
     d->uploads = up;
     d->transfer_jobs++;
+    /* Which checkpoint it will be is not known yet. */
+    raft_pin_set(d, peer, hf_raft_base_index(d->raft));
     d->options.machine.snapshot_save(d->options.machine.ctx, up->path, saved, up);
 }
 

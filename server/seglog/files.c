@@ -112,19 +112,33 @@ int hf_seglog_segment_open_direct(const struct hf_seglog_segment *segment, struc
 
 /* Dropping */
 
+/* Of an earlier attempt, which may have renamed the file or unlinked it before it failed. */
+static int unlink_whatever_is_left(struct hf_disk *disk, const char *path, const char *spare)
+{
+    int err = hf_disk_unlink(disk, path);
+
+    err = err == -ENOENT ? hf_disk_unlink(disk, spare) : err;
+    return err == -ENOENT ? 0 : err;
+}
+
 static void drop_run(struct hf_job *job)
 {
     struct hf_seglog_drop *op = hf_container_of(job, struct hf_seglog_drop, job);
     struct hf_seglog *log = op->log;
-    char *to = NULL;
+    const char *path = op->target->path;
+    char *spare = NULL;
     int err;
 
-    if (op->reuse && asprintf(&to, "%s/%010" PRIu64 ".free", log->dir, op->number) < 0) {
-        to = NULL;
+    if (asprintf(&spare, "%s/%010" PRIu64 ".free", log->dir, op->number) < 0) {
+        op->err = -ENOMEM;
+        return;
     }
-    err = to ? hf_disk_rename(log->disk, op->target->path, to)
-             : hf_disk_unlink(log->disk, op->target->path);
-    free(to);
+    if (op->target->drop_failed) {
+        err = unlink_whatever_is_left(log->disk, path, spare);
+    } else {
+        err = op->reuse ? hf_disk_rename(log->disk, path, spare) : hf_disk_unlink(log->disk, path);
+    }
+    free(spare);
     op->err = err ? err : hf_disk_sync_dir(log->disk, log->dir);
 }
 
@@ -144,15 +158,17 @@ static void drop_done(struct hf_job *job)
         if (op->reuse) {
             (void)hf_seglog_add_spare(log, name); /* lost until the next start otherwise */
         }
+    } else {
+        op->target->dropping = false;
+        op->target->drop_failed = true;
     }
-    /* After a failure nobody knows under which name the file is: the segment stays as it is. */
     op->done(op->ctx, op->err);
 }
 
 static void drop_start(struct hf_seglog *log, struct hf_seglog_drop *op)
 {
     op->target->drop = NULL;
-    op->reuse = op->target->state == HF_SEGMENT_SEALED &&
+    op->reuse = op->target->state == HF_SEGMENT_SEALED && !op->target->drop_failed &&
                 op->target->file_bytes == log->options.segment_bytes &&
                 log->spare_count + log->drops_reusing < log->options.spares;
     log->drops_reusing += op->reuse ? 1 : 0;
@@ -185,8 +201,10 @@ void hf_seglog_drop_segment(struct hf_seglog *log, struct hf_seglog_drop *op)
     op->log = log;
     op->target = s;
     op->number = op->segment;
-    op->err = !s || s->dropping ? -ENOENT : 0;
-    if (!op->err && (s->state == HF_SEGMENT_OPEN || vouches(log, s))) {
+    op->blocked_by = 0;
+    op->err = !s || s->dropping ? -ENOENT : s->state == HF_SEGMENT_OPEN ? -EBUSY : 0;
+    if (!op->err && vouches(log, s)) {
+        op->blocked_by = s->prev_segment;
         op->err = -EBUSY;
     }
     log->drops_running++;
@@ -227,6 +245,13 @@ void hf_seglog_segments(const struct hf_seglog *log,
 bool hf_seglog_has_segment(const struct hf_seglog *log, uint64_t number)
 {
     return hf_seglog_find(log, number) != NULL;
+}
+
+bool hf_seglog_segment_readable(const struct hf_seglog *log, uint64_t number)
+{
+    const struct hf_seglog_segment *s = hf_seglog_find(log, number);
+
+    return s && s->state != HF_SEGMENT_ROTTEN;
 }
 
 static void record_from_header(const struct hf_seglog_segment *s, uint64_t off_bytes,

@@ -344,6 +344,27 @@ static int cut_tail(struct recovery *r, struct hf_seglog_segment *s)
     return 0;
 }
 
+/*
+ * No table, no successor, and not the last: it was empty or failed, and was to go when the next one
+ * was opened, but the file is still there. Nothing tells where it ends; but what it holds from the
+ * next one's first number on was not synced then, and those numbers were given out again.
+ */
+static void cut_given_up(const struct hf_seglog *log, struct hf_seglog_segment *s)
+{
+    const struct hf_seglog_segment *next = NULL;
+    uint32_t count = s->count;
+
+    for (uint32_t i = log->segment_count; i > 0 && log->segments[i - 1] != s; i--) {
+        if (log->segments[i - 1]->state != HF_SEGMENT_ROTTEN) {
+            next = log->segments[i - 1];
+        }
+    }
+    while (next && count > 0 && s->entries[count - 1].seq >= next->first_seq) {
+        count--;
+    }
+    end_after(s, count);
+}
+
 /* Records that nobody vouches for may be in the page cache only, past a failed sync: write again.
  */
 static int rewrite_tail(struct recovery *r, struct hf_seglog_segment *s)
@@ -419,8 +440,10 @@ static int find_end(struct recovery *r)
         if (s->state != HF_SEGMENT_UNSEALED) {
             continue;
         }
-        if (!hf_seglog_successor(log, s) && s == last) {
+        if (s == last) {
             err = cut_tail(r, s);
+        } else if (!hf_seglog_successor(log, s)) {
+            cut_given_up(log, s);
         }
         if (!err) {
             err = settle(r, s, s == last);

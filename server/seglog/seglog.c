@@ -534,19 +534,31 @@ static void trim_done(void *ctx, int err)
     log->trim_running = false;
     if (!err) {
         trim_next(log);
+    } /* else with the next hf_seglog_trim_head() */
+}
+
+/* Does it hold only records below trim_seq? */
+static bool below_trim(const struct hf_seglog *log, const struct hf_seglog_segment *s)
+{
+    return s->state != HF_SEGMENT_OPEN && s->state != HF_SEGMENT_ROTTEN &&
+           (HF_BUG(trims_partial) ? s->first_seq : s->last_seq) < log->trim_seq;
+}
+
+/* May the oldest one go? What a rotten one held comes before what the next readable one holds. */
+static bool oldest_may_go(const struct hf_seglog *log)
+{
+    uint32_t readable = 0;
+
+    while (readable < log->segment_count && log->segments[readable]->state == HF_SEGMENT_ROTTEN) {
+        readable++;
     }
+    return readable < log->segment_count && below_trim(log, log->segments[readable]) &&
+           !log->segments[0]->dropping && log->segments[0]->refs == 0;
 }
 
 static void trim_next(struct hf_seglog *log)
 {
-    if (log->trim_running || log->segment_count == 0) {
-        return;
-    }
-    if (log->segments[0]->state != HF_SEGMENT_OPEN && !log->segments[0]->dropping &&
-        log->segments[0]->state != HF_SEGMENT_ROTTEN &&
-        (HF_BUG(trims_partial) ? log->segments[0]->first_seq : log->segments[0]->last_seq) <
-            log->trim_seq &&
-        log->segments[0]->refs == 0) {
+    if (!log->trim_running && oldest_may_go(log)) {
         log->trim_running = true;
         log->trim_drop = (struct hf_seglog_drop){
             .segment = log->segments[0]->number, .done = trim_done, .ctx = log};

@@ -90,9 +90,10 @@ struct hf_seglog_options {
 
 /**
  * Open or create, recover, replay. Blocks (start-up). Leaves a fresh open segment when there is
- * space for one; else the first append tries. The log is idle on return.
- * Errors: -ENOMEM, -EIO, -ENOSPC, -EACCES, -HF_EWRONGCLUSTER (a segment of another identity), or
- *         what replay returned
+ * space for one; else the first append tries. The log is idle on return. Each segment keeps a file
+ * open.
+ * Errors: -ENOMEM, -EIO, -ENOSPC, -EACCES, -EMFILE, -ENFILE, -HF_EWRONGCLUSTER (a segment of
+ *         another identity), or what replay returned
  */
 int hf_seglog_open(struct hf_env *env, const struct hf_seglog_options *options,
                    struct hf_seglog **ret);
@@ -132,7 +133,8 @@ struct hf_seglog_append {
  * are borrowed until done. Callbacks run in order of seq.
  * Errors: -EIO     the write or sync failed (nobody knows what is on the disk; recovery may only
  *                  find the record if nothing was appended after the failure)
- *         -ENOSPC  no room for a new segment, not even a small one; nothing was written
+ *         -ENOSPC  no room for a new segment, not even a small one, be it for a quota, or as many
+ *                  files are open as may be; nothing was written
  *         -EFBIG   larger than an empty segment
  */
 void hf_seglog_append(struct hf_seglog *log, struct hf_seglog_append *op);
@@ -144,7 +146,10 @@ void hf_seglog_append(struct hf_seglog *log, struct hf_seglog_append *op);
  */
 void hf_seglog_truncate_tail(struct hf_seglog *log, uint64_t seq, struct hf_seglog_append *op);
 
-/** Drop whole segments that only hold records below @seq. In the background. */
+/**
+ * Drop whole segments that only hold records below @seq, and unreadable ones before them. In the
+ * background; what failed is tried again with the next call.
+ */
 void hf_seglog_trim_head(struct hf_seglog *log, uint64_t seq);
 
 /** The number of the last record appended (perhaps not yet durable); 0: none ever. */
@@ -210,6 +215,8 @@ void hf_seglog_segments(const struct hf_seglog *log,
                         void (*fn)(void *ctx, const struct hf_seglog_segment_info *info),
                         void *ctx);
 bool hf_seglog_has_segment(const struct hf_seglog *log, uint64_t number);
+/** It is there and not rotten. */
+bool hf_seglog_segment_readable(const struct hf_seglog *log, uint64_t number);
 
 /** Keep a segment's file from being recycled. NULL: there is no such segment. */
 struct hf_seglog_segment *hf_seglog_segment_ref(struct hf_seglog *log, uint64_t number);
@@ -236,13 +243,16 @@ int hf_seglog_segment_scan(const struct hf_seglog_segment *segment,
 
 /**
  * Drop one closed segment and recycle its file (a failed one is unlinked) once nobody holds a
- * reference; done after that is durable. The caller made sure that nothing needs it.
- * Errors: -EBUSY  an older unsealed segment has to go first; -ENOENT; -EIO
+ * reference; done after that is durable. The caller made sure that nothing needs it. After another
+ * error than these the segment is still there, and may be dropped again.
+ * Errors: -EBUSY  it is open, or an older unsealed segment (@blocked_by) has to go first; -ENOENT
  */
 struct hf_seglog_drop {
     uint64_t segment;
     void (*done)(void *ctx, int err);
     void *ctx;
+    /* result: */
+    uint64_t blocked_by; /* with -EBUSY; 0: it is open */
     /* the log's own: */
     struct hf_job job;
     struct hf_task task;

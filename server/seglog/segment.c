@@ -196,9 +196,17 @@ static int write_header(const struct hf_segment_create *how, struct hf_file *fil
     return err;
 }
 
+static bool lacks_descriptors(int err)
+{
+    return err == -EMFILE || err == -ENFILE;
+}
+
 /*
  * The header is written and synced under the file's old name, then the file is renamed: a name
  * NNNN.seg is never seen without its header.
+ *
+ * Without descriptors for all of it, the name is taken back. A power cut may undo that: then there
+ * is one more segment that is empty.
  */
 int hf_segment_create(const struct hf_segment_create *how, struct hf_seglog_segment **ret)
 {
@@ -206,6 +214,7 @@ int hf_segment_create(const struct hf_segment_create *how, struct hf_seglog_segm
     struct hf_seglog_segment *s = segment_new(disk, how->dir, how->number);
     char *from = how->spare ? join(how->dir, how->spare) : NULL;
     struct hf_file *file = NULL;
+    bool renamed = false;
     int err = -ENOMEM;
 
     if (!how->spare && asprintf(&from, "%s/%010" PRIu64 ".tmp", how->dir, how->number) < 0) {
@@ -224,19 +233,24 @@ int hf_segment_create(const struct hf_segment_create *how, struct hf_seglog_segm
     }
     if (!err) {
         err = hf_disk_rename(disk, from, s->path);
+        renamed = !err;
     }
     if (!err) {
         err = HF_BUG(segment_name_unsynced) ? 0 : hf_disk_sync_dir(disk, how->dir);
-    } else if (file && !how->spare) {
-        (void)hf_disk_unlink(disk, from); /* open removes what is left */
     }
     if (!err) {
         err = hf_disk_open(disk, s->path, HF_FILE_READ_ONLY, &s->reader);
     }
+    if (renamed && lacks_descriptors(err)) {
+        renamed = hf_disk_rename(disk, s->path, from) != 0;
+    }
+    if (err && file && !renamed && !how->spare) {
+        (void)hf_disk_unlink(disk, from); /* open removes what is left */
+    }
     free(from);
     if (err) {
         hf_segment_free(s);
-        return err;
+        return !renamed && (lacks_descriptors(err) || err == -EDQUOT) ? -ENOSPC : err;
     }
     s->state = HF_SEGMENT_OPEN;
     *ret = s;

@@ -42,6 +42,7 @@ struct hf_seglog_segment {
     uint32_t cap;
     uint32_t refs;
     bool dropping;
+    bool drop_failed;            /* the file may have any name, or none, until it is tried again */
     bool lost_entries;           /* out of memory: cannot be sealed, only scanned */
     struct hf_seglog_drop *drop; /* waits for refs to reach 0 */
 };
@@ -67,7 +68,7 @@ struct hf_segment_create {
 
 /**
  * A new open segment, durable under its name. A spare is consumed on success only.
- * Errors: -ENOMEM, -ENOSPC, -EIO
+ * Errors: -ENOMEM; -ENOSPC  no space, or too few descriptors for one more file; -EIO
  */
 int hf_segment_create(const struct hf_segment_create *how, struct hf_seglog_segment **ret);
 /** Make a spare file: right size, durable. @name in @dir. */
@@ -75,7 +76,7 @@ int hf_segment_prepare_spare(struct hf_disk *disk, const char *dir, const char *
                              uint64_t file_bytes, bool prezero);
 /**
  * Open an existing file. A segment whose header copies are both bad comes back as ROTTEN.
- * Errors: -ENOMEM, -EIO, -HF_EWRONGCLUSTER
+ * Errors: -ENOMEM, -EMFILE, -ENFILE, -EIO, -HF_EWRONGCLUSTER
  */
 int hf_segment_load(struct hf_env *env, const char *dir, uint64_t number,
                     const struct hf_uuid *identity, struct hf_seglog_segment **ret);

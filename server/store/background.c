@@ -17,10 +17,26 @@ struct choice {
     struct hf_store *store;
     uint64_t now_ns;
     uint32_t percent;
-    bool room;
-    uint64_t number; /* 0: none */
-    uint64_t weight; /* live bytes per file KiB, of the best so far */
+    uint64_t room_bytes; /* for what is moved */
+    uint64_t number;     /* 0: none */
+    uint64_t weight;     /* live bytes per file KiB, of the best so far */
+    bool older_to_go;
+    uint64_t rotten; /* may go as it is; 0: none */
 };
+
+/*
+ * Nothing can be moved out of it. It goes once everything that was known in it is repaired or
+ * deleted; one of which nothing was known, as after a rebuild of the index, is the operator's. It
+ * may hold copies out of older segments that are to go, and burying a copy buries them all: they go
+ * first.
+ */
+static void consider_rotten(struct choice *choice, const struct hf_store_segment *s)
+{
+    if (s && s->lost && s->live_bytes == 0 && s->tombstones == 0 &&
+        s->dying == HF_STORE_NOT_DYING && !choice->older_to_go && !choice->rotten) {
+        choice->rotten = s->number;
+    }
+}
 
 static void consider(void *ctx, const struct hf_seglog_segment_info *info)
 {
@@ -35,11 +51,16 @@ static void consider(void *ctx, const struct hf_seglog_segment_info *info)
     bool broken = info->state == HF_SEGMENT_FAILED || info->state == HF_SEGMENT_UNSEALED;
     uint64_t weight = live / (info->file_bytes / 1024);
 
-    if (info->state == HF_SEGMENT_OPEN || info->state == HF_SEGMENT_ROTTEN || info->dropping ||
-        (s && s->dying != HF_STORE_NOT_DYING)) {
+    if (info->state == HF_SEGMENT_ROTTEN) {
+        consider_rotten(choice, s);
         return;
     }
-    if (!broken && !(s && s->forced) && live >= basis / 100 * choice->percent) {
+    if (info->state == HF_SEGMENT_OPEN ||
+        (!broken && !(s && s->forced) && live >= basis / 100 * choice->percent)) {
+        return;
+    }
+    choice->older_to_go = true;
+    if (info->dropping || (s && s->dying != HF_STORE_NOT_DYING)) {
         return;
     }
     if (s && (s->retry_ns > choice->now_ns ||
@@ -47,8 +68,8 @@ static void consider(void *ctx, const struct hf_seglog_segment_info *info)
               (s->pinned_live_bytes && s->pinned_live_bytes == s->live_bytes + s->tombstones))) {
         return;
     }
-    if (live > 0 && !choice->room) {
-        return;
+    if (live > choice->room_bytes) {
+        return; /* moved in part it frees nothing */
     }
     if (choice->number == 0 || weight < choice->weight) {
         choice->number = info->number;
@@ -56,21 +77,31 @@ static void consider(void *ctx, const struct hf_seglog_segment_info *info)
     }
 }
 
-static uint64_t choose(struct hf_store *store)
+static uint64_t choose(struct hf_store *store, uint64_t *ret_rotten)
 {
-    uint64_t room = hf_store_room(store);
+    uint64_t room = hf_store_room(store), reserve = store->options.reserve_clean_bytes;
     struct choice choice = {
         .store = store,
         .now_ns = hf_env_mono_ns(store->env),
         .percent = store->options.compact_live_percent,
-        .room = room > store->options.reserve_clean_bytes,
+        .room_bytes = room > reserve ? room - reserve : 0,
     };
 
     if (room < 2 * store->options.reserve_put_bytes && choice.percent < 90) {
         choice.percent = 90; /* short of space: take what there is */
     }
     hf_seglog_segments(store->log, consider, &choice);
+    *ret_rotten = choice.rotten;
     return choice.number;
+}
+
+static void let_go(struct hf_store *store, uint64_t rotten)
+{
+    hf_store_segment_find(store, rotten)->dying = HF_STORE_DYING;
+    store->checkpoint_wanted = true;
+    hf_log(HF_LOG_WARN, "store", "rotten segment removed",
+           "segment=%llu what=\"all that was known in it is repaired or deleted\"",
+           (unsigned long long)rotten);
 }
 
 /* Checkpoint, then recycling of what it no longer names */
@@ -91,7 +122,8 @@ static void dropped(void *ctx, int err)
         store->stats.recycled_segments++;
         hf_store_segment_forget(store, op->drop.segment);
     } else if (s && err == -EBUSY) {
-        s->dying = HF_STORE_NOT_DYING; /* an older one has to go first */
+        s->dying = HF_STORE_NOT_DYING;
+        s->blocked_on = op->drop.blocked_by;
         s->retry_ns = hf_env_mono_ns(store->env) + HF_NS_PER_SEC;
     } else if (err != -EBUSY) {
         hf_log(HF_LOG_WARN, "store", "segment not recycled", "segment=%llu err=\"%s\"",
@@ -220,8 +252,12 @@ void hf_store_background_run(struct hf_store *store)
         return;
     }
     if (!store->compaction && !store->index_failed && !hf_seglog_broken(store->log)) {
-        uint64_t number = choose(store);
+        uint64_t rotten = 0;
+        uint64_t number = choose(store, &rotten);
 
+        if (rotten) {
+            let_go(store, rotten);
+        }
         if (number) {
             hf_store_compaction_start(store, number);
         }
@@ -267,17 +303,17 @@ static void tick(void *ctx)
         }
     }
     hf_store_background_run(store);
-    if (more_to_do(store)) {
-        hf_timer_arm(&store->tick, HF_STORE_TICK_NS);
-    }
+    /* With nothing to do it looks at the disk all the same: others take and free space there, and
+     * where there is little, clients are granted none, so nothing would ever wake it. */
+    hf_timer_arm(&store->tick, more_to_do(store) ? HF_STORE_TICK_NS : HF_STORE_IDLE_TICK_NS);
 }
 
 void hf_store_wake(struct hf_store *store)
 {
-    store->active = true;
-    if (!store->tick.armed && !store->closing) {
-        hf_timer_arm(&store->tick, HF_STORE_TICK_NS);
+    if (!store->active && !store->closing) {
+        hf_timer_arm(&store->tick, HF_STORE_TICK_NS); /* sooner than an idle one */
     }
+    store->active = true;
 }
 
 void hf_store_background_start(struct hf_store *store)

@@ -335,6 +335,12 @@ static int open_log(struct hf_store *store, uint64_t mark_seq, char **ret_error)
                     "%s holds segments of another store: move them away, files are never mixed",
                     store->segments_dir);
     }
+    if (err == -EMFILE || err == -ENFILE) {
+        return fail(ret_error, err,
+                    "cannot open all segments in %s (%s): allow more open files (ulimit -n, or "
+                    "LimitNOFILE= of the service)",
+                    store->segments_dir, hf_err_text(err));
+    }
     if (err) {
         return fail(ret_error, err, "cannot recover the segments in %s (%s)", store->segments_dir,
                     hf_err_text(err));
@@ -343,7 +349,7 @@ static int open_log(struct hf_store *store, uint64_t mark_seq, char **ret_error)
     return 0;
 }
 
-/* Rows from @key on whose segment does not exist: up to SWEEP_ROWS of them. */
+/* Rows from @key on whose segment cannot be read: up to SWEEP_ROWS of them. */
 static int sweep(struct hf_store *store, uint8_t key[HF_OID_BYTES + 1], size_t *key_len,
                  struct hf_oid *oids, uint32_t *ret_count)
 {
@@ -356,7 +362,7 @@ static int sweep(struct hf_store *store, uint8_t key[HF_OID_BYTES + 1], size_t *
 
         err = hf_store_row_decode(cursor.value, cursor.value_len, &row);
         if (!err && row.kind == HF_STORE_ROW_OBJECT && !(row.flags & HF_STORE_ROW_QUARANTINED) &&
-            !hf_seglog_has_segment(store->log, row.segment)) {
+            !hf_seglog_segment_readable(store->log, row.segment)) {
             oids[(*ret_count)++] = hf_oid_decode(cursor.key);
             memcpy(key, cursor.key, HF_OID_BYTES);
             key[HF_OID_BYTES] = 0;
@@ -369,7 +375,10 @@ static int sweep(struct hf_store *store, uint8_t key[HF_OID_BYTES + 1], size_t *
     return err == -ENOENT ? 0 : err;
 }
 
-/* Somebody removed a segment: its objects are known and gone, which is what quarantine says. */
+/*
+ * Somebody removed a segment, or both copies of its header are rotten: its objects are known and
+ * gone, which is what quarantine says.
+ */
 static int quarantine_missing(struct hf_store *store)
 {
     struct hf_oid *oids = calloc(SWEEP_ROWS, sizeof(*oids));
@@ -405,13 +414,15 @@ static int quarantine_missing(struct hf_store *store)
 
 static bool segment_missing(struct hf_store *store)
 {
+    bool missing = false;
+
     for (uint32_t i = 0; i < store->segment_count; i++) {
-        if (store->segments[i].live_bytes > 0 &&
-            !hf_seglog_has_segment(store->log, store->segments[i].number)) {
-            return true;
-        }
+        struct hf_store_segment *s = &store->segments[i];
+
+        s->lost = s->live_bytes > 0 && !hf_seglog_segment_readable(store->log, s->number);
+        missing = missing || s->lost;
     }
-    return false;
+    return missing;
 }
 
 /* Open and close */
@@ -420,8 +431,12 @@ static void set_defaults(struct hf_store_options *o)
 {
     o->segment_bytes = o->segment_bytes ? o->segment_bytes : HF_STORE_SEGMENT_BYTES;
     o->reserve_put_bytes = o->reserve_put_bytes ? o->reserve_put_bytes : HF_STORE_RESERVE_PUT;
-    o->reserve_clean_bytes =
-        o->reserve_clean_bytes ? o->reserve_clean_bytes : HF_STORE_RESERVE_CLEAN;
+    if (o->reserve_clean_bytes == 0) {
+        uint64_t least = o->segment_bytes + o->segment_bytes / 4;
+
+        o->reserve_put_bytes = o->reserve_put_bytes < least ? least : o->reserve_put_bytes;
+        o->reserve_clean_bytes = (o->reserve_put_bytes - o->segment_bytes) / 2;
+    }
     o->compact_live_percent = o->compact_live_percent ? o->compact_live_percent : 50;
 }
 

@@ -44,12 +44,24 @@ static uint64_t growth(const struct hf_store *store, const struct hf_seglog_stat
     return disk / store->options.segment_bytes * store->options.segment_bytes;
 }
 
+/* Of new segments: spares and new files, as far as there may be so many. */
+static uint64_t fresh_bytes(const struct hf_store *store, const struct hf_seglog_stats *stats)
+{
+    uint64_t bytes = growth(store, stats) + stats->spare_bytes;
+    uint64_t max = store->options.segments_max;
+    uint64_t left = max > stats->segments ? max - stats->segments : 0;
+
+    return max > 0 && left < bytes / store->options.segment_bytes
+               ? left * store->options.segment_bytes
+               : bytes;
+}
+
 uint64_t hf_store_room(const struct hf_store *store)
 {
     struct hf_seglog_stats stats;
 
     hf_seglog_stats(store->log, &stats);
-    return growth(store, &stats) + stats.spare_bytes + stats.open_room_bytes;
+    return fresh_bytes(store, &stats) + stats.open_room_bytes;
 }
 
 /*
@@ -105,9 +117,8 @@ void hf_store_stats(struct hf_store *store, struct hf_store_stats *ret)
     ret->state = state_of(store);
     ret->segments = log.segments;
     ret->syncs = log.syncs;
-    ret->capacity_bytes = growth(store, &log) + log.file_bytes;
-    usable =
-        storable(store, growth(store, &log) + log.spare_bytes) + log.open_room_bytes + dead.bytes;
+    ret->capacity_bytes = fresh_bytes(store, &log) + log.file_bytes - log.spare_bytes;
+    usable = storable(store, fresh_bytes(store, &log)) + log.open_room_bytes + dead.bytes;
     ret->free_bytes =
         usable > store->options.reserve_put_bytes ? usable - store->options.reserve_put_bytes : 0;
 }

@@ -45,8 +45,11 @@ struct hf_store_options {
     struct hf_table_base *index_base; /* taken; NULL: LMDB in DIR/index */
     uint64_t segment_bytes;           /* 0: 256 MiB; tests use small ones (>= 1 MiB) */
     uint64_t reserve_put_bytes;       /* puts stop below this much free space; 0: 512 MiB */
-    uint64_t reserve_clean_bytes;     /* compaction stops below; 0: 288 MiB */
+    uint64_t reserve_clean_bytes;     /* compaction stops below; 0: chosen, and the other is made
+                                         so large that any segment can be moved where puts stop */
     uint64_t capacity_bytes;          /* use at most this much of the disk; 0: all of it */
+    uint32_t segments_max;            /* each holds a file open: what there is room for ends with
+                                         this many; 0: as many as there are */
     uint32_t compact_live_percent;    /* compact sealed segments below this; 0: 50 */
     /** A copy failed its check or could not be read; it is quarantined already. */
     void (*on_bad_object)(void *ctx, const struct hf_oid *oid, int err);

@@ -24,9 +24,9 @@
 #define HF_STORE_SEGMENT_BYTES  (256ull << 20)
 #define HF_STORE_TAIL_BYTES     (64ull << 10) /* headers, the table and the footer of a segment */
 #define HF_STORE_RESERVE_PUT    (512ull << 20)
-#define HF_STORE_RESERVE_CLEAN  (288ull << 20)
 #define HF_STORE_SUMS_BYTES     (16u << 20)
 #define HF_STORE_TICK_NS        HF_NS_PER_SEC
+#define HF_STORE_IDLE_TICK_NS   (5 * HF_NS_PER_SEC)
 #define HF_STORE_INFLIGHT_SLOTS 1024u
 
 /** What the index knows of one segment. */
@@ -35,6 +35,7 @@ struct hf_store_segment {
     uint64_t live_bytes; /* of objects, headers counted */
     uint64_t tombstones; /* rows of tombstones that lie here */
     bool forced;         /* compact whatever lives */
+    bool lost;           /* gone or rotten at open, and objects were known in it: now quarantined */
     enum hf_store_dying {
         HF_STORE_NOT_DYING,
         HF_STORE_DYING,        /* the index in memory does not name it any more */

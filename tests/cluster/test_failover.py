@@ -817,4 +817,5 @@ def test_same_node_started_twice_on_two_machines_is_refused(three):
     finally:
         copy.kill()
         copy.wait()
+    assert any("node started twice" in three.read(f"n{n}.log") for n in (1, 2, 3))
     whole(three, load)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing hangs beyond its time-out: not enough stores, no cluster, the end of a mount at work."""
+import errno
+import mmap
 import os
 import re
 import signal
@@ -58,6 +60,48 @@ def test_without_enough_stores_writes_fail_in_time_and_go_on_later(make_cluster)
         assert f.read(500000) == b"close" * 100000
     c.wait_copied()
     c.verify(top)
+
+
+def test_a_failed_direct_write_leaves_what_another_mount_wrote_behind_it(make_cluster):
+    """After such a write the kernel cuts the file at the end that it knows."""
+    c = make_cluster(metadata=1, client=CLIENT)
+    c.up()
+    a, b = c.mount("a"), c.mount("b")
+    block = mmap.mmap(-1, 1 << 20)
+    block[:] = content.data(5, 0, 1 << 20)
+    there = content.data(6, 0, 1 << 20)
+    seen, unseen = (os.open(f"{a}/{n}", os.O_CREAT | os.O_WRONLY | os.O_DIRECT)
+                    for n in ("seen", "unseen"))
+    for fd in (seen, unseen):
+        assert os.write(fd, block) == 1 << 20
+    assert os.fstat(seen).st_size == 1 << 20
+    os.close(unseen)
+    unseen = os.open(f"{a}/unseen", os.O_WRONLY | os.O_DIRECT)
+    for name in ("seen", "unseen"):
+        other = os.open(f"{b}/{name}", os.O_WRONLY)
+        os.pwrite(other, there, 4 << 20)
+        os.fsync(other)
+        os.close(other)
+    c.kill(2)
+    c.kill(3)
+    c.wait_status("two stores down", lambda s: sum(n["state"] == "down" for n in s["nodes"]) == 2)
+    for fd in (seen, unseen):
+        with pytest.raises(OSError) as e:
+            os.pwrite(fd, block, 1 << 20)
+        assert e.value.errno == errno.EIO
+    c.start(2)
+    c.start(3)
+    c.wait_healthy()
+    for name in ("seen", "unseen"):
+        with open(f"{b}/{name}", "rb") as f:
+            assert f.read(1 << 20) == block[:]
+            assert f.seek(0, 2) == 5 << 20
+            f.seek(4 << 20)
+            assert f.read() == there
+    os.ftruncate(seen, 1 << 20)  # the user's own is one
+    assert os.stat(f"{b}/seen").st_size == 1 << 20
+    os.close(seen)
+    os.close(unseen)
 
 
 def test_an_unmount_without_enough_stores_ends(make_cluster):

@@ -66,12 +66,16 @@ struct fc_cluster {
     struct fc_object *objects[FC_OBJECTS];
     uint64_t object_count, puts_running;
     uint64_t budget_max, budget_used, reservable, spare;
-    uint32_t waits; /* budget waits under way */
+    uint64_t space_windows; /* the most that one PUNCH or ALLOCATE went through */
+    uint32_t waits;         /* budget waits under way */
     /* faults: one in so many; 0: never */
     uint32_t put_fail_one_in, commit_fail_one_in;
     int put_err, commit_err;
     uint64_t delay_max_ns;
+    uint64_t op_delay_ns; /* of operations, on top of that */
+    bool gets_held;       /* none is answered before it is false */
     bool lost;
+    unsigned map_refreshes;
     uint64_t holders[4]; /* that whatever takes a name away says */
     uint32_t holder_count;
     bool keep_replaced; /* who renames over a file may be about to open it */
@@ -202,18 +206,42 @@ static void fc_op_due(struct fc_event *event)
     fc_event_later(head, fc_answer);
 }
 
+static uint64_t fc_windows(const struct hf_meta_op *op)
+{
+    uint64_t end = op->offset + op->length;
+
+    if (op->op != HF_OP_PUNCH && op->op != HF_OP_ALLOCATE) {
+        return 0;
+    }
+    return (end + HF_WINDOW_BYTES - 1) / HF_WINDOW_BYTES - op->offset / HF_WINDOW_BYTES;
+}
+
+/* As the leader makes it. */
+static struct hf_meta_op fc_logged(struct fc_cluster *c, const struct hf_meta_op *op)
+{
+    struct hf_meta_op logged = *op;
+
+    if (op->flags & HF_ALLOC_RESERVE) {
+        logged.size = op->size < c->reservable ? c->reservable - op->size : 0;
+    }
+    if (op->op == HF_OP_SETATTR && (op->mask & HF_SET_SIZE)) {
+        logged.flags |= HF_TRUNCATE_BOUNDED;
+    }
+    logged.time_ns = op->time_ns ? op->time_ns : hf_env_wall_ns(c->env);
+    c->space_windows = fc_windows(op) > c->space_windows ? fc_windows(op) : c->space_windows;
+    return logged;
+}
+
 void hf_session_op(struct hf_session *session, const struct hf_meta_op *op,
                    struct hf_meta_call *call)
 {
     struct fc_cluster *c = session->c;
     struct fc_event *event = fc_event_new(c, fc_answer);
-    struct hf_meta_op timed = *op;
+    struct hf_meta_op logged = fc_logged(c, op);
     uint8_t msg[HF_RPC_MSG_MAX];
 
-    timed.size = op->flags & HF_ALLOC_RESERVE ? c->reservable : op->size;
-    timed.time_ns = op->time_ns ? op->time_ns : hf_env_wall_ns(c->env);
     event->call = call;
-    HF_ASSERT(hf_meta_op_encode(&timed, msg, &event->msg_len) == 0);
+    HF_ASSERT(hf_meta_op_encode(&logged, msg, &event->msg_len) == 0);
     event->msg = fc_dup(msg, event->msg_len);
     if (op->bulk_len > 0) {
         event->bulk = malloc(op->bulk_len);
@@ -223,7 +251,7 @@ void hf_session_op(struct hf_session *session, const struct hf_meta_op *op,
     }
     *c->ops_tail = event;
     c->ops_tail = &event->next;
-    fc_event_later(fc_event_new(c, fc_op_due), fc_op_due);
+    hf_timer_arm(&fc_event_new(c, fc_op_due)->timer, c->op_delay_ns + fc_delay(c));
 }
 
 /* What is an orphan goes, unless it was opened again under a higher number. */
@@ -373,6 +401,11 @@ void hf_session_spend_budget(struct hf_session *session, uint64_t bytes)
 void hf_session_no_space(struct hf_session *session)
 {
     (void)session;
+}
+
+void hf_session_refresh_map(struct hf_session *session)
+{
+    session->c->map_refreshes++;
 }
 
 void hf_session_wait_budget(struct hf_session *session, uint64_t bytes,
@@ -553,6 +586,10 @@ static void fc_get_due(void *ctx)
     struct fc_object *o = *fc_find(g->c, &get->oid);
     int err = o ? 0 : -HF_ENOOBJECT;
 
+    if (g->c->gets_held) {
+        hf_timer_arm(&g->timer, 10 * HF_NS_PER_MS);
+        return;
+    }
     if (o) {
         HF_ASSERT(get->off_bytes + get->len_bytes <= o->len && get->len_bytes > 0);
         fc_slices(g->c, get, o);

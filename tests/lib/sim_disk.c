@@ -19,7 +19,8 @@
 struct fault {
     enum hf_sim_fault kind;
     uint64_t n;
-    char *part; /* NULL: any path */
+    char *part;   /* NULL: any path */
+    bool *struck; /* or NULL */
 };
 
 struct sim_file {
@@ -38,7 +39,7 @@ struct hf_sim_disk {
     struct hf_sim_names names;
     struct sim_file *files;
     uint64_t capacity_bytes;
-    bool off;
+    bool off, crashed;
     uint64_t calls;
     struct fault faults[FAULTS_MAX];
     unsigned fault_count;
@@ -79,6 +80,7 @@ static bool concerns(enum hf_sim_fault fault, enum call_kind call, bool can_be_s
     case HF_SIM_FAULT_READ_EIO:
         return call == CALL_READ;
     case HF_SIM_FAULT_NOSPC:
+    case HF_SIM_FAULT_QUOTA:
         return call == CALL_WRITE || call == CALL_ALLOCATE || call == CALL_CREATE;
     case HF_SIM_FAULT_SHORT:
         return can_be_short;
@@ -115,6 +117,9 @@ static enum hf_sim_fault strike(struct hf_sim_disk *disk, enum call_kind kind, b
         if (n >= fault->n && concerns(what, kind, can_be_short) &&
             (!fault->part || strstr(path, fault->part))) {
             disk->struck++;
+            if (fault->struck) {
+                *fault->struck = true;
+            }
             if (what != HF_SIM_FAULT_DEAD) {
                 remove_fault(disk, i);
             }
@@ -129,8 +134,8 @@ static void end_here(struct hf_sim_disk *disk, enum call_end end)
     if (end == CALL_ENDS_IN_CUT) {
         hf_sim_disk_power_cut(disk, disk->cut);
     } else {
-        disk->off = true;
         hf_sim_disk_drop_handles(disk);
+        disk->off = disk->crashed = true;
     }
 }
 
@@ -166,6 +171,8 @@ static int enter(struct hf_sim_disk *disk, enum call_kind kind, bool can_be_shor
         return -EIO;
     case HF_SIM_FAULT_NOSPC:
         return -ENOSPC;
+    case HF_SIM_FAULT_QUOTA:
+        return -EDQUOT;
     case HF_SIM_FAULT_SHORT:
         call->make_short = true;
         break;
@@ -881,14 +888,19 @@ struct hf_disk *hf_sim_disk_base(struct hf_sim_disk *disk)
 
 void hf_sim_disk_power_cut(struct hf_sim_disk *disk, enum hf_sim_cut mode)
 {
-    disk->off = true;
     hf_sim_disk_drop_handles(disk);
+    disk->off = true;
     hf_sim_names_cut(&disk->names, &disk->rng, mode);
 }
 
 bool hf_sim_disk_is_off(const struct hf_sim_disk *disk)
 {
     return disk->off;
+}
+
+bool hf_sim_disk_has_crashed(const struct hf_sim_disk *disk)
+{
+    return disk->crashed;
 }
 
 void hf_sim_disk_restart(struct hf_sim_disk *disk)
@@ -906,6 +918,9 @@ void hf_sim_disk_drop_handles(struct hf_sim_disk *disk)
 {
     for (struct sim_file *file = disk->files; file; file = file->next) {
         detach(file);
+    }
+    if (disk->crashed) {
+        disk->off = disk->crashed = false;
     }
 }
 
@@ -925,16 +940,17 @@ uint64_t hf_sim_disk_calls(const struct hf_sim_disk *disk)
 
 void hf_sim_disk_fail_at(struct hf_sim_disk *disk, uint64_t n, enum hf_sim_fault kind)
 {
-    hf_sim_disk_fail_path(disk, n, kind, NULL);
+    hf_sim_disk_fail_path(disk, n, kind, NULL, NULL);
 }
 
 void hf_sim_disk_fail_path(struct hf_sim_disk *disk, uint64_t n, enum hf_sim_fault kind,
-                           const char *part)
+                           const char *part, bool *struck)
 {
     struct fault *fault = &disk->faults[disk->fault_count];
 
     HF_ASSERT(disk->fault_count < FAULTS_MAX && kind < HF_SIM_FAULT_COUNT);
-    *fault = (struct fault){.kind = kind, .n = n, .part = part ? strdup(part) : NULL};
+    *fault =
+        (struct fault){.kind = kind, .n = n, .part = part ? strdup(part) : NULL, .struck = struck};
     HF_ASSERT(!part || fault->part);
     disk->fault_count++;
 }

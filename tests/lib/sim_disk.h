@@ -34,6 +34,8 @@ struct hf_disk *hf_sim_disk_base(struct hf_sim_disk *disk);
 /** The machine loses power now. After a CRASH fault: it loses it after all. */
 void hf_sim_disk_power_cut(struct hf_sim_disk *disk, enum hf_sim_cut mode);
 bool hf_sim_disk_is_off(const struct hf_sim_disk *disk);
+/** A CRASH fault has struck: off, until drop_handles() or restart(). */
+bool hf_sim_disk_has_crashed(const struct hf_sim_disk *disk);
 /**
  * Power is back; also forgets armed faults, but not that the disk is DEAD. Handles from before
  * answer -EIO; they may, but need not, be closed.
@@ -57,6 +59,7 @@ enum hf_sim_fault {
     HF_SIM_FAULT_DEAD,      /* what changes anything, that call and all after it */
     HF_SIM_FAULT_POWER_CUT, /* any; that call itself may or may not have happened */
     HF_SIM_FAULT_CRASH,     /* any; like POWER_CUT, but what is unsynced stays so */
+    HF_SIM_FAULT_QUOTA,     /* like NOSPC, but -EDQUOT */
     HF_SIM_FAULT_COUNT,
 };
 
@@ -65,9 +68,10 @@ uint64_t hf_sim_disk_calls(const struct hf_sim_disk *disk);
 /** The first call numbered @n or later that @kind concerns fails, once (DEAD: for good). At most 16
  *  armed. */
 void hf_sim_disk_fail_at(struct hf_sim_disk *disk, uint64_t n, enum hf_sim_fault kind);
-/** Only calls on paths that contain @part. */
+/** Only calls on paths that contain @part. @struck becomes true when it strikes. Either may be
+ * NULL. */
 void hf_sim_disk_fail_path(struct hf_sim_disk *disk, uint64_t n, enum hf_sim_fault kind,
-                           const char *part);
+                           const char *part, bool *struck);
 void hf_sim_disk_clear_faults(struct hf_sim_disk *disk);
 /** Faults that have struck: a sweep over n ends when none does. */
 unsigned hf_sim_disk_struck(const struct hf_sim_disk *disk);

@@ -428,7 +428,7 @@ struct hf_env *hf_sim_add_env(struct hf_sim *sim, const char *host)
     env->task_tail = &env->task_head;
     for (int i = 0; i < HF_POOL_COUNT; i++) {
         env->pools[i].tail = &env->pools[i].head;
-        env->pools[i].threads = i == HF_POOL_DISK ? DISK_THREADS : 1;
+        env->pools[i].threads = i == HF_POOL_DISK || i == HF_POOL_TABLE ? DISK_THREADS : 1;
     }
     while (*last) {
         last = &(*last)->next;
@@ -492,7 +492,7 @@ void hf_sim_power_cut_env(struct hf_env *e, enum hf_sim_cut mode)
 
     end_process(env, true);
     env->off = true;
-    if (!hf_sim_disk_is_off(env->disk)) {
+    if (!hf_sim_disk_is_off(env->disk) || hf_sim_disk_has_crashed(env->disk)) {
         hf_sim_disk_power_cut(env->disk, mode);
     }
 }

@@ -102,11 +102,13 @@ void hf_sim_net_cut(struct hf_sim *sim, const char *from, const char *to);
 void hf_sim_net_heal(struct hf_sim *sim);
 /** Every stream breaks with -ECONNRESET at both ends. */
 void hf_sim_net_reset_all(struct hf_sim *sim);
-/** Those with an end at each of two hosts that begin with @a and with @b. */
-void hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b);
+/** Those with an end at each of two hosts that begin with @a and with @b. False: there is none. */
+bool hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b);
 /** Of 100 writes, how many are lost once and arrive up to @max_ns later, with all behind them. */
 void hf_sim_net_set_stalls(struct hf_sim *sim, unsigned percent, uint64_t max_ns);
 /** Of 100,000 writes, how many arrive with one bit flipped. */
 void hf_sim_net_set_flips(struct hf_sim *sim, unsigned per_100k);
+/** Bits flipped so far. */
+uint64_t hf_sim_net_flips(const struct hf_sim *sim);
 
 #endif

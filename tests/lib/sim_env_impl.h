@@ -84,6 +84,7 @@ struct hf_sim {
     unsigned stall_percent;
     uint64_t stall_max_ns;
     unsigned flips_per_100k;
+    uint64_t flips; /* made */
     uint16_t next_port;
     struct hf_sim_cut_rule cuts[HF_SIM_CUTS_MAX];
     unsigned cut_count;

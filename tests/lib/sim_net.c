@@ -384,6 +384,7 @@ static void flip_a_bit(struct hf_sim *sim, struct piece *piece)
     if (sim->flips_per_100k && hf_sim_rng_below(&sim->rng, 100000) < sim->flips_per_100k) {
         piece->bytes[hf_sim_rng_below(&sim->rng, piece->len)] ^=
             (uint8_t)(1u << hf_sim_rng_below(&sim->rng, 8));
+        sim->flips++;
     }
 }
 
@@ -803,9 +804,14 @@ void hf_sim_net_set_flips(struct hf_sim *sim, unsigned per_100k)
     sim->flips_per_100k = per_100k;
 }
 
+uint64_t hf_sim_net_flips(const struct hf_sim *sim)
+{
+    return sim->flips;
+}
+
 void hf_sim_net_reset_all(struct hf_sim *sim)
 {
-    hf_sim_net_reset(sim, "", "");
+    (void)hf_sim_net_reset(sim, "", "");
 }
 
 static bool between(const struct hf_sim_stream *s, const char *a, const char *b)
@@ -814,10 +820,13 @@ static bool between(const struct hf_sim_stream *s, const char *a, const char *b)
            (begins(s->env->host, b) && begins(s->remote_host, a));
 }
 
-void hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b)
+bool hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b)
 {
+    bool any = false;
+
     for (struct hf_sim_stream *s = sim->streams; s; s = s->next) {
         if (s->state == STREAM_OPEN && !s->listener && between(s, a, b)) {
+            any = true;
             s->end = -ECONNRESET;
             pipe_fini(&s->flying);
             pipe_fini(&s->ready);
@@ -832,4 +841,5 @@ void hf_sim_net_reset(struct hf_sim *sim, const char *a, const char *b)
             poke(s);
         }
     }
+    return any;
 }

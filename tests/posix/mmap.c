@@ -317,6 +317,7 @@ static void times(void)
 {
     int fd = open_filled(PAGE, 1);
     uint8_t *map = map_file(fd, PAGE, RW, MAP_SHARED);
+    const struct timespec old[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
     struct stat before;
 
     NEED(fsync(fd) == 0);
@@ -326,7 +327,11 @@ static void times(void)
     NEED(msync(map, PAGE, MS_SYNC) == 0);
     CLAIM(px_later(px_stat("f").st_mtim, before.st_mtim), "a store moves mtime on by the msync");
     CLAIM(px_later(px_stat("f").st_ctim, before.st_ctim), "and ctime");
+    map[6] = 1;
+    CLAIM(futimens(fd, old) == 0 && px_stat("f").st_mtim.tv_sec == 1000000, "it can be set back");
     NEED(munmap(map, PAGE) == 0 && close(fd) == 0);
+    CLAIM(px_stat("f").st_mtim.tv_sec == 1000000,
+          "and what was stored before that does not move it on when the mapping goes");
 }
 
 static void moved_and_advised(void)

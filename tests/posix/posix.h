@@ -62,6 +62,7 @@ struct px_group {
     X(ioctl)                                                                                       \
     X(link)                                                                                        \
     X(lock)                                                                                        \
+    X(lock_wait)                                                                                   \
     X(mkdir)                                                                                       \
     X(mknod)                                                                                       \
     X(mmap)                                                                                        \

@@ -23,6 +23,7 @@ struct actor {
     void *arg;
     struct hf_task go_on;
     struct hf_timer timer;
+    bool quits; /* told an error that ends it, in a session that lives */
     /* of the last call */
     struct hf_fs_req req;
     bool pending; /* it has not answered */

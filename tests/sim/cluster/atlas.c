@@ -21,8 +21,9 @@
 #include "server/node/node_impl.h"
 #include "tests/sim/cluster/sim.h"
 
-#define FAULTS_MAX 20u
+#define FAULTS_MAX 32u
 #define DRAWN_MAX  16u
+#define PADS_MAX   64u /* one need not find a connection */
 #define BEGIN_NS   (5 * SIM_S)
 
 enum target { HITS_ANY, HITS_NODE, HITS_CLIENT, HITS_VICTIM };
@@ -64,7 +65,8 @@ static const struct {
     [FAULT_TRANSFER] = {"transfer", HITS_ANY},
     [FAULT_MEMBERS] = {"members", HITS_ANY},
     [FAULT_META_LOST] = {"meta-lost", HITS_VICTIM},
-    [FAULT_STORE_LOST] = {"store-lost", HITS_NODE},
+    [FAULT_STORE_LOST] = {"store-lost", HITS_VICTIM},
+    [FAULT_INDEX_LOST] = {"index-lost", HITS_NODE},
 };
 
 const char *sim_fault_name(enum sim_fault kind)
@@ -78,9 +80,10 @@ struct fault {
     uint32_t a, b;             /* machines: nodes first, then clients */
     uint64_t chance;
     bool begun, over;
-    bool armed;      /* it acts at a call of the disk that is still to come */
+    bool armed;      /* it acts at something that is still to come */
+    bool struck;     /* ... which has come */
     bool damages;    /* ... and then the store may lack something */
-    unsigned struck; /* faults of that disk until then */
+    uint64_t before; /* what struck() compares with, when it began */
 };
 
 struct sim_plan {
@@ -106,7 +109,7 @@ static const enum sim_fault beyond_kinds[] = {FAULT_ROT, FAULT_DISK_EIO, FAULT_M
 static bool is_allowed(const struct sim *s, enum sim_fault kind)
 {
     if (s->options.lmdb_dir &&
-        (kinds[kind].hits == HITS_VICTIM || kind == FAULT_DISK_FULL || kind == FAULT_STORE_LOST)) {
+        (kinds[kind].hits == HITS_VICTIM || kind == FAULT_DISK_FULL || kind == FAULT_INDEX_LOST)) {
         return false; /* the real disk has no faults */
     }
     if (s->options.beyond) {
@@ -114,7 +117,7 @@ static bool is_allowed(const struct sim *s, enum sim_fault kind)
          * was asked to write less. */
         return kind != FAULT_DISK_LIES;
     }
-    return kind != FAULT_STORE_LOST && (kind != FAULT_MEMBERS || s->node_count == 5) &&
+    return (kind != FAULT_MEMBERS || s->node_count == 5) &&
            (kinds[kind].hits != HITS_VICTIM || s->plan->victim != UINT32_MAX);
 }
 
@@ -133,6 +136,9 @@ static struct fault draw(struct sim *s)
     f.a = (uint32_t)below(s, machines);
     f.b = (f.a + 1 + (uint32_t)below(s, machines - 1)) % machines;
     f.chance = hf_sim_rng_next(&s->rng);
+    if ((f.kind == FAULT_CUT_PAIR || f.kind == FAULT_RESET) && f.a >= s->node_count) {
+        f.b = (uint32_t)below(s, s->node_count); /* clients do not talk to each other */
+    }
     switch (kinds[f.kind].hits) {
     case HITS_ANY:
         break;
@@ -164,6 +170,7 @@ static void follow(struct sim *s, struct fault *f, const struct fault *before)
     f->end_ns = f->end_ns ? f->end_ns + f->begin_ns : 0;
     if (before->a < s->node_count && f->a < s->node_count && kinds[f->kind].hits != HITS_VICTIM) {
         f->a = before->a;
+        f->b = f->b == f->a ? (f->b + 1) % (s->node_count + s->client_count) : f->b;
     }
 }
 
@@ -204,6 +211,20 @@ uint64_t sim_atlas_next(struct sim *s)
         next = at < next ? at : next;
     }
     return next;
+}
+
+/* The power goes where a write was not all that it seemed. */
+static void cut_later(struct sim *s, const struct fault *f)
+{
+    if (s->plan->count < FAULTS_MAX) {
+        s->plan->faults[s->plan->count++] = (struct fault){
+            .kind = FAULT_POWER,
+            .begin_ns = sim_now(s) + SIM_S / 10 + (f->chance >> 8) % (4 * SIM_S),
+            .a = f->a,
+            .b = f->b,
+            .chance = f->chance >> 24 | 1,
+        };
+    }
 }
 
 /* Machines whose bit of @side is set do not reach the others. */
@@ -321,18 +342,25 @@ static bool rot(struct sim *s, const struct fault *f)
     return hit;
 }
 
-/* Checkpoints fail for a while, or the next one does, which may have happened all the same. */
-static bool fail_table(struct sim *s, const struct fault *f)
+static struct hf_table_model *table_of(struct sim *s, const struct fault *f)
 {
     struct sim_node *n = &s->nodes[f->a];
-    struct hf_table_model *model = f->chance & 1 ? n->index : n->meta;
 
+    return f->chance & 1 ? n->index : n->meta;
+}
+
+/* Checkpoints fail for a while, or the next one does, which may have happened all the same. */
+static void fail_table(struct sim *s, struct fault *f)
+{
+    struct hf_table_model *model = table_of(s, f);
+
+    f->armed = true;
+    f->before = hf_table_model_failed(model);
     if (f->chance & 2) {
         hf_table_model_fail_merges(model, f->chance & 4 ? -EIO : -ENOSPC);
     } else {
         hf_table_model_crash_next_merge(model, f->chance & 4);
     }
-    return true;
 }
 
 static void mend_tables(struct sim_node *n)
@@ -348,13 +376,16 @@ static void arm(struct sim *s, struct fault *f, uint64_t after_calls, enum hf_si
     struct hf_sim_disk *disk = hf_sim_disk(machine(s, f->a));
 
     f->armed = true;
-    f->struck = hf_sim_disk_struck(disk);
-    hf_sim_disk_fail_path(disk, hf_sim_disk_calls(disk) + after_calls, kind, part);
+    hf_sim_disk_fail_path(disk, hf_sim_disk_calls(disk) + after_calls, kind, part, &f->struck);
 }
 
-static void fail_a_call(struct sim *s, struct fault *f, enum hf_sim_fault kind)
+/* @damages: the store, if that is where it strikes. */
+static void fail_a_call(struct sim *s, struct fault *f, enum hf_sim_fault kind, bool damages)
 {
-    arm(s, f, f->chance % 30, kind, f->chance & 1 ? "/data/store" : "/data/meta");
+    bool store = f->chance & 1;
+
+    f->damages = damages && store;
+    arm(s, f, f->chance % 30, kind, store ? "/data/store" : "/data/meta");
 }
 
 static void disk_error(struct sim *s, struct fault *f)
@@ -364,8 +395,7 @@ static void disk_error(struct sim *s, struct fault *f)
 
     enum hf_sim_fault kind = errors[(f->chance >> 16) % HF_ARRAY_LEN(errors)];
 
-    f->damages = kind == HF_SIM_FAULT_READ_EIO; /* what cannot be read is set aside */
-    fail_a_call(s, f, kind);
+    fail_a_call(s, f, kind, kind == HF_SIM_FAULT_READ_EIO); /* what cannot be read is set aside */
 }
 
 static bool hand_over(struct sim *s)
@@ -405,6 +435,20 @@ void sim_power_cut_all(struct sim *s, uint64_t chance)
     }
 }
 
+static void lose_store(struct sim_node *n)
+{
+    n->befallen = true;
+    damage(n, false);
+    sim_node_lose_store(n);
+}
+
+void sim_store_lost(struct sim_node *n)
+{
+    n->lose_at_sync = n->lose_now = false;
+    n->start_at_ns = sim_now(n->s) + SIM_S + below(n->s, 6 * SIM_S);
+    lose_store(n);
+}
+
 void sim_loss_test(struct sim *s)
 {
     uint64_t voters = sim_check_voters(s);
@@ -419,10 +463,10 @@ void sim_loss_test(struct sim *s)
         struct sim_node *n = &s->nodes[at];
 
         n->start_at_ns = sim_now(s) + below(s, SIM_S);
-        damage(n, false);
-        sim_node_lose_store(n);
+        lose_store(n);
         if (spare && (voters >> at & 1)) {
             spare--;
+            n->befallen = true;
             sim_node_lose_meta(n);
         }
     }
@@ -476,11 +520,20 @@ static bool act(struct sim *s, struct fault *f)
         if (!n->node) {
             return false;
         }
-        sim_node_kill(n);
+        if (f->chance % 4 == 0) { /* in the middle of what it does next with its disk */
+            arm(s, f, (f->chance >> 2) % 40, HF_SIM_FAULT_CRASH, NULL);
+        } else if (f->chance % 4 == 1) {
+            n->kill_after = 1 + (uint32_t)(f->chance >> 2) % 24;
+            f->armed = true;
+        } else {
+            sim_node_kill(n);
+        }
         return true;
     case FAULT_POWER:
         if (f->chance & 1) {
             cut_power(s, n, f->chance >> 1);
+        } else if (!n->node) {
+            return false;
         } else { /* in the middle of what its disk does next */
             arm(s, f, (f->chance >> 1) % 40, HF_SIM_FAULT_POWER_CUT, NULL);
         }
@@ -503,14 +556,13 @@ static bool act(struct sim *s, struct fault *f)
         return true;
     case FAULT_PAUSE:
         hf_sim_pause(env, some_ns);
-        return true;
+        return n ? n->node != NULL : c->state != CLIENT_DOWN;
     case FAULT_SUSPEND:
         hf_sim_suspend(env, some_ns);
         return true;
     case FAULT_RESET:
-        hf_sim_net_reset(s->world, hf_sim_host(env),
-                         f->chance & 1 ? "" : hf_sim_host(machine(s, f->b)));
-        return true;
+        return hf_sim_net_reset(s->world, hf_sim_host(env),
+                                f->chance & 1 ? "" : hf_sim_host(machine(s, f->b)));
     case FAULT_SLOW_DISK:
         hf_sim_set_job_delay(env, (1 + f->chance % 400) * SIM_MS);
         return true;
@@ -521,21 +573,28 @@ static bool act(struct sim *s, struct fault *f)
         arm(s, f, 0, HF_SIM_FAULT_DEAD, f->chance & 1 ? "/data/store" : NULL);
         return true;
     case FAULT_DISK_LIES:
-        f->damages = true;
-        fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY);
+        fail_a_call(s, f, f->chance & 2 ? HF_SIM_FAULT_LOST : HF_SIM_FAULT_ASTRAY, true);
         return true;
     case FAULT_META_LOST:
         n->start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
         sim_node_lose_meta(n);
         return true;
     case FAULT_STORE_LOST:
-        n->start_at_ns = sim_now(s) + SIM_S + f->chance % (6 * SIM_S);
-        damage(n, false);
-        sim_node_lose_store(n);
+        if (f->chance & 1) {
+            sim_store_lost(n);
+        } else {
+            n->lose_at_sync = f->armed = true;
+        }
+        return true;
+    case FAULT_INDEX_LOST:
+        if (!n->node) {
+            return false;
+        }
+        sim_node_lose_index(n);
         return true;
     case FAULT_UNMOUNT:
         c->leaving = true;
-        return true;
+        return c->state == CLIENT_SERVING;
     case FAULT_TRANSFER:
         return hand_over(s);
     case FAULT_MEMBERS:
@@ -543,9 +602,13 @@ static bool act(struct sim *s, struct fault *f)
     case FAULT_DISK_FULL:
         fill(env, f->chance);
         s->full_ns = UINT64_MAX;
+        if (f->chance & 2) {
+            cut_later(s, f);
+        }
         return true;
     case FAULT_TABLE:
-        return fail_table(s, f);
+        fail_table(s, f);
+        return true;
     case FAULT_ROT:
         return rot(s, f);
     case FAULT_DRIFT:
@@ -556,6 +619,9 @@ static bool act(struct sim *s, struct fault *f)
                                               : hf_env_wall_ns(env) - f->chance % (3600 * SIM_S));
         return true;
     case FAULT_CLIENT_KILL:
+        if (c->state == CLIENT_DOWN) {
+            return false;
+        }
         if (f->chance & 1) {
             sim_client_kill(c);
         } else {
@@ -568,10 +634,15 @@ static bool act(struct sim *s, struct fault *f)
     case FAULT_SPLIT:
     case FAULT_STALLS:
     case FAULT_SLOW_NET:
+        set_net(s);
+        return true;
     case FAULT_FLIPS:
+        f->before = hf_sim_net_flips(s->world);
+        f->armed = true;
         set_net(s);
         return true;
     case FAULT_RESETS: /* each time that sim_atlas_act() looks */
+        f->armed = true;
         return true;
     case FAULT_KIND_COUNT:
         break;
@@ -585,22 +656,36 @@ static void count(struct sim *s, const struct fault *f)
     s->counts.by_kind[f->kind]++;
 }
 
+/* Of an armed one. */
 static bool has_struck(struct sim *s, const struct fault *f)
 {
+    const struct sim_node *n = f->a < s->node_count ? &s->nodes[f->a] : NULL;
+    const struct sim_client *c = n ? NULL : &s->clients[f->a - s->node_count];
+
     if (f->kind == FAULT_POWER_ALL) {
         return !s->power_at_sync && !s->power_after && !s->power_now;
     }
     if (f->kind == FAULT_CLIENT_KILL) {
-        const struct sim_client *c = &s->clients[f->a - s->node_count];
-
         return !c->kill_at_sync && !c->die;
     }
-    return hf_sim_disk_struck(hf_sim_disk(machine(s, f->a))) > f->struck;
+    if (f->kind == FAULT_STORE_LOST) {
+        return !n->lose_at_sync && !n->lose_now;
+    }
+    if (f->kind == FAULT_TABLE) {
+        return hf_table_model_failed(table_of(s, f)) > f->before;
+    }
+    if (f->kind == FAULT_FLIPS) {
+        return hf_sim_net_flips(s->world) > f->before;
+    }
+    return f->struck || (f->kind == FAULT_KILL && f->chance % 4 == 1 && !n->kill_after);
 }
 
 static void begin(struct sim *s, struct fault *f)
 {
     f->begun = true;
+    if (kinds[f->kind].hits == HITS_VICTIM || f->kind == FAULT_DISK_FULL) {
+        s->nodes[f->a].befallen = true;
+    }
     sim_trace(s, "fault: %s of %s (%s)", kinds[f->kind].name, hf_sim_host(machine(s, f->a)),
               hf_sim_host(machine(s, f->b)));
     if (!act(s, f)) {
@@ -641,8 +726,9 @@ static void end(struct sim *s, struct fault *f)
 /* The chance of a fault that acts several times goes on. */
 static void act_again(struct sim *s, struct fault *f)
 {
-    if (f->kind == FAULT_RESETS && (f->chance >> 33) % 3 == 0) {
-        hf_sim_net_reset(s->world, hf_sim_host(machine(s, f->a)), "");
+    if (f->kind == FAULT_RESETS && (f->chance >> 33) % 3 == 0 &&
+        hf_sim_net_reset(s->world, hf_sim_host(machine(s, f->a)), "")) {
+        f->struck = true;
     }
     f->chance = f->chance * 6364136223846793005u + 1;
 }
@@ -650,13 +736,14 @@ static void act_again(struct sim *s, struct fault *f)
 /* What found nothing is made up for: no seed passes without faults. */
 static void add_some(struct sim *s)
 {
-    while (s->counts.faults < SIM_FAULTS_LEAST && s->plan->count < FAULTS_MAX) {
-        struct fault *f = &s->plan->faults[s->plan->count++];
+    for (unsigned i = 0; i < PADS_MAX && s->counts.faults < SIM_FAULTS_LEAST; i++) {
+        struct fault f = draw(s);
 
-        *f = draw(s);
-        f->kind = FAULT_RESET;
-        f->end_ns = 0;
-        begin(s, f);
+        f.kind = FAULT_RESET;
+        f.end_ns = 0;
+        s->counts.padded -= s->counts.faults;
+        begin(s, &f);
+        s->counts.padded += s->counts.faults;
     }
 }
 
@@ -670,6 +757,10 @@ void sim_atlas_act(struct sim *s)
             count(s, f);
             if (f->damages) {
                 damage(&s->nodes[f->a], f->kind == FAULT_DISK_LIES);
+            }
+            if (f->kind == FAULT_DISK_EIO && (f->chance & 2)) { /* a restart finds it readable */
+                sim_node_kill(&s->nodes[f->a]);
+                cut_later(s, f);
             }
         }
         if (!f->begun && f->begin_ns <= sim_now(s)) {
@@ -690,6 +781,10 @@ void sim_atlas_heal(struct sim *s)
     for (uint32_t i = 0; i < s->plan->count; i++) {
         s->plan->faults[i].begun = s->plan->faults[i].over = true;
         s->plan->faults[i].armed = false;
+    }
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        s->nodes[i].kill_after = 0;
+        s->nodes[i].lose_at_sync = false;
     }
     s->full_ns = s->full_ns == UINT64_MAX ? sim_now(s) : s->full_ns;
     s->power_at_sync = false;

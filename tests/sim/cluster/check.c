@@ -18,6 +18,7 @@
 #include "tests/sim/cluster/actor.h"
 
 #define COLLECT_NS       (90 * SIM_S)
+#define COPIES_AT_ONCE   2u /* their buffers, of megabytes, are most of what a seed takes */
 #define HOLDERS_EVERY_NS (SIM_S / 2)
 #define ROWS_EVERY_NS    (5 * SIM_S)
 /* Of a machine's events, so many go by until a module of its own is looked at: what is counted
@@ -270,15 +271,21 @@ static void check_store(struct sim_node *n)
     }
 }
 
+/* With --check-every 1 everything is looked at each time. */
+static bool is_turn(const struct sim *s, uint32_t look, uint32_t every)
+{
+    return look % every == 0 || s->options.check_every == 1;
+}
+
 /* What it serves, its metadata, and, more rarely, the log of them. */
 static void check_node(struct sim_node *n)
 {
     const uint32_t look = n->looks++;
 
-    if (look % LOG_EVERY == 0 && n->node->log) {
+    if (is_turn(n->s, look, LOG_EVERY) && n->node->log) {
         hf_raft_driver_check_invariants(hf_meta_log_driver(n->node->log));
     }
-    if (look % NODE_EVERY) {
+    if (!is_turn(n->s, look, NODE_EVERY)) {
         return;
     }
     hf_node_check_invariants(n->node);
@@ -292,7 +299,7 @@ static void check_client(struct sim_client *c)
     if (c->fs) {
         hf_fs_check_invariants(c->fs);
     }
-    if (c->looks++ % CLIENT_EVERY) {
+    if (!is_turn(c->s, c->looks++, CLIENT_EVERY)) {
         return;
     }
     if (c->session) {
@@ -343,14 +350,44 @@ static bool in_checkpoint(const struct sim *s)
     return false;
 }
 
+/* So many events into the next checkpoint of either of its tables. */
+static bool is_due(const struct sim *s, struct sim_node *n)
+{
+    bool checkpoint;
+
+    if (!n->kill_after || n->env != hf_sim_stepped(s->world)) {
+        return false;
+    }
+    checkpoint = hf_table_checkpoint_running(n->node->store->index) ||
+                 (n->node->replica && hf_table_checkpoint_running(n->node->replica->table));
+    return checkpoint && --n->kill_after == 0;
+}
+
+/* What waited for a moment of the node, or for a call of its disk. */
+static void strike(struct sim *s, struct sim_node *n)
+{
+    struct hf_sim_disk *disk = hf_sim_disk(n->env);
+
+    if (n->lose_now) {
+        sim_trace(s, "node %u loses its store", n->id.v);
+        sim_store_lost(n);
+    } else if (n->node && hf_sim_disk_has_crashed(disk)) {
+        sim_trace(s, "node %u dies at a call of its disk", n->id.v);
+        sim_node_kill(n);
+    } else if (n->node && hf_sim_disk_is_off(disk)) {
+        sim_node_power_cut(n, HF_SIM_CUT_RANDOM);
+    } else if (n->node && is_due(s, n)) {
+        sim_trace(s, "node %u dies in a checkpoint", n->id.v);
+        sim_node_kill(n);
+    }
+}
+
 void sim_check_step(void *ctx)
 {
     struct sim *s = ctx;
 
-    for (uint32_t i = 0; i < s->node_count; i++) { /* the power went during a call of its disk */
-        if (s->nodes[i].node && hf_sim_disk_is_off(hf_sim_disk(s->nodes[i].env))) {
-            sim_node_power_cut(&s->nodes[i], HF_SIM_CUT_RANDOM);
-        }
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        strike(s, &s->nodes[i]);
     }
     for (uint32_t i = 0; i < s->client_count; i++) {
         if (s->clients[i].die) {
@@ -373,6 +410,17 @@ void sim_check_step(void *ctx)
     }
 }
 
+/* I9: the rows are those whose digest was kept. */
+static void check_rescan(struct sim *s, const struct sim_node *n, struct hf_table *table)
+{
+    int err = hf_table_rescan(table);
+
+    if (err) {
+        sim_fail(s, "I9", "node %u: a table holds other rows than were put there: %s", n->id.v,
+                 hf_err_name(err));
+    }
+}
+
 /* Of one node that holds metadata, each in turn: between two entries its state is whole (I7). */
 static void check_rows(struct sim *s)
 {
@@ -392,6 +440,7 @@ static void check_rows(struct sim *s)
         return;
     }
     hf_table_check_rows(replica->table);
+    check_rescan(s, n, replica->table);
     if (replica->leader) {
         hf_recent_check_invariants(&replica->leader->recent);
     }
@@ -456,14 +505,17 @@ uint64_t sim_check_members(struct sim *s)
     return members;
 }
 
+/* None while a change of them is not decided: what can be spared is not known then. */
 uint64_t sim_check_voters(struct sim *s)
 {
     const struct sim_node *leader = sim_leader(s);
+    struct hf_raft_driver *driver = leader ? hf_meta_log_driver(leader->node->log) : NULL;
     struct hf_raft_driver_status log = {0};
     uint64_t voters = 0;
 
-    if (leader) {
-        hf_raft_driver_status(hf_meta_log_driver(leader->node->log), &log);
+    if (driver && driver->raft &&
+        driver->raft->config.index <= hf_raft_commit_index(driver->raft)) {
+        hf_raft_driver_status(driver, &log);
     }
     for (uint32_t i = 0; i < log.config.count; i++) {
         const struct hf_raft_member *m = &log.config.members[i];
@@ -559,6 +611,13 @@ static void mend(struct sim *s)
         if (status.failed == -HF_EDIFFERS) {
             sim_wrong(s, "I9", "node %u took itself out: its metadata differ", n->id.v);
         } else if (status.failed || store.state == HF_STORE_READ_ONLY || n->node->join_failed) {
+            if (!n->befallen && !s->options.beyond) {
+                sim_fail(s, "alive", "node %u gave up (%s), and nothing had befallen it", n->id.v,
+                         status.failed          ? hf_err_name(status.failed)
+                         : n->node->join_failed ? "it does not join"
+                                                : "its store is read-only");
+            }
+            s->counts.by_hand++;
             sim_trace(s, "node %u is started again by hand", n->id.v);
             n->start_at_ns = sim_now(s) + SIM_S;
             sim_node_power_cut(n, HF_SIM_CUT_KEEP_ALL);
@@ -710,22 +769,11 @@ static void copy_checked(void *ctx, int err)
     free(copy);
 }
 
-static bool check_copy(void *ctx, const struct hf_store_entry *held)
+static bool copies_are_few(void *ctx)
 {
-    struct sim_node *n = ctx;
-    struct copy *copy = calloc(1, sizeof(*copy));
+    struct sim *s = ctx;
 
-    HF_ASSERT(copy != NULL);
-    copy->s = n->s;
-    copy->node = n->id.v;
-    copy->check = (struct hf_store_check){.oid = held->oid, .done = copy_checked, .ctx = copy};
-    n->s->copies_left++;
-    if (!held->quarantined) {
-        hf_store_check(n->node->store, &copy->check);
-    } else {
-        copy_checked(copy, 0);
-    }
-    return true;
+    return s->copies_left < COPIES_AT_ONCE || s->failed;
 }
 
 static bool copies_are_read(void *ctx)
@@ -735,10 +783,29 @@ static bool copies_are_read(void *ctx)
     return s->copies_left == 0 || s->failed;
 }
 
+static bool check_copy(void *ctx, const struct hf_store_entry *held)
+{
+    struct sim_node *n = ctx;
+    struct copy *copy;
+
+    if (held->quarantined) {
+        return true;
+    }
+    copy = calloc(1, sizeof(*copy));
+    HF_ASSERT(copy != NULL);
+    copy->s = n->s;
+    copy->node = n->id.v;
+    copy->check = (struct hf_store_check){.oid = held->oid, .done = copy_checked, .ctx = copy};
+    n->s->copies_left++;
+    hf_store_check(n->node->store, &copy->check);
+    return hf_sim_run_until(n->s->world, copies_are_few, n->s, COLLECT_NS) && n->node;
+}
+
 static void check_copies(struct sim *s, struct hf_meta *meta)
 {
     for (uint32_t i = 0; i < s->node_count; i++) {
         if (!s->nodes[i].rotten && s->nodes[i].node) {
+            hf_bufpool_trim(s->nodes[i].node->pool);
             (void)each_held(&s->nodes[i], meta, check_copy, &s->nodes[i]);
         }
     }
@@ -775,11 +842,15 @@ void sim_check_end(struct sim *s)
     }
     check_modules(s);
     for (uint32_t i = 0; i < s->node_count && !s->failed; i++) {
+        const struct sim_node *n = &s->nodes[i];
         char *text = NULL;
 
-        if (s->nodes[i].node->replica &&
-            hf_meta_fsck(hf_replica_meta(s->nodes[i].node->replica), &text)) {
-            sim_fail(s, "I7", "node %u: fsck: %s", s->nodes[i].id.v, text ? text : "");
+        check_rescan(s, n, n->node->store->index);
+        if (n->node->replica) {
+            check_rescan(s, n, n->node->replica->table);
+            if (hf_meta_fsck(hf_replica_meta(n->node->replica), &text)) {
+                sim_fail(s, "I7", "node %u: fsck: %s", n->id.v, text ? text : "");
+            }
         }
         free(text);
     }

@@ -313,7 +313,14 @@ static int64_t may_be(const struct contents *c, const struct image *base, size_t
         return -1;
     }
     for (uint64_t at = 0; at < size; at++) {
-        if (!may_be_byte(c, base, first, at, bytes[at])) {
+        uint64_t have = base->size < size ? base->size : size;
+
+        if (at < have) { /* what is as it was may stay so */
+            int64_t same = first_difference(base->bytes + at, bytes + at, have - at);
+
+            at = same < 0 ? have : at + (uint64_t)same;
+        }
+        if (at < size && !may_be_byte(c, base, first, at, bytes[at])) {
             return (int64_t)at;
         }
     }

@@ -49,10 +49,19 @@ bool load_goes_on(const struct actor *a)
     return !a->s->work_over && !a->s->failed && !a->client->leaving;
 }
 
+/* A session that lives may tell of a time that is up, and, where more is destroyed than can be
+ * survived, of bytes that are gone. */
 bool load_is_lost(struct actor *a, int err)
 {
-    return err && (a->client->state != CLIENT_SERVING || err == -HF_EFENCED || err == -ETIMEDOUT ||
-                   err == -ECANCELED || (a->s->options.beyond && err == -EIO));
+    if (!err || a->client->state != CLIENT_SERVING || !hf_session_live(a->client->session)) {
+        return err != 0;
+    }
+    if (err != -ETIMEDOUT && err != -ECANCELED && !(a->s->options.beyond && err == -EIO)) {
+        return false;
+    }
+    a->s->counts.quit += !a->quits;
+    a->quits = true;
+    return true;
 }
 
 bool load_met_full(const struct sim *s, uint64_t since_ns)
@@ -64,6 +73,14 @@ bool load_is_full(const struct actor *a, int err, uint64_t since_ns)
 {
     /* With no store left that takes writes there is no room, either. */
     return err == -ENOSPC && (a->s->options.beyond || load_met_full(a->s, since_ns));
+}
+
+int load_begun(struct actor *a, const char *what, int err)
+{
+    if (err && !a->s->options.beyond && !load_is_lost(a, err) && !load_is_full(a, err, 0)) {
+        sim_fail(a->s, "I2", "client %u: %s: %s", a->client->number, what, hf_err_name(err));
+    }
+    return err;
 }
 
 void load_check_clean(struct actor *a, struct hf_ino ino)
@@ -97,7 +114,7 @@ int load_dir(struct actor *a, struct hf_ino dir, const char *name, struct hf_ino
         }
     }
     *ret = a->attr.ino;
-    return err;
+    return load_begun(a, name, err);
 }
 
 int load_read_from(struct actor *a, struct hf_fs_file *file, uint64_t off, uint8_t **ret,

@@ -33,6 +33,9 @@ struct sim_load {
 bool load_goes_on(const struct actor *a);
 /** The session is lost: the program ends, and with it what it was about to do. */
 bool load_is_lost(struct actor *a, int err);
+/** @err is of @what a program needs to begin; returned again. It fails unless its session is lost
+ * or a disk has been full. */
+int load_begun(struct actor *a, const char *what, int err);
 /** Nothing of the client's life before can happen any more. */
 void load_wait_for_end(struct actor *a);
 /**

@@ -3,9 +3,10 @@
  * load_append.c - the stream: a file that all clients have open and append to, without a lock.
  *
  * Each record is there whole (I3), once (I6), behind those that its client appended before it
- * (I3); what was synced, or was there for another client, is there (I1), what a client that lives
- * has appended it reads itself (I2), and what is left of a dead one's is a prefix (I3). What meets
- * a full disk before it is synced may be dropped: its writer's next fsync says so (I10).
+ * (I3); where one other client has read it, all others do, so all see one order (I2); what was
+ * synced, or was there for another client, is there (I1), what a client that lives has appended it
+ * reads itself (I2), and what is left of a dead one's is a prefix (I3). What meets a full disk
+ * before it is synced may be dropped: its writer's next fsync says so (I10).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +46,7 @@ struct entry {
     uint64_t begun_ns;
     uint64_t synced_ns;
     uint64_t shown_ns; /* another client has read it */
+    uint64_t shown_at; /* there */
 };
 
 struct stream {
@@ -137,7 +139,7 @@ static void check_missing(struct sim *s, const bool *seen, uint64_t read_ns, uin
             return;
         }
         if (e->shown_ns && e->shown_ns < read_ns) {
-            sim_fail(s, "I1", "record %" PRIu64 " of the stream was there and is no more", i);
+            sim_wrong(s, "I1", "record %" PRIu64 " of the stream was there and is no more", i);
             return;
         }
         if (!e->written || e->told || (!own && !stands_before(stream, seen, i))) {
@@ -166,12 +168,44 @@ static void note_shown(struct sim *s, const bool *seen, uint64_t reader)
     }
 }
 
+/* What is not the reader's own is committed, and stays where it is. */
+static void check_place(struct sim *s, uint64_t number, uint64_t at, uint64_t reader)
+{
+    struct entry *e = &s->load->stream->entries[number];
+
+    if (e->life == reader) {
+        return;
+    }
+    if (e->shown_ns && e->shown_at != at) {
+        sim_wrong(s, "I2",
+                  "record %" PRIu64 " of the stream is at %" PRIu64 ", and was at %" PRIu64, number,
+                  at, e->shown_at);
+    }
+    e->shown_at = at;
+}
+
+/* What was synced, or seen, before another was begun stands before that. */
+static uint64_t check_order(struct sim *s, uint64_t number, uint64_t begun_ns, uint64_t reader)
+{
+    const struct entry *e = &s->load->stream->entries[number];
+
+    if (e->life == reader) {
+        return begun_ns;
+    }
+    if ((e->synced_ns && e->synced_ns < begun_ns) || (e->shown_ns && e->shown_ns < begun_ns)) {
+        sim_wrong(s, "I2", "record %" PRIu64 " of the stream stands behind one that came later",
+                  number);
+    }
+    return e->begun_ns > begun_ns ? e->begun_ns : begun_ns;
+}
+
 static void check_stream(struct sim *s, const uint8_t *bytes, uint64_t len, uint64_t read_ns,
                          uint64_t reader)
 {
     const struct stream *stream = s->load->stream;
     bool *seen = calloc(STREAM_RECORDS_MAX, sizeof(*seen));
-    uint64_t at = 0;
+    uint64_t at = 0,
+             begun_ns = 0; /* the latest begin of what stands before; not the reader's own */
 
     HF_ASSERT(seen != NULL);
     while (at < len && !s->failed) {
@@ -191,6 +225,8 @@ static void check_stream(struct sim *s, const uint8_t *bytes, uint64_t len, uint
                 break;
             }
         }
+        check_place(s, number, at, reader);
+        begun_ns = check_order(s, number, begun_ns, reader);
         seen[number] = true;
         at += stream->entries[number].len_bytes;
     }
@@ -406,7 +442,7 @@ void stream_program(struct actor *a, void *arg)
     int err = load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top);
 
     (void)arg;
-    if (err || open_stream(a, top, O_RDWR | O_APPEND, &file)) {
+    if (err || load_begun(a, "stream", open_stream(a, top, O_RDWR | O_APPEND, &file))) {
         return;
     }
     life = hf_session_id(a->client->session).v;

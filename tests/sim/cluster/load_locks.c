@@ -182,8 +182,8 @@ static void check_granted(struct actor *a, const struct owner *me, const struct 
     for (const struct owner *o = s->load->locks->owners; o; o = o->next) {
         if (o != me && stands_in_the_way(s, o, ask, sim_now(s)) &&
             sim_session_known(s, me->life->session)) {
-            sim_fail(s, "I5", "process %u was given %s, of which process %u holds some", me->number,
-                     ask_str(ask, text), o->number);
+            sim_wrong(s, "I5", "process %u was given %s, of which process %u holds some",
+                      me->number, ask_str(ask, text), o->number);
             return;
         }
     }
@@ -198,8 +198,8 @@ static void check_refused(struct actor *a, const struct owner *me, const struct 
             return;
         }
     }
-    sim_fail(a->s, "I5", "process %u was refused %s, of which nobody holds any", me->number,
-             ask_str(ask, text));
+    sim_wrong(a->s, "I5", "process %u was refused %s, of which nobody holds any", me->number,
+              ask_str(ask, text));
 }
 
 /* Each ring ends with somebody who waits for the one that closed it. */
@@ -213,8 +213,8 @@ static void check_deadlock(struct actor *a, const struct owner *me, const struct
             return;
         }
     }
-    sim_fail(a->s, "I5", "process %u is told of a deadlock for %s, and nobody waits for it",
-             me->number, ask_str(ask, text));
+    sim_wrong(a->s, "I5", "process %u is told of a deadlock for %s, and nobody waits for it",
+              me->number, ask_str(ask, text));
 }
 
 /* What getlk names: a lock that its holder may have, and all of it. */
@@ -255,10 +255,10 @@ static void check_getlk(struct actor *a, const struct owner *me, const struct as
         }
         if (lock->type == F_UNLCK) {
             if (stands_in_the_way(s, o, ask, ask->begun_ns)) {
-                sim_fail(s, "I5",
-                         "process %u is told that nothing is in the way of %s; process %u "
-                         "is",
-                         me->number, ask_str(ask, text), o->number);
+                sim_wrong(s, "I5",
+                          "process %u is told that nothing is in the way of %s; process %u "
+                          "is",
+                          me->number, ask_str(ask, text), o->number);
                 return;
             }
         } else if (o->number == lock->pid && may_be_named(o, ask, lock)) {
@@ -266,10 +266,10 @@ static void check_getlk(struct actor *a, const struct owner *me, const struct as
         }
     }
     if (lock->type != F_UNLCK) {
-        sim_fail(s, "I5",
-                 "process %u is told that %" PRIu64 "+%" PRIu64 " of process %u is in the way of "
-                 "%s: it cannot be",
-                 me->number, lock->start, lock->length, lock->pid, ask_str(ask, text));
+        sim_wrong(s, "I5",
+                  "process %u is told that %" PRIu64 "+%" PRIu64 " of process %u is in the way of "
+                  "%s: it cannot be",
+                  me->number, lock->start, lock->length, lock->pid, ask_str(ask, text));
     }
 }
 

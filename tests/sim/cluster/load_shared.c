@@ -182,7 +182,8 @@ void shared_append_program(struct actor *a, void *arg)
     struct hf_fs_file *file;
 
     (void)arg;
-    if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top) || open_log(a, top, &ino)) {
+    if (load_dir(a, (struct hf_ino){HF_INO_ROOT}, "shared", &top) ||
+        load_begun(a, "log", open_log(a, top, &ino))) {
         return;
     }
     file = a->file;
@@ -205,8 +206,8 @@ void shared_append_program(struct actor *a, void *arg)
         }
         if (sh->holder.v && sh->holder.v != me.v && sim_session_known(s, sh->holder) &&
             sim_leader(s)) {
-            sim_fail(s, "I5", "the lock of session %" PRIu64 " was given to %" PRIu64, sh->holder.v,
-                     me.v);
+            sim_wrong(s, "I5", "the lock of session %" PRIu64 " was given to %" PRIu64,
+                      sh->holder.v, me.v);
             return;
         }
         sh->holder = me;
@@ -223,7 +224,11 @@ void shared_append_program(struct actor *a, void *arg)
             sh->holder.v = 0;
         }
         lock.type = F_UNLCK;
-        if (DO(a, hf_fs_setlk(a->fs, ino, &lock, false, &a->req))) {
+        err = DO(a, hf_fs_setlk(a->fs, ino, &lock, false, &a->req));
+        if (err) {
+            if (!load_is_lost(a, err)) {
+                sim_fail(s, "I5", "client %u: unlock: %s", a->client->number, hf_err_name(err));
+            }
             return;
         }
         actor_sleep(a, 50 * SIM_MS + hf_sim_rng_below(&s->rng, 500 * SIM_MS));

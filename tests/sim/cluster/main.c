@@ -24,10 +24,11 @@
 #include "tests/sim/args.h"
 #include "tests/sim/cluster/sim.h"
 
-#define JOBS_MAX      16u
-#define FAILURES_MAX  20u
-#define HISTORY_LINES 60u /* of a failed seed: its faults, and what happened last */
-#define SEED_CPU_S    120 /* a seed that takes longer hangs */
+#define JOBS_MAX         16u
+#define FAILURES_MAX     20u
+#define HISTORY_LINES    60u  /* of a failed seed: its faults, and what happened last */
+#define SEED_CPU_S       120  /* a seed that takes longer hangs */
+#define SECOND_OPS_LEAST 100u /* of the second-busiest client: two work */
 
 enum outcome { OUTCOME_NONE, OUTCOME_OK, OUTCOME_FAILED };
 
@@ -60,6 +61,25 @@ static struct result *result_new(void)
     return r;
 }
 
+/* A run that is whole has to be worth something. False: why not. */
+static bool is_worth_it(const struct sim *s, const struct sim_options *options, char why[1024])
+{
+    if (options->fault_max != UINT32_MAX || options->faults_until) {
+        return true; /* made smaller */
+    }
+    if (s->counts.faults < SIM_FAULTS_LEAST) {
+        (void)snprintf(why, 1024, "the simulation: %" PRIu64 " faults acted, of at least %u",
+                       s->counts.faults, SIM_FAULTS_LEAST);
+        return false;
+    }
+    if (s->client_count > 1 && s->counts.second_ops < SECOND_OPS_LEAST && !options->beyond) {
+        (void)snprintf(why, 1024, "the simulation: one client did all the work but %" PRIu64,
+                       s->counts.second_ops);
+        return false;
+    }
+    return true;
+}
+
 static void run_here(const struct sim_options *options, struct result *r)
 {
     static struct sim s;
@@ -68,13 +88,7 @@ static void run_here(const struct sim_options *options, struct result *r)
     r->digest = hf_sim_digest(s.world);
     r->counts = s.counts;
     memcpy(r->why, s.why, sizeof(r->why));
-    r->outcome = s.failed ? OUTCOME_FAILED : OUTCOME_OK;
-    if (!s.failed && options->fault_max == UINT32_MAX && s.counts.faults < SIM_FAULTS_LEAST) {
-        r->outcome = OUTCOME_FAILED;
-        (void)snprintf(r->why, sizeof(r->why),
-                       "the simulation: %" PRIu64 " faults acted, of at least %u", s.counts.faults,
-                       SIM_FAULTS_LEAST);
-    }
+    r->outcome = s.failed || !is_worth_it(&s, options, r->why) ? OUTCOME_FAILED : OUTCOME_OK;
 }
 
 static const char *lmdb_parent(void)
@@ -319,17 +333,18 @@ static void say_totals(uint64_t first, uint64_t last, const struct totals *t, bo
            " each by the second-busiest client), %" PRIu64 " fsyncs, %" PRIu64 " appends, %" PRIu64
            " on shared names, %" PRIu64 " locks, %" PRIu64 " deadlocks, %" PRIu64
            " waits interrupted, %" PRIu64 " MiB read and compared, %" PRIu64
-           " segments compacted, %" PRIu64 " clients ended, %" PRIu64
-           " sessions lost, unchecked histories %" PRIu64 "\n",
+           " segments compacted, %" PRIu64 " clients ended, %" PRIu64 " sessions lost, %" PRIu64
+           " programs told an error that ended them, %" PRIu64
+           " nodes started by hand, unchecked histories %" PRIu64 "\n",
            first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
            t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops,
            t->second_fewest, c->fsyncs, c->appends, c->registers, c->locks, c->deadlocks,
-           c->interrupts, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions,
-           c->unchecked);
+           c->interrupts, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions, c->quit,
+           c->by_hand, c->unchecked);
     if (beyond) { /* the others could not, or lost their time: that is no mistake */
         printf("read back at the end: in %" PRIu64 " of %" PRIu64 " seeds\n", t->read_back, t->ok);
     }
-    printf("faults:");
+    printf("faults, %" PRIu64 " of them resets at the end for want of others:", c->padded);
     for (int i = 0; i < FAULT_KIND_COUNT; i++) {
         printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), c->by_kind[i]);
     }
@@ -609,7 +624,7 @@ static const char usage_text[] =
     "  --until SECONDS  faults and work end then, not after 45 s\n"
     "  --nodes N, --clients N  so many, 1 to 5 and 1 to 4; else drawn, 1 to 5 and 2 to 4\n"
     "  --check-every N  events between looks at every row of all stores (default 500); one that\n"
-    "                   changed is looked at anyway\n"
+    "                   changed is looked at anyway; 1: every module of a machine at each event\n"
     "  --beyond         more is destroyed than can be survived: errors are right then, guesses "
     "not\n"
     "  --lmdb           real LMDB, in a directory below TMPDIR that goes again: slower, without "

@@ -28,6 +28,7 @@ void sim_trace(struct sim *s, const char *format, ...)
     (void)vprintf(format, args);
     va_end(args);
     putchar('\n');
+    (void)fflush(stdout); /* an assertion would take the end along */
 }
 
 static void fail(struct sim *s, const char *invariant, bool guess, const char *format, va_list args)
@@ -68,12 +69,24 @@ uint64_t sim_now(const struct sim *s)
     return hf_sim_now_ns(s->world);
 }
 
+/* A node finds that it has lost what it promised: something must have befallen it. */
+static void store_damaged(struct sim *s, const char *line)
+{
+    const char *at = strstr(line, " error raft store damaged node=");
+    uint32_t node = at ? (uint32_t)strtoul(strchr(at, '=') + 1, NULL, 10) : 0;
+
+    if (node && node <= s->node_count && !s->nodes[node - 1].befallen && !s->options.beyond) {
+        sim_fail(s, "alive", "node %u lost what it promised, and nothing had befallen it", node);
+    }
+}
+
 static void log_line(void *ctx, const char *line)
 {
     struct sim *s = ctx;
     const char *text = strchr(line, ' '); /* behind the time of day, which is this machine's */
 
     sim_trace(s, "log%s", text ? text : line);
+    store_damaged(s, line);
 }
 
 static bool has_failed(void *ctx)

@@ -49,7 +49,10 @@ struct sim_node {
     bool rotten;           /* ... or holds other bytes, and need not know */
     bool set_aside;        /* it was damaged once: it may name what it has lost */
     uint32_t damaged_life; /* lives when it was damaged last */
-    uint64_t start_at_ns;  /* UINT64_MAX: not before somebody says so */
+    bool befallen;         /* something befell its disk or its tables: it may end by itself */
+    bool lose_at_sync, lose_now; /* its store: at the next fsync; after this event */
+    uint32_t kill_after;         /* its events into the next checkpoint; 0: not */
+    uint64_t start_at_ns;        /* UINT64_MAX: not before somebody says so */
     uint32_t lives, failed_starts;
     uint64_t raft_checked_ns, store_checked[4]; /* state in which they were last checked */
     uint32_t looks;                             /* events of its own */
@@ -116,7 +119,8 @@ enum sim_fault {
     FAULT_TRANSFER,   /* the lead is handed over */
     FAULT_MEMBERS,    /* a metadata node is added, or removed */
     FAULT_META_LOST,  /* the victim's metadata are gone */
-    FAULT_STORE_LOST, /* a node's segments are gone: only where more goes than can be survived */
+    FAULT_STORE_LOST, /* the victim's segments are gone */
+    FAULT_INDEX_LOST, /* a node's index of its store is gone: it is but a cache */
     FAULT_KIND_COUNT,
 };
 const char *sim_fault_name(enum sim_fault kind);
@@ -137,6 +141,9 @@ struct sim_options {
 
 struct sim_counts {
     uint64_t events, faults, by_kind[FAULT_KIND_COUNT];
+    uint64_t padded;      /* resets that stand for faults that found nothing */
+    uint64_t by_hand;     /* starts of nodes that had given up */
+    uint64_t quit;        /* programs that ended early, told an error, in a session that lives */
     uint64_t compactions; /* of the nodes that run at the end */
     uint64_t ops, failed_ops, fsyncs, reads, bytes_checked, appends, registers, crashes, evictions;
     uint64_t locks, deadlocks, interrupts;
@@ -205,6 +212,8 @@ void sim_client_kill(struct sim_client *c);
 void sim_node_lose_meta(struct sim_node *n);
 /** Likewise its segments. */
 void sim_node_lose_store(struct sim_node *n);
+/** The process dies, and somebody takes its index away. */
+void sim_node_lose_index(struct sim_node *n);
 /** Client whose session the leader still knows? */
 bool sim_session_known(struct sim *s, struct hf_session_id id);
 /** A file is synced: the moment for faults that wait for it. */
@@ -218,6 +227,8 @@ void sim_atlas_new(struct sim *s);
 /** When the next fault begins or ends; UINT64_MAX: never. */
 uint64_t sim_atlas_next(struct sim *s);
 void sim_atlas_act(struct sim *s);
+/** The node's segments are gone, now. */
+void sim_store_lost(struct sim_node *n);
 /** All nodes lose power at once. */
 void sim_power_cut_all(struct sim *s, uint64_t chance);
 /** Healthy and at rest: all nodes lose power, and start again. */

@@ -130,12 +130,14 @@ static int unlink_one(void *ctx, const char *name)
     return 0;
 }
 
+/* As a new disk has nothing of it, and fails no more: a dead one would keep what it has. */
 static void lose(struct sim_node *n, const char *const *dirs, size_t count)
 {
     struct hf_disk *disk = hf_env_disk(n->env);
 
     sim_node_power_cut(n, HF_SIM_CUT_KEEP_ALL);
     hf_sim_power_on_env(n->env);
+    hf_sim_disk_clear_faults(hf_sim_disk(n->env));
     for (size_t i = 0; i < count; i++) {
         void *ctx[2] = {disk, (void *)(uintptr_t)dirs[i]};
 
@@ -159,6 +161,13 @@ void sim_node_lose_store(struct sim_node *n)
 
     lose(n, dirs, HF_ARRAY_LEN(dirs));
     n->rotten = false;
+}
+
+void sim_node_lose_index(struct sim_node *n)
+{
+    sim_node_kill(n);
+    n->index = hf_table_model_new();
+    HF_ASSERT(n->index != NULL);
 }
 
 static void stopped(void *ctx)
@@ -410,6 +419,11 @@ void sim_synced(struct sim_client *c)
     c->s->counts.fsyncs++;
     c->die = c->die || c->kill_at_sync;
     c->s->power_now = c->s->power_now || c->s->power_at_sync;
+    for (uint32_t i = 0; i < c->s->node_count; i++) {
+        struct sim_node *n = &c->s->nodes[i];
+
+        n->lose_now = n->lose_now || n->lose_at_sync;
+    }
 }
 
 /* The world */

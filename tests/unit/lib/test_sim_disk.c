@@ -418,7 +418,7 @@ static void a_directory_whose_sync_failed_stays_suspect_until_restart(void **sta
     struct hf_disk *base = hf_sim_disk_base(disk);
 
     (void)state;
-    hf_sim_disk_fail_path(disk, 0, HF_SIM_FAULT_SYNC_EIO, "/d");
+    hf_sim_disk_fail_path(disk, 0, HF_SIM_FAULT_SYNC_EIO, "/d", NULL);
     assert_int_equal(hf_disk_sync_dir(base, "/"), 0);
     assert_int_equal(hf_disk_sync_dir(base, "/d"), -EIO);
     assert_int_equal(hf_disk_sync_dir(base, "/d"), -EIO);
@@ -448,7 +448,7 @@ static void faults_strike_the_first_call_they_concern_once(void **state)
     assert_int_equal(hf_sim_disk_calls(disk), calls + 4);
     assert_int_equal(hf_sim_disk_struck(disk), 2);
 
-    hf_sim_disk_fail_path(disk, 0, HF_SIM_FAULT_NOSPC, "other");
+    hf_sim_disk_fail_path(disk, 0, HF_SIM_FAULT_NOSPC, "other", NULL);
     assert_int_equal(write_at(file, "x", 1, 0), 1);
     assert_int_equal(write_at(other, "x", 1, 0), -ENOSPC);
     assert_int_equal(write_at(other, "x", 1, 0), 1);

@@ -139,12 +139,7 @@ static void a_log_with_many_fsyncs_outgrows_inline_bytes(void **state)
         assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
     }
     assert_true(w.c->object_count > 0);
-    sync_and_close(&w);
-    fs_close(&w);
-    fs_open(&w);
-    assert_true(same_when_cold(&w, a));
-    fs_close(&w);
-    world_fini(&w);
+    end_cold(&w, a);
 }
 
 /* So are its extents: then the window is written whole. */
@@ -166,12 +161,7 @@ static void a_window_of_too_many_extents_is_written_whole(void **state)
             assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
         }
     }
-    sync_and_close(&w);
-    fs_close(&w);
-    fs_open(&w);
-    assert_true(same_when_cold(&w, a));
-    fs_close(&w);
-    world_fini(&w);
+    end_cold(&w, a);
 }
 
 static void small_files_share_an_object_when_they_age(void **state)

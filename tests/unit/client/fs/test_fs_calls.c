@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_fs_calls.c - names, attributes, openings, syncs and locks: call by call. */
+/* test_fs_calls.c - names, attributes, openings and syncs: call by call. */
 #include "tests/unit/client/fs/fs_world.h"
 
 static void an_unlinked_files_dirty_data_is_not_written(void **state)
@@ -548,6 +548,30 @@ static void capabilities_are_set_behind_what_was_written(void **state)
     world_fini(&w);
 }
 
+/* It was put in the list of idle ones twice. */
+static void a_file_that_nobody_uses_may_be_synced(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_ino ino;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 35);
+    ino = a->ino;
+    assert_int_equal(hf_fs_write(a->file, 0, "abc", 3, NULL, 0, &once(&o)->req), 0);
+    sync_and_close(&w);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    for (int wait = 0; wait < 2; wait++) {
+        uint32_t idle = w.fs->idle_count;
+
+        assert_int_equal(WAIT(&w, &o, hf_fs_sync(w.fs, ino, wait, &o.req)), 0);
+        assert_int_equal(w.fs->idle_count, idle);
+    }
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static bool is_shorter(void *ctx)
 {
     const struct once *o = ctx;
@@ -705,6 +729,22 @@ static void pages_are_kept_only_when_no_other_mount_wrote(void **state)
     world_fini(&w);
 }
 
+/* The kernel sends it for fchown(fd, -1, -1); its request has served others before. */
+static void nothing_is_said_of_pages_where_no_bits_go(void **state)
+{
+    struct world w;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 33);
+    once(&o)->req.keep_cache = true;
+    assert_int_equal(wait_for(&w, &o, hf_fs_kill_priv(w.fs, w.actors[0].ino, &o.req)), 0);
+    assert_false(o.req.keep_cache);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static struct hf_attr attr_of(struct world *w, const struct actor *a)
 {
     struct once o;
@@ -747,6 +787,35 @@ static void a_reader_is_told_of_other_contents_with_the_same_time(void **state)
     world_fini(&w);
 }
 
+/* They hold bytes that no mount reads any more. */
+static void pages_of_what_was_dropped_are_not_kept(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_attr attr;
+    struct once o;
+    static uint8_t data[50000];
+
+    (void)state;
+    world_init(&w, 34);
+    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 0, &o.req)), 0);
+    attr = attr_of(&w, a);
+    (void)hf_fs_told_contents(w.fs, &attr, true);
+    assert_int_equal(hf_fs_told_contents(w.fs, &attr, true), 0);
+    assert_int_equal(hf_fs_write(a->file, 0, "abc", 3, NULL, 0, &once(&o)->req), 0);
+    w.c->commit_fail_one_in = 1;
+    w.c->commit_err = -ENOSPC;
+    assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), -ENOSPC);
+    w.c->commit_fail_one_in = 0;
+    assert_int_equal(hf_fs_inode_find(w.fs, a->ino)->cache_version, 0);
+    attr = attr_of(&w, a);
+    assert_int_not_equal(hf_fs_told_contents(w.fs, &attr, true), 0);
+    sync_and_close(&w);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 static void a_file_may_be_mapped_while_it_is_open_for_both(void **state)
 {
     struct world w;
@@ -759,12 +828,12 @@ static void a_file_may_be_mapped_while_it_is_open_for_both(void **state)
     hf_fs_release(a->file);
     assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
     read_only = o.req.file;
-    assert_false(hf_fs_file_mappable(read_only));
+    assert_false(hf_fs_mappable(w.fs, a->ino));
     assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
     both = o.req.file;
-    assert_true(hf_fs_file_mappable(read_only));
+    assert_true(hf_fs_mappable(w.fs, a->ino));
     hf_fs_release(both);
-    assert_false(hf_fs_file_mappable(read_only));
+    assert_false(hf_fs_mappable(w.fs, a->ino));
     a->file = read_only;
     sync_and_close(&w);
     fs_close(&w);
@@ -817,137 +886,6 @@ static void a_sync_that_leaves_something_says_so(void **state)
     world_fini(&w);
 }
 
-static void a_waiting_lock_is_granted_later_or_interrupted(void **state)
-{
-    struct world w;
-    struct actor *a = &w.actors[0];
-    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
-    struct once o, p;
-
-    (void)state;
-    world_init(&w, 16);
-    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
-    assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
-    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
-    assert_false(p.done);
-    hf_fs_interrupt(&p.req);
-    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
-    assert_true(p.done && p.err == -EINTR);
-    assert_int_equal(w.c->waits_ended, 1); /* the leader was told */
-    assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
-    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
-    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0); /* drops it */
-    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
-    assert_true(p.done && p.err == 0);
-    sync_and_close(&w);
-    fs_close(&w);
-    world_fini(&w);
-}
-
-static int lock_now(struct world *w, struct hf_ino ino, const struct hf_fs_lock *lock)
-{
-    struct once o;
-
-    return WAIT(w, &o, hf_fs_setlk(w->fs, ino, lock, false, &o.req));
-}
-
-/* flock(2): who changes a lock gives the old one up first. */
-static void two_that_share_both_come_to_lock_alone(void **state)
-{
-    struct world w;
-    struct hf_fs_lock one = {.owner = 1, .type = F_RDLCK, .flock = true}, two = one;
-    struct hf_ino ino;
-    struct once o, p;
-
-    (void)state;
-    world_init(&w, 26);
-    ino = w.actors[0].ino;
-    two.owner = 2;
-    assert_int_equal(lock_now(&w, ino, &one), 0);
-    assert_int_equal(lock_now(&w, ino, &two), 0);
-    one.type = two.type = F_WRLCK;
-    assert_int_equal(hf_fs_setlk(w.fs, ino, &one, true, &once(&p)->req), HF_FS_PENDING);
-    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
-    assert_false(p.done);
-    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, ino, &two, true, &o.req)), 0);
-    two.type = F_UNLCK;
-    assert_int_equal(lock_now(&w, ino, &two), 0);
-    assert_int_equal(wait_for(&w, &p, HF_FS_PENDING), 0);
-    one.type = two.type = F_RDLCK;
-    assert_int_equal(lock_now(&w, ino, &one), 0); /* shared in place */
-    assert_int_equal(lock_now(&w, ino, &two), 0);
-    two.type = F_WRLCK;
-    assert_int_equal(lock_now(&w, ino, &two), -EAGAIN);
-    one.type = F_WRLCK;
-    assert_int_equal(lock_now(&w, ino, &one), 0); /* the other has lost what it had */
-    sync_and_close(&w);
-    fs_close(&w);
-    world_fini(&w);
-}
-
-/* As the metadata are now, without asking: no time passes. */
-static bool is_free(struct world *w, struct hf_ino ino)
-{
-    const struct hf_meta_read rd = {
-        .op = HF_RD_GETLK, .ino = ino, .lock_owner = 9, .lock_type = F_WRLCK};
-    struct hf_meta_reply reply = {0};
-
-    hf_sweep_hold();
-    hf_meta_read(w->c->meta, &rd, &reply, w->c->look, FC_LOOK_BYTES);
-    hf_sweep_release();
-    assert_int_equal(reply.err, 0);
-    return reply.lock_type == F_UNLCK;
-}
-
-static void a_close_ends_when_its_locks_are_given_back(void **state)
-{
-    struct world w;
-    struct actor *a = &w.actors[0];
-    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
-    static uint8_t data[3000];
-    struct once o;
-
-    (void)state;
-    world_init(&w, 27);
-    assert_int_equal(lock_now(&w, a->ino, &mine), 0);
-    assert_int_equal(hf_fs_write(a->file, 0, data, sizeof(data), NULL, 0, &once(&o)->req), 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0);
-    assert_true(is_free(&w, a->ino));
-    assert_int_equal(lock_now(&w, a->ino, &other), 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0);
-    assert_false(is_free(&w, a->ino)); /* that was another's */
-    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 2, &o.req)), 0);
-    assert_true(is_free(&w, a->ino));
-    sync_and_close(&w);
-    fs_close(&w);
-    world_fini(&w);
-}
-
-static void a_lock_taken_through_a_file_ends_with_it(void **state)
-{
-    struct world w;
-    struct actor *a = &w.actors[0];
-    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
-    struct hf_fs_file *second;
-    struct once o;
-
-    (void)state;
-    world_init(&w, 21);
-    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
-    second = o.req.file;
-    mine.through = second; /* an open file description's lock: no flush names its owner */
-    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_flush(second, 7, &o.req)), 0);
-    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
-    hf_fs_release(second);
-    other.through = a->file;
-    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), 0);
-    sync_and_close(&w);
-    fs_close(&w);
-    world_fini(&w);
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -972,13 +910,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_hole_of_any_size_is_crossed_with_few_looks),
         cmocka_unit_test(pages_are_kept_only_when_no_other_mount_wrote),
         cmocka_unit_test(a_reader_is_told_of_other_contents_with_the_same_time),
+        cmocka_unit_test(a_file_that_nobody_uses_may_be_synced),
+        cmocka_unit_test(nothing_is_said_of_pages_where_no_bits_go),
+        cmocka_unit_test(pages_of_what_was_dropped_are_not_kept),
         cmocka_unit_test(a_file_may_be_mapped_while_it_is_open_for_both),
         cmocka_unit_test(a_sync_of_everything_waits_for_all_of_it),
         cmocka_unit_test(a_sync_that_leaves_something_says_so),
-        cmocka_unit_test(a_lock_taken_through_a_file_ends_with_it),
-        cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
-        cmocka_unit_test(two_that_share_both_come_to_lock_alone),
-        cmocka_unit_test(a_close_ends_when_its_locks_are_given_back),
     };
 
     hf_log_set_sink(quiet, NULL);

@@ -166,12 +166,53 @@ static void a_listing_tells_of_what_is_on_its_way(void **state)
     end(&w);
 }
 
+/* Each write is an extent of its own. */
+static void write_pieces(struct world *w, struct actor *a)
+{
+    static const uint8_t data[100];
+    struct once o;
+
+    for (uint64_t i = 0; i < 100; i++) {
+        assert_int_equal(
+            WAIT(w, &o, hf_fs_write(a->file, i * 1000, data, sizeof(data), NULL, 0, &o.req)), 0);
+    }
+    assert_int_equal(WAIT(w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+}
+
+static void what_is_cached_of_extents_is_bounded_over_open_files_too(void **state)
+{
+    struct world w;
+    size_t one;
+
+    (void)state;
+    world_init(&w, 75);
+    for (int i = 0; i < FILES; i++) {
+        write_pieces(&w, &w.actors[i]);
+    }
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < FILES; i++) {
+            struct actor *a = &w.actors[i];
+            struct once o;
+
+            assert_int_equal(WAIT(&w, &o, hf_fs_read(a->file, 0, 100000, &o.req)), 0);
+            one = hf_fs_inode_find(w.fs, a->ino)->extents.cost_bytes;
+            assert_true(one > 100);
+            if (w.fs->extent_bytes_max == HF_FS_EXTENT_BYTES) { /* room for two */
+                w.fs->extent_bytes_max = one * 5 / 2;
+            }
+            assert_in_range(w.fs->extent_bytes, one, w.fs->extent_bytes_max);
+        }
+    }
+    end(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_is_told_whatever_the_time_was),
         cmocka_unit_test(a_write_elsewhere_since_is_told),
         cmocka_unit_test(a_listing_tells_of_what_is_on_its_way),
+        cmocka_unit_test(what_is_cached_of_extents_is_bounded_over_open_files_too),
     };
 
     hf_log_set_sink(quiet, NULL);

@@ -53,6 +53,17 @@ struct until {
     struct hf_meta_read rd; /* GETLK */
 };
 
+/* Until somebody else may have a shared lock. */
+static struct until until_shared(struct world *w, struct hf_ino ino, bool flock)
+{
+    return (struct until){w,
+                          {.op = HF_RD_GETLK,
+                           .ino = ino,
+                           .lock_owner = 9,
+                           .lock_type = F_RDLCK,
+                           .flags = flock ? HF_LOCK_FLOCK : 0}};
+}
+
 static bool is_granted(void *ctx)
 {
     struct until *until = ctx;
@@ -72,12 +83,7 @@ static void what_was_written_is_committed_before_the_lock_goes(void **state)
     for (size_t i = 0; i < HF_ARRAY_LEN(ends) * HF_ARRAY_LEN(sizes); i++) {
         struct actor *a = &w.actors[i % FILES];
         struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK, .flock = ends[i % 4].flock};
-        struct until until = {&w,
-                              {.op = HF_RD_GETLK,
-                               .ino = a->ino,
-                               .lock_owner = 9,
-                               .lock_type = F_RDLCK,
-                               .flags = lock.flock ? HF_LOCK_FLOCK : 0}};
+        struct until until = until_shared(&w, a->ino, lock.flock);
         struct once o;
 
         size += 1000000;
@@ -91,6 +97,116 @@ static void what_was_written_is_committed_before_the_lock_goes(void **state)
         assert_int_equal(wait_for(&w, &o, HF_FS_PENDING), 0);
         lock.type = F_UNLCK;
         assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+    }
+    end(&w);
+}
+
+/* With a lock that goes with it: of flock(2), or of its own. */
+static struct hf_fs_file *open_locked(struct world *w, struct hf_ino ino, struct hf_fs_lock *lock)
+{
+    struct once o;
+
+    assert_int_equal(WAIT(w, &o, hf_fs_open(w->fs, ino, O_RDWR, &o.req)), 0);
+    lock->through = lock->flock ? NULL : o.req.file;
+    assert_int_equal(lock_now(w, ino, lock), 0);
+    return o.req.file;
+}
+
+static void release(struct world *w, struct hf_ino ino, struct hf_fs_file *file, bool flock)
+{
+    if (flock) {
+        hf_fs_unflock(w->fs, ino, 1);
+    }
+    hf_fs_release(file);
+}
+
+/* It was mapped, and the FLUSH of its descriptor came before the stores. */
+static void what_was_written_is_committed_before_the_open_files_lock_goes(void **state)
+{
+    static const uint32_t sizes[] = {100, 5000, 300000};
+    struct world w;
+    uint64_t size = 0;
+
+    (void)state;
+    world_init(&w, 56);
+    for (size_t i = 0; i < 4 * HF_ARRAY_LEN(sizes); i++) {
+        struct actor *a = &w.actors[i % FILES];
+        struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK, .flock = i % 2};
+        struct until until = until_shared(&w, a->ino, lock.flock);
+        struct hf_fs_file *file;
+        struct once o;
+
+        size += 1000000;
+        file = open_locked(&w, a->ino, &lock);
+        assert_int_equal(WAIT(&w, &o, hf_fs_flush(file, 7, &o.req)), 0);
+        write_some(a, size - sizes[i / 4], sizes[i / 4]);
+        if (i % 4 >= 2) { /* it is on its way already */
+            assert_int_equal(hf_fs_sync(w.fs, a->ino, false, &once(&o)->req), 0);
+        }
+        release(&w, a->ino, file, lock.flock);
+        assert_false(is_granted(&until));
+        assert_true(hf_sim_run_until(w.c->sim, is_granted, &until, 10 * HF_NS_PER_SEC));
+        assert_int_equal(committed_size(&w, a->ino), size);
+    }
+    end(&w);
+}
+
+/* The kernel names open files by where they lie in its memory: the next one may lie there. */
+static void a_lock_of_the_same_number_waits_for_the_one_before(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+
+    (void)state;
+    world_init(&w, 57);
+    for (int i = 0; i < 2; i++) {
+        struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK, .flock = i};
+        struct until until = until_shared(&w, a->ino, lock.flock);
+        struct hf_fs_file *file;
+        struct once o, o2;
+
+        file = open_locked(&w, a->ino, &lock);
+        write_some(a, 0, 300000);
+        release(&w, a->ino, file, lock.flock);
+        lock.through = NULL;
+        assert_int_equal(hf_fs_setlk(w.fs, a->ino, &lock, false, &once(&o)->req), HF_FS_PENDING);
+        assert_int_equal(hf_fs_setlk(w.fs, a->ino, &lock, true, &once(&o2)->req), HF_FS_PENDING);
+        assert_int_equal(wait_for(&w, &o, HF_FS_PENDING), 0);
+        assert_int_equal(wait_for(&w, &o2, HF_FS_PENDING), 0);
+        hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+        assert_false(is_granted(&until));
+        lock.type = F_UNLCK;
+        assert_int_equal(lock_now(&w, a->ino, &lock), 0);
+        assert_true(is_granted(&until));
+    }
+    end(&w);
+}
+
+/* Nobody waits for that: the lock goes all the same, and the next fsync says so. */
+static void what_cannot_be_committed_keeps_no_open_files_lock(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+
+    (void)state;
+    world_init(&w, 58);
+    for (int i = 0; i < 2; i++) {
+        struct hf_fs_lock lock = {.owner = 1, .type = F_WRLCK, .flock = i};
+        struct hf_fs_lock other = {.owner = 2, .type = F_RDLCK, .flock = i};
+        struct hf_fs_file *file;
+        struct once o;
+
+        file = open_locked(&w, a->ino, &lock);
+        write_some(a, 0, 200000);
+        w.c->put_fail_one_in = 1;
+        w.c->put_err = -ETIMEDOUT;
+        release(&w, a->ino, file, lock.flock);
+        assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, true, &o.req)), 0);
+        w.c->put_fail_one_in = 0;
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), -ETIMEDOUT);
+        assert_int_equal(WAIT(&w, &o, hf_fs_fsync(a->file, &o.req)), 0);
+        other.type = F_UNLCK;
+        assert_int_equal(lock_now(&w, a->ino, &other), 0);
     }
     end(&w);
 }
@@ -252,15 +368,166 @@ static void a_lock_tells_whether_pages_are_old(void **state)
     end(&w);
 }
 
+static void a_waiting_lock_is_granted_later_or_interrupted(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 16);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
+    assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_false(p.done);
+    hf_fs_interrupt(&p.req);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_true(p.done && p.err == -EINTR);
+    assert_int_equal(w.c->waits_ended, 1); /* the leader was told */
+    assert_int_equal(hf_fs_setlk(w.fs, a->ino, &other, true, &once(&p)->req), HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0); /* drops it */
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_true(p.done && p.err == 0);
+    end(&w);
+}
+
+/* flock(2): who changes a lock gives the old one up first. */
+static void two_that_share_both_come_to_lock_alone(void **state)
+{
+    struct world w;
+    struct hf_fs_lock one = {.owner = 1, .type = F_RDLCK, .flock = true}, two = one;
+    struct hf_ino ino;
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 26);
+    ino = w.actors[0].ino;
+    two.owner = 2;
+    assert_int_equal(lock_now(&w, ino, &one), 0);
+    assert_int_equal(lock_now(&w, ino, &two), 0);
+    one.type = two.type = F_WRLCK;
+    assert_int_equal(hf_fs_setlk(w.fs, ino, &one, true, &once(&p)->req), HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+    assert_false(p.done);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, ino, &two, true, &o.req)), 0);
+    two.type = F_UNLCK;
+    assert_int_equal(lock_now(&w, ino, &two), 0);
+    assert_int_equal(wait_for(&w, &p, HF_FS_PENDING), 0);
+    one.type = two.type = F_RDLCK;
+    assert_int_equal(lock_now(&w, ino, &one), 0); /* shared in place */
+    assert_int_equal(lock_now(&w, ino, &two), 0);
+    two.type = F_WRLCK;
+    assert_int_equal(lock_now(&w, ino, &two), -EAGAIN);
+    one.type = F_WRLCK;
+    assert_int_equal(lock_now(&w, ino, &one), 0); /* the other has lost what it had */
+    end(&w);
+}
+
+static void a_close_ends_when_its_locks_are_given_back(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    struct until until;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 27);
+    until = until_shared(&w, a->ino, false);
+    assert_int_equal(lock_now(&w, a->ino, &mine), 0);
+    write_some(a, 0, 3000);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0);
+    assert_true(is_granted(&until));
+    assert_int_equal(lock_now(&w, a->ino, &other), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 1, &o.req)), 0);
+    assert_false(is_granted(&until)); /* that was another's */
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 2, &o.req)), 0);
+    assert_true(is_granted(&until));
+    end(&w);
+}
+
+/* One thread waits, another closes some other descriptor of the file; or the lock is refused. */
+static void what_is_granted_after_a_close_is_given_back_by_the_next(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock first = {.owner = 1, .type = F_WRLCK}, mine = {.owner = 2, .type = F_WRLCK};
+    struct hf_fs_file *second;
+    struct until until;
+    struct once o, p;
+
+    (void)state;
+    world_init(&w, 59);
+    until = until_shared(&w, a->ino, false);
+    for (int refused = 0; refused < 2; refused++) {
+        first.type = F_WRLCK;
+        assert_int_equal(lock_now(&w, a->ino, &first), 0);
+        assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDONLY, &o.req)), 0);
+        second = o.req.file;
+        mine.through = a->file;
+        assert_int_equal(hf_fs_setlk(w.fs, a->ino, &mine, true, &once(&p)->req), HF_FS_PENDING);
+        hf_sim_run_ns(w.c->sim, HF_NS_PER_SEC);
+        assert_int_equal(WAIT(&w, &o, hf_fs_flush(second, 2, &o.req)), 0);
+        hf_fs_release(second);
+        assert_false(p.done);
+        if (refused) {
+            hf_fs_interrupt(&p.req);
+            assert_int_equal(wait_for(&w, &p, HF_FS_PENDING), -EINTR);
+        }
+        first.type = F_UNLCK;
+        assert_int_equal(lock_now(&w, a->ino, &first), 0);
+        if (!refused) {
+            assert_int_equal(wait_for(&w, &p, HF_FS_PENDING), 0);
+        }
+        assert_int_equal(is_granted(&until), refused);
+        assert_int_equal(WAIT(&w, &o, hf_fs_flush(a->file, 2, &o.req)), 0);
+        assert_true(is_granted(&until));
+    }
+    end(&w);
+}
+
+static void a_lock_taken_through_a_file_ends_with_it(void **state)
+{
+    struct world w;
+    struct actor *a = &w.actors[0];
+    struct hf_fs_lock mine = {.owner = 1, .type = F_WRLCK}, other = {.owner = 2, .type = F_WRLCK};
+    struct hf_fs_file *second;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 21);
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, a->ino, O_RDWR, &o.req)), 0);
+    second = o.req.file;
+    mine.through = second; /* an open file description's lock: no flush names its owner */
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &mine, false, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(second, 7, &o.req)), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), -EAGAIN);
+    hf_fs_release(second);
+    other.through = a->file;
+    assert_int_equal(WAIT(&w, &o, hf_fs_setlk(w.fs, a->ino, &other, false, &o.req)), 0);
+    end(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_committed_before_the_lock_goes),
+        cmocka_unit_test(what_was_written_is_committed_before_the_open_files_lock_goes),
+        cmocka_unit_test(a_lock_of_the_same_number_waits_for_the_one_before),
+        cmocka_unit_test(what_cannot_be_committed_keeps_no_open_files_lock),
         cmocka_unit_test(what_cannot_be_committed_keeps_no_lock),
         cmocka_unit_test(a_shared_lock_ends_without_a_commit),
         cmocka_unit_test(a_close_of_a_reader_that_has_the_lock_commits),
         cmocka_unit_test(the_end_of_a_mount_keeps_locks_until_all_is_written),
         cmocka_unit_test(a_lock_tells_whether_pages_are_old),
+        cmocka_unit_test(a_lock_taken_through_a_file_ends_with_it),
+        cmocka_unit_test(a_waiting_lock_is_granted_later_or_interrupted),
+        cmocka_unit_test(two_that_share_both_come_to_lock_alone),
+        cmocka_unit_test(a_close_ends_when_its_locks_are_given_back),
+        cmocka_unit_test(what_is_granted_after_a_close_is_given_back_by_the_next),
     };
 
     hf_log_set_sink(quiet, NULL);

@@ -148,12 +148,40 @@ static void what_was_unlinked_elsewhere_is_committed_when_opened_anew(void **sta
     end(&w);
 }
 
+/* The rename was answered first, and another mount has the file open: it is not private. */
+static void what_was_replaced_before_it_was_opened_is_committed(void **state)
+{
+    struct world w;
+    struct hf_fs_file *file;
+    struct hf_ino ino;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 63);
+    assert_int_equal(WAIT(&w, &o, hf_fs_mknod(w.fs, root, "y", S_IFREG | 0644, 0, NULL, &o.req)),
+                     0);
+    ino = o.req.attr.ino;
+    assert_int_equal(WAIT(&w, &o, hf_fs_mknod(w.fs, root, "x", S_IFREG | 0644, 0, NULL, &o.req)),
+                     0);
+    open_elsewhere(&w);
+    assert_int_equal(WAIT(&w, &o, hf_fs_rename(w.fs, root, "x", root, "y", 0, &o.req)), 0);
+    w.c->holder_count = 0;
+    assert_int_equal(WAIT(&w, &o, hf_fs_open(w.fs, ino, O_RDWR, &o.req)), 0);
+    file = o.req.file;
+    assert_int_equal(hf_fs_write(file, 0, "abc", 3, NULL, 0, &once(&o)->req), 0);
+    assert_int_equal(WAIT(&w, &o, hf_fs_flush(file, 0, &o.req)), 0);
+    assert_int_equal(committed_size(&w, ino), 3);
+    hf_fs_release(file);
+    end(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_others_have_open_is_committed_by_close),
         cmocka_unit_test(what_only_this_mount_has_open_is_not_committed),
         cmocka_unit_test(what_was_unlinked_elsewhere_is_committed_when_opened_anew),
+        cmocka_unit_test(what_was_replaced_before_it_was_opened_is_committed),
     };
 
     hf_log_set_sink(quiet, NULL);

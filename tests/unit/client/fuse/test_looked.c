@@ -61,6 +61,28 @@ static void a_change_since_the_lookup_began_ends_it(void **state)
     assert_true(hf_looked_take(&looked, 5, (struct hf_ino){7}, 1001, &got));
 }
 
+static void a_failed_write_is_known_until_the_thread_asks_for_something_else(void **state)
+{
+    const struct hf_ino ino = {7};
+
+    (void)state;
+    hf_looked_failed(&looked, 5, ino, 3000);
+    assert_false(hf_looked_take(&looked, 5, ino, 1, &got)); /* it has looked at nothing */
+    assert_false(hf_looked_trims(&looked, 5, ino, 3000));   /* behind it: the user's */
+    assert_false(hf_looked_trims(&looked, 6, ino, 1000));
+    assert_false(hf_looked_trims(&looked, 5, (struct hf_ino){8}, 1000));
+    hf_looked_failed(&looked, 5, ino, 2000); /* another request of the same write */
+    assert_true(hf_looked_trims(&looked, 5, ino, 2999));
+    hf_looked_drop(&looked, 5);
+    assert_false(hf_looked_trims(&looked, 5, ino, 1000));
+    hf_looked_failed(&looked, 0, ino, 3000); /* the kernel itself */
+    assert_false(hf_looked_trims(&looked, 0, ino, 1000));
+    hf_looked_failed(&looked, 5, ino, 3000);
+    hf_looked_put(&looked, 5, &seven, looked.seq, 1000);
+    assert_false(hf_looked_trims(&looked, 5, ino, 1000));
+    assert_true(hf_looked_take(&looked, 5, ino, 1001, &got));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -68,6 +90,7 @@ int main(void)
         cmocka_unit_test(another_inode_request_or_moment_ends_it),
         cmocka_unit_test(a_change_since_the_lookup_began_ends_it),
         cmocka_unit_test(the_kernel_itself_is_never_answered_from_here),
+        cmocka_unit_test(a_failed_write_is_known_until_the_thread_asks_for_something_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -389,6 +389,20 @@ static void a_put_damaged_on_its_way_goes_again(void **state)
     assert_int_equal(w->stores[2].puts, 3);
 }
 
+/* It has parts of as many objects as it takes; what it refuses is sent again ever more rarely. */
+static void a_store_without_room_for_a_put_is_asked_less_and_less(void **state)
+{
+    struct world *w = *state;
+    uint64_t began_ns;
+
+    world_start(w, 3, 3);
+    w->stores[0].put_err = -EAGAIN;
+    w->stores[0].put_err_count = 12; /* one to three frames a time */
+    began_ns = hf_env_mono_ns(w->env);
+    (void)put_ok(w, 3u << 20);
+    assert_true(hf_env_mono_ns(w->env) - began_ns >= (20 + 40 + 80 + 160) * HF_NS_PER_MS);
+}
+
 static void a_fenced_put_fails(void **state)
 {
     struct world *w = *state;
@@ -541,6 +555,31 @@ static void store_unhang(struct fake_store *s)
     s->hang = false;
     store_stop(s); /* what hung is forgotten */
     store_start(s);
+}
+
+/* It took all of it, and has come back since: it need not have it any more. */
+static void a_member_that_returns_before_the_others_are_done_takes_it_again(void **state)
+{
+    struct world *w = *state;
+    struct put put = {0};
+
+    world_start(w, 3, 3);
+    w->stores[1].hang = true;
+    put_start(w, &put, 0, 2u << 20);
+    loop_for(w->env, 300 * HF_NS_PER_MS);
+    assert_false(put.done);
+    assert_int_equal(w->stores[2].puts, 2);
+    fake_leader_set_node(&w->leader, 3, HF_NODE_UP);
+    w->leader.map.nodes[2].returned = w->leader.map.epoch;
+    hf_session_refresh_map(w->session);
+    loop_for(w->env, 100 * HF_NS_PER_MS);
+    store_unhang(&w->stores[1]);
+    put_wait(w, &put);
+    assert_int_equal(put.err, 0);
+    assert_int_equal(put.p.holders, 7);
+    assert_int_equal(put.p.epoch.v, w->leader.map.epoch.v);
+    assert_int_equal(w->stores[2].puts, 4);
+    assert_int_equal(w->stores[0].puts, 2);
 }
 
 static void chaos_turn(void *ctx)
@@ -741,6 +780,7 @@ int main(void)
         T(a_dead_member_is_avoided_at_once_where_possible),
         T(with_no_other_group_a_put_waits_until_the_map_gives_the_member_up),
         T(a_member_that_comes_back_in_time_takes_the_object),
+        T(a_member_that_returns_before_the_others_are_done_takes_it_again),
         T(a_connection_lost_between_frames_sends_them_again),
         T(a_member_that_hangs_is_dropped_with_the_map),
         T(a_member_that_hangs_is_left_where_possible),
@@ -753,6 +793,7 @@ int main(void)
         T(a_busy_store_is_asked_again),
         T(an_id_in_conflict_is_given_up),
         T(a_put_damaged_on_its_way_goes_again),
+        T(a_store_without_room_for_a_put_is_asked_less_and_less),
         T(a_fenced_put_fails),
         T(a_lost_session_ends_puts),
         T(urgent_puts_go_first),

@@ -2,6 +2,8 @@
 /*
  * The real environment but for its network: test_env_real_net.c.
  */
+#include <semaphore.h>
+
 #include "tests/unit/common/env/env_real_world.h"
 
 /* Timers */
@@ -317,6 +319,61 @@ static void every_job_of_a_pool_of_threads_is_done_once(void **state)
     free(works);
 }
 
+/* A merge takes until a cold read is done. */
+struct merge_or_read {
+    struct hf_job job;
+    struct hf_env *env;
+    sem_t *read_done;
+    int *left;
+    bool is_read, waited;
+};
+
+static void merge_or_read_run(struct hf_job *job)
+{
+    struct merge_or_read *w = hf_container_of(job, struct merge_or_read, job);
+    struct timespec until;
+
+    if (w->is_read) {
+        (void)sem_post(w->read_done);
+        (void)sem_post(w->read_done);
+        return;
+    }
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 10;
+    w->waited = sem_timedwait(w->read_done, &until) == 0;
+}
+
+static void merge_or_read_done(struct hf_job *job)
+{
+    struct merge_or_read *w = hf_container_of(job, struct merge_or_read, job);
+
+    if (--*w->left == 0) {
+        hf_env_real_stop(w->env);
+    }
+}
+
+static void reads_do_not_wait_for_merges_of_both_tables(void **state)
+{
+    struct fixture *f = *state;
+    struct merge_or_read works[3];
+    int left = 3;
+    sem_t sem;
+
+    assert_int_equal(sem_init(&sem, 0, 0), 0);
+    for (int i = 0; i < 3; i++) {
+        works[i] =
+            (struct merge_or_read){.job = {.run = merge_or_read_run, .done = merge_or_read_done},
+                                   .env = f->env,
+                                   .read_done = &sem,
+                                   .left = &left,
+                                   .is_read = i == 2};
+        hf_env_submit(f->env, i == 2 ? HF_POOL_DISK : HF_POOL_TABLE, &works[i].job);
+    }
+    assert_int_equal(hf_env_real_run(f->env), 0);
+    assert_true(works[0].waited && works[1].waited);
+    (void)sem_destroy(&sem);
+}
+
 static void freeing_the_env_finishes_queued_jobs(void **state)
 {
     struct hf_env_real_options options = {.disk_threads = 1};
@@ -418,6 +475,21 @@ static void a_watched_descriptor_calls_only_while_enabled(void **state)
 }
 
 /* Disk */
+
+static void as_many_files_may_be_open_as_the_hard_limit_says(void **state)
+{
+    struct rlimit before, now;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    now = before;
+    now.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+    assert_int_equal(hf_env_real_raise_files(), before.rlim_max);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+    assert_int_equal(now.rlim_cur, before.rlim_max);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
 
 static void a_replaced_file_is_read_back_whole(void **state)
 {
@@ -603,10 +675,12 @@ int main(void)
         TEST(tasks_queued_when_stopping_still_run),
         TEST(jobs_of_one_thread_run_in_order_and_are_done_on_the_loop),
         TEST(every_job_of_a_pool_of_threads_is_done_once),
+        TEST(reads_do_not_wait_for_merges_of_both_tables),
         TEST(freeing_the_env_finishes_queued_jobs),
         TEST(a_cpu_that_is_not_there_is_refused),
         TEST(a_signal_reaches_its_callback_on_the_loop),
         TEST(a_watched_descriptor_calls_only_while_enabled),
+        TEST(as_many_files_may_be_open_as_the_hard_limit_says),
         TEST(a_replaced_file_is_read_back_whole),
         TEST(files_read_write_truncate_and_grow),
         TEST(direct_files_take_aligned_transfers),

@@ -213,7 +213,10 @@ static void pick_group_prefers_whole_groups_without_the_avoided(void **state)
     assert_int_equal(hf_map_pick_group(&map, 2, 0), 0);
     assert_int_equal(hf_map_pick_group(&map, 0, 0x6), 2);
     map.nodes[5].state = HF_NODE_RETURNING;
-    assert_int_equal(hf_map_pick_group(&map, 1, 0x7), 1); /* all contain one to avoid */
+    assert_int_equal(hf_map_pick_group(&map, 1, 0x7), 2); /* what it is given now it holds */
+    map.nodes[3].state = HF_NODE_DOWN;
+    assert_int_equal(hf_map_pick_group(&map, 1, 0x7),
+                     0); /* all contain one to avoid: a whole one */
     for (uint32_t i = 0; i < 6; i++) {
         map.nodes[i].state = i == 1 ? HF_NODE_UP : HF_NODE_DOWN;
     }

@@ -13,6 +13,7 @@
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "common/rpc/calls.h"
+#include "common/rpc/frame.h"
 #include "common/rpc/out.h"
 #include "common/rpc/rpc.h"
 #include "tests/lib/dies.h"
@@ -437,6 +438,86 @@ static void a_server_forgets_machines_that_went_silent(void **state)
     world_end();
 }
 
+/* It asks for more than the server wants to owe, and reads only when told to. */
+struct slow_reader {
+    struct hf_stream *stream;
+    uint8_t out[2048];
+    size_t out_len;
+};
+
+static void serve_bulk(void *ctx, struct hf_rpc_request *req)
+{
+    const struct iovec iov = {megabyte, sizeof(megabyte)};
+    const struct hf_rpc_bulk bulk = {.iov = &iov, .iov_count = 1};
+
+    (void)ctx;
+    s.answers++;
+    hf_rpc_reply(req, 0, NULL, 0, &bulk);
+}
+
+static void slow_put(struct slow_reader *r, struct hf_frame frame, const void *msg)
+{
+    uint8_t *at = r->out + r->out_len;
+
+    hf_frame_encode(&frame, at);
+    if (msg) {
+        memcpy(at + HF_FRAME_HEADER_BYTES, msg, frame.msg_len);
+    }
+    hf_frame_seal(at, frame.msg_len);
+    r->out_len += HF_FRAME_HEADER_BYTES + frame.msg_len;
+}
+
+static void slow_connected(void *ctx, int err)
+{
+    struct slow_reader *r = ctx;
+    const struct iovec iov = {r->out, r->out_len};
+
+    assert_int_equal(err, 0);
+    assert_int_equal(hf_stream_writev(r->stream, &iov, 1), r->out_len);
+}
+
+static void slow_read(struct slow_reader *r)
+{
+    static uint8_t some[64u << 10];
+    const struct iovec iov = {some, sizeof(some)};
+
+    assert_true(hf_stream_readv(r->stream, &iov, 1) > 0);
+}
+
+static void a_server_drops_a_peer_that_takes_nothing_and_keeps_a_slow_one(void **state)
+{
+    static const struct hf_stream_events events = {.connected = slow_connected};
+    const struct hf_rpc_service service = {.request = serve_bulk, .closed = note_closed};
+    struct hf_rpc_server_options options = {.addr = SERVER_AT};
+    struct slow_reader r = {0};
+    uint8_t hello[HF_HELLO_BYTES];
+
+    (void)state;
+    world_start(4);
+    closed_count = 0;
+    options.pool = s.server_pool;
+    hf_rpc_server_free(s.server);
+    assert_int_equal(hf_rpc_server_new(s.server_env, &options, &service, &s.server), 0);
+    hf_hello_encode(&(struct hf_rpc_identity){.name = "slow"}, hello);
+    slow_put(&r, (struct hf_frame){.kind = HF_FRAME_HELLO, .msg_len = HF_HELLO_BYTES}, hello);
+    for (uint64_t i = 0; i < 20; i++) {
+        slow_put(&r, (struct hf_frame){.kind = HF_FRAME_REQUEST, .method = 1, .id = i}, NULL);
+    }
+    assert_int_equal(hf_net_connect(s.client_env, SERVER_AT, &events, &r, &r.stream), 0);
+    for (uint32_t i = 0; i < 15; i++) {
+        hf_sim_run_ns(s.sim, 20 * HF_NS_PER_SEC);
+        slow_read(&r);
+    }
+    assert_in_range(s.answers, 4, 6);
+    assert_int_equal(closed_count, 0);
+    hf_sim_run_ns(s.sim, 80 * HF_NS_PER_SEC);
+    assert_int_equal(closed_count, 0);
+    hf_sim_run_ns(s.sim, 60 * HF_NS_PER_SEC);
+    assert_int_equal(closed_count, 1);
+    hf_stream_close(r.stream);
+    world_end();
+}
+
 /* What calls_check_invariants() and its like are for. */
 
 static void a_byte_too_many_is_found(void *ctx)
@@ -494,6 +575,7 @@ int main(void)
         cmocka_unit_test(without_faults_every_one_way_request_taken_arrives),
         cmocka_unit_test(every_call_ends_once_and_in_time),
         cmocka_unit_test(a_server_forgets_machines_that_went_silent),
+        cmocka_unit_test(a_server_drops_a_peer_that_takes_nothing_and_keeps_a_slow_one),
     };
 
     for (size_t i = 0; i < sizeof(megabyte); i++) {

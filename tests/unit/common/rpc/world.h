@@ -32,6 +32,8 @@ enum {
     M_BULK = 4,  /* 1 MiB of bulk */
     M_ORDER = 5, /* notes the order of arrival */
     M_NOTE = 6,  /* one-way: notes the number in the message, checks the bulk, answers with bulk */
+    M_TAKE = 7,  /* 1 MiB from the pool, at once */
+    M_READ = 8,  /* the same a little later, as from a disk */
 };
 
 struct world {
@@ -48,6 +50,7 @@ struct world {
     uint32_t notes[2048];
     uint32_t note_count;
     uint32_t answers_released;
+    size_t pool_used_max;
     uint32_t up_count, down_count;
     int down_err;
     struct hf_session_id session_seen;
@@ -189,6 +192,49 @@ static inline void note(struct hf_rpc_request *req)
     hf_rpc_reply(req, 0, "answer", 6, &bulk);
 }
 
+struct pool_answer {
+    struct hf_timer timer;
+    struct hf_rpc_request *req;
+    struct hf_buf *buf;
+};
+
+static inline void release_buf(void *ctx)
+{
+    hf_buf_unref(ctx);
+}
+
+static inline void answer_from_pool(void *ctx)
+{
+    struct pool_answer *a = ctx;
+    const struct iovec iov = {a->buf->data, HF_FRAME_BULK_MAX};
+    const struct hf_rpc_bulk bulk = {
+        .iov = &iov, .iov_count = 1, .release = release_buf, .ctx = a->buf};
+
+    hf_rpc_reply(a->req, 0, NULL, 0, &bulk);
+    hf_timer_fini(&a->timer);
+    free(a);
+}
+
+static inline void take_from_pool(struct hf_rpc_request *req)
+{
+    struct pool_answer *a = malloc(sizeof(*a));
+    size_t used;
+
+    assert_non_null(a);
+    a->req = req;
+    a->buf = hf_buf_get(w.pool, HF_FRAME_BULK_MAX);
+    assert_non_null(a->buf);
+    used = hf_bufpool_used_bytes(w.pool);
+    w.pool_used_max = used > w.pool_used_max ? used : w.pool_used_max;
+    hf_timer_init(&a->timer, w.env, answer_from_pool, a);
+    if (req->method == M_TAKE) {
+        answer_from_pool(a);
+    } else {
+        hf_rpc_promise(req, HF_FRAME_BULK_MAX);
+        hf_timer_arm(&a->timer, 5 * HF_NS_PER_MS);
+    }
+}
+
 static inline void serve(void *ctx, struct hf_rpc_request *req)
 {
     const struct iovec iov = {megabyte, sizeof(megabyte)};
@@ -209,6 +255,10 @@ static inline void serve(void *ctx, struct hf_rpc_request *req)
         break;
     case M_NOTE:
         note(req);
+        break;
+    case M_TAKE:
+    case M_READ:
+        take_from_pool(req);
         break;
     case M_ORDER:
         w.order[w.order_count++] = req->msg[0];
@@ -436,7 +486,7 @@ struct raw {
     struct hf_listener *listener;
     bool connected;
     bool ended;
-    uint8_t out[4096];
+    uint8_t out[16384];
     size_t out_len;
     size_t in_bytes;
 };

@@ -147,7 +147,8 @@ static int make_heartbeat(uint8_t *ret, size_t *ret_len)
                                  .stats = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
                                  .bad = oids,
                                  .bad_count = 2,
-                                 .started = true};
+                                 .start = 77,
+                                 .noted = true};
 
     return hf_msg_heartbeat_encode(&m, ret, ret_len);
 }

@@ -372,7 +372,7 @@ static inline int fx_getattr(struct fx *fx, uint64_t ino, struct hf_attr *ret)
 
 static inline struct hf_attr fx_attr(struct fx *fx, uint64_t ino)
 {
-    struct hf_attr attr;
+    struct hf_attr attr = {0};
 
     assert_int_equal(fx_getattr(fx, ino, &attr), 0);
     return attr;

@@ -147,6 +147,34 @@ static void the_shortest_ranges_are_given_up_when_they_are_too_many(void **state
     assert_true(reserved_in(ino, 0, 20 * 8192) < 8192 + 19 * 192 + 4096);
 }
 
+static void of_many_at_once_the_shortest_go_and_of_equal_ones_the_first(void **state)
+{
+    enum { GAPS = HF_ALLOC_RANGES_MAX + 300 };
+    static uint64_t off[GAPS], len[GAPS];
+    uint64_t ino = fx_mkfile(&fx, &s, HF_INO_ROOT, "f"), at = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < GAPS; i++) {
+        len[i] = 1 + UINT64_C(256) * (i * 7 % 5);
+        off[i] = at;
+        at += len[i] + 100;
+        assert_int_equal(fx_write(&fx, &s, ino, at - 100, 100), 0);
+    }
+    assert_int_equal(allocate(ino, 0, at, 0, GIB), 0);
+    for (uint32_t excess = GAPS - HF_ALLOC_RANGES_MAX; excess > 0; excess--) {
+        uint32_t least = GAPS;
+
+        for (uint32_t i = 0; i < GAPS; i++) {
+            least = len[i] && (least == GAPS || len[i] < len[least]) ? i : least;
+        }
+        assert_int_equal(reserved_in(ino, off[least], len[least]), 0);
+        len[least] = 0;
+    }
+    for (uint32_t i = 0; i < GAPS; i++) {
+        assert_int_equal(reserved_in(ino, off[i], len[i] ? len[i] : 1), len[i]);
+    }
+}
+
 /* A checkpoint of an earlier build: it has a counter less, and nothing is reserved. */
 static void a_mark_without_the_counter_is_read(void **state)
 {
@@ -170,6 +198,7 @@ int main(void)
         T(what_is_written_is_no_longer_reserved),
         T(holes_truncations_clones_and_unlinks_give_it_back),
         T(the_shortest_ranges_are_given_up_when_they_are_too_many),
+        T(of_many_at_once_the_shortest_go_and_of_equal_ones_the_first),
         T(a_mark_without_the_counter_is_read),
     };
 

@@ -558,6 +558,7 @@ static void op_truncate(struct fx_session *session)
         .op = HF_OP_SETATTR,
         .mask = HF_SET_SIZE,
         .size = cell_off((uint32_t)rnd(CELLS)),
+        .flags = rnd(2) ? HF_TRUNCATE_BOUNDED : 0,
     };
 
     if (n < 0) {

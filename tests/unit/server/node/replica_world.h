@@ -41,8 +41,9 @@ struct stored {
     bool quarantined;
 };
 
-struct node {            /* a store, as the leader sees it */
-    bool alive, started; /* started: its process anew, and no leader heard of it */
+struct node { /* a store, as the leader sees it */
+    bool alive;
+    uint64_t start, process; /* start: its process anew, and the log has not noted it; else 0 */
     enum hf_store_state state;
     struct hf_uuid uuid;
     struct stored objects[STORED_MAX];
@@ -52,6 +53,8 @@ struct node {            /* a store, as the leader sees it */
     uint32_t bad_count;
     enum hf_node_state told;
     uint32_t copies, deletes, lists;
+    bool no_lists;    /* they fail */
+    unsigned network; /* where it is */
 };
 
 struct world {
@@ -262,7 +265,7 @@ static inline void run_list(void *ctx)
         .oids = oids, .lens = lens, .digests = digests, .quarantined = quarantined};
     void (*listed)(void *, int, const struct hf_msg_list_reply *) = call->listed;
     void *arg = call->arg;
-    int err = node->alive ? 0 : -ETIMEDOUT;
+    int err = node->alive && !node->no_lists ? 0 : -ETIMEDOUT;
 
     node->lists++;
     for (uint32_t i = 0; i < node->count && list.count < 8; i++) {
@@ -317,15 +320,19 @@ static inline void beat(void *ctx)
                                                  .puts = node->puts},
                                        .bad = node->bad,
                                        .bad_count = node->bad_count,
-                                       .started = node->started};
-        struct hf_msg_heartbeat_reply reply;
+                                       .start = node->start ? node->start : node->process,
+                                       .noted = node->start == 0};
+        struct hf_msg_heartbeat_reply reply = {0};
 
         if (node->alive) {
-            (void)snprintf(msg.addr, sizeof(msg.addr), "10.0.0.%u:7400", i + 1);
-            hf_replica_heartbeat(w->replica, &msg, &reply);
+            (void)snprintf(msg.addr, sizeof(msg.addr), "10.0.%u.%u:7400", node->network, i + 1);
+            (void)hf_replica_heartbeat(w->replica, &msg, &reply);
             node->told = reply.state;
             node->bad_count = 0;
-            node->started = node->started && node->told == HF_NODE_NONE;
+            if (node->start && reply.start == node->start) {
+                node->process = node->start;
+                node->start = 0;
+            }
         }
     }
     hf_timer_arm(&w->beat, 500 * MSEC);
@@ -423,7 +430,6 @@ static inline int try_boot(struct world *w)
     int err;
 
     assert_int_equal(hf_bufpool_new(16u << 20, 0, &w->pool), 0);
-    options.pool = w->pool;
     w->map_epoch = 0;
     err = hf_replica_open(w->env, &options, &w->replica, &error);
     if (!err) {
@@ -751,15 +757,26 @@ static inline void keep_alive(struct world *w, const struct session *s, uint64_t
 }
 
 /* Write one object over the file's first bytes; put on the nodes of @holders. */
-static inline struct hf_oid write_object(struct world *w, struct session *s, struct hf_ino ino,
-                                         uint64_t holders)
+/* An object that is on the stores of @holders. */
+static inline struct hf_wr_object put_object(struct world *w, struct session *s, uint64_t holders)
 {
-    const struct hf_map *map = hf_replica_map(w->replica);
     struct hf_wr_object object = {.oid = {.session = s->id.v, .seq = ++s->seq, .group = 1},
                                   .len_bytes = OBJECT_LEN,
                                   .digest = 1000 + s->seq,
                                   .holders = holders,
-                                  .epoch = map->groups[1].epoch};
+                                  .epoch = hf_replica_map(w->replica)->groups[1].epoch};
+
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (holders & (UINT64_C(1) << i)) {
+            store_put(&w->nodes[i], &object.oid, object.len_bytes, object.digest);
+        }
+    }
+    return object;
+}
+
+static inline int name_object(struct world *w, struct session *s, struct hf_ino ino,
+                              struct hf_wr_object object)
+{
     struct hf_wr_extent extent = {.ino = ino, .len_bytes = OBJECT_LEN};
     struct hf_wr_inode inode = {.ino = ino, .size_min_bytes = OBJECT_LEN};
     struct hf_meta_op op = {.op = HF_OP_WRITE,
@@ -772,12 +789,15 @@ static inline struct hf_oid write_object(struct world *w, struct session *s, str
                             .inodes = &inode,
                             .inode_count = 1};
 
-    for (uint32_t i = 0; i < NODES; i++) {
-        if (holders & (UINT64_C(1) << i)) {
-            store_put(&w->nodes[i], &object.oid, object.len_bytes, object.digest);
-        }
-    }
-    assert_int_equal(run_op(w, &op).err, 0);
+    return run_op(w, &op).err;
+}
+
+static inline struct hf_oid write_object(struct world *w, struct session *s, struct hf_ino ino,
+                                         uint64_t holders)
+{
+    struct hf_wr_object object = put_object(w, s, holders);
+
+    assert_int_equal(name_object(w, s, ino, object), 0);
     return object.oid;
 }
 

@@ -2,7 +2,10 @@
 /*
  * What clients ask of the leader: streams, sessions, locks. Open files: test_replica_opens.c.
  */
+#include "common/base/assert.h"
 #include "server/meta/leader_impl.h"
+#include "server/meta/replica_impl.h"
+#include "server/meta/rows.h"
 #include "tests/unit/server/node/replica_world.h"
 
 /* Starting */
@@ -48,12 +51,9 @@ static void a_directory_of_another_cluster_is_refused(void **state)
     char *error;
 
     shut(w);
-    assert_int_equal(hf_bufpool_new(1u << 20, 0, &w->pool), 0);
-    options.pool = w->pool;
     assert_int_equal(hf_replica_open(w->env, &options, &replica, &error), -HF_EWRONGCLUSTER);
     assert_non_null(error);
     free(error);
-    hf_bufpool_free(w->pool);
     boot(w);
 }
 
@@ -122,6 +122,53 @@ static void who_may_only_read_changes_nothing_and_goes_on(void **state)
     assert_int_equal(run_op(w, &b).err, -EROFS); /* it has its answer */
     assert_int_equal(run_read(w, &rd).err, -ENOENT);
     (void)create(w, &s, "b");
+}
+
+static void a_range_of_too_many_windows_is_refused_and_the_stream_goes_on(void **state)
+{
+    static const struct {
+        enum hf_op op;
+        uint32_t flags;
+    } rows[] = {
+        {HF_OP_PUNCH, 0},
+        {HF_OP_PUNCH, HF_PUNCH_EXTEND | HF_ALLOC_RESERVE},
+        {HF_OP_ALLOCATE, HF_ALLOC_RESERVE},
+        {HF_OP_ALLOCATE, HF_ALLOC_RESERVE | HF_ALLOC_KEEP_SIZE},
+        {HF_OP_ALLOCATE, 0},
+    };
+    const uint64_t most = (uint64_t)HF_SPACE_WINDOWS_MAX * HF_WINDOW_BYTES;
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino a = create(w, &s, "a");
+
+    (void)write_object(w, &s, a, 7);
+    for (size_t i = 0; i < HF_ARRAY_LEN(rows); i++) {
+        struct hf_meta_op op = {
+            .op = rows[i].op, .flags = rows[i].flags, .session = s.id, .ino = a, .length = most};
+        struct hf_meta_usage before = usage(w), after;
+        struct answer first, second;
+
+        op.stream = ++s.stream;
+        op.length = most + 1;
+        start_op(w, &op, &first);
+        start_op(w, &op, &second); /* a resend gets the same answer */
+        wait_for(w, &first);
+        wait_for(w, &second);
+        assert_int_equal(first.reply.err, -EFBIG);
+        assert_int_equal(second.reply.err, -EFBIG);
+        op.stream = ++s.stream;
+        op.offset = HF_WINDOW_BYTES - 1; /* and the first byte of one more */
+        op.length = most - HF_WINDOW_BYTES + 2;
+        assert_int_equal(run_op(w, &op).err, -EFBIG);
+        op.stream = ++s.stream;
+        op.length = HF_FILE_BYTES_MAX;
+        assert_int_equal(run_op(w, &op).err, -EFBIG);
+        after = usage(w);
+        assert_memory_equal(&before, &after, sizeof(before));
+        op.stream = ++s.stream;
+        op.length = most - HF_WINDOW_BYTES + 1;
+        assert_int_equal(run_op(w, &op).err, 0);
+    }
 }
 
 static void an_op_without_its_stream_number_is_refused(void **state)
@@ -308,6 +355,67 @@ static void a_closed_session_is_gone_at_once(void **state)
     assert_int_equal(run_op(w, &op).err, 0);
     assert_int_equal(renew(w, &s, NULL, 0, 0).err, -HF_EFENCED);
     assert_int_equal(usage(w).sessions, 0);
+}
+
+/* Who cannot go on */
+
+/* The row of an inode cannot be read any more. */
+static void spoil(struct world *w, struct hf_ino ino)
+{
+    struct hf_key key;
+
+    hf_key_u64(&key, HF_ROW_INODE, ino.v);
+    assert_int_equal(hf_table_put(w->replica->table, key.b, key.len, "", 1), 0);
+}
+
+static void the_only_voter_that_cannot_apply_an_entry_answers_that_it_failed(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    const struct hf_ino ino = create(w, &s, "a"), locked = create(w, &s, "b");
+    struct hf_meta_op op = lock_of(&s, locked, F_WRLCK);
+    const struct hf_meta_read rd = wait_of(&t, locked);
+    const struct hf_msg_heartbeat beat = {.node = {1}};
+    struct hf_msg_heartbeat_reply reply;
+    struct answer waited;
+
+    assert_int_equal(run_op(w, &op).err, 0);
+    start_read(w, &rd, &waited);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_false(waited.done);
+    spoil(w, ino);
+    op = (struct hf_meta_op){.op = HF_OP_SETATTR,
+                             .session = s.id,
+                             .stream = ++s.stream,
+                             .ino = ino,
+                             .mask = HF_SET_MODE,
+                             .mode = S_IFREG | 0600};
+    assert_int_equal(run_op(w, &op).err, -EIO);
+    wait_for(w, &waited);
+    assert_int_equal(waited.reply.err, -EIO);
+    assert_int_equal(lookup(w, "b"), -EIO); /* there is nobody else to ask */
+    assert_int_equal(hf_replica_heartbeat(w->replica, &beat, &reply), -HF_ENOTLEADER);
+    crash(w);
+    boot(w);
+    assert_int_equal(run_op(w, &op).err, 0); /* what the disk holds was not spoiled */
+}
+
+static void the_only_voter_that_cannot_look_answers_that_it_failed(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    const struct hf_ino ino = create(w, &s, "a");
+    struct hf_replica_status status;
+
+    (void)create(w, &s, "b");
+    spoil(w, ino);
+    assert_int_equal(getattr(w, ino), -EIO);
+    hf_replica_status(w->replica, &status);
+    assert_int_equal(status.failed, -EBADMSG);
+    assert_int_equal(lookup(w, "b"), -EIO);
+    crash(w);
+    boot(w);
+    assert_int_equal(getattr(w, ino), 0);
 }
 
 /* Locks */
@@ -544,6 +652,7 @@ int main(void)
         T(a_lost_log_is_noticed),
         T(a_client_may_not_send_the_leaders_operations),
         T(who_may_only_read_changes_nothing_and_goes_on),
+        T(a_range_of_too_many_windows_is_refused_and_the_stream_goes_on),
         T(an_op_without_its_stream_number_is_refused),
         T(bytes_that_are_no_op_are_refused),
         T(an_unknown_session_is_fenced),
@@ -556,6 +665,8 @@ int main(void)
         T(any_request_counts_as_being_heard),
         T(a_restart_counts_as_a_renewal),
         T(a_closed_session_is_gone_at_once),
+        T(the_only_voter_that_cannot_apply_an_entry_answers_that_it_failed),
+        T(the_only_voter_that_cannot_look_answers_that_it_failed),
         T(a_lock_waiter_is_told_when_the_lock_is_free),
         T(a_lock_waiter_is_told_when_the_holder_dies),
         T(a_lock_waiter_gives_up_after_its_time),

@@ -126,6 +126,33 @@ static void a_file_replaced_between_look_and_open_can_be_opened(void **state)
     assert_int_equal(usage(w).orphans, 0);
 }
 
+static struct hf_ino make_link(struct world *w, struct session *s, const char *name)
+{
+    struct hf_meta_op op = create_of(s, name);
+
+    op.mode = S_IFLNK | 0777;
+    op.target = "x";
+    op.target_len = 1;
+    assert_int_equal(run_op(w, &op).err, 0);
+    return op.ino;
+}
+
+/* Another mount walks through it meanwhile. */
+static void a_link_replaced_between_look_and_readlink_can_be_read(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1), t = open_session(w, 2);
+    struct hf_ino ino = make_link(w, &s, "a");
+
+    (void)make_link(w, &s, "b");
+    assert_int_equal(lookup_by(w, &t, "a"), 0);
+    assert_int_equal(rename_by(w, &s, "b", "a"), 0);
+    assert_int_equal(inode_read(w, &t, HF_RD_READLINK, ino), 0);
+    hf_sim_run_ns(w->sim, 3 * SEC / 2);
+    assert_int_equal(inode_read(w, &t, HF_RD_READLINK, ino), -ENOENT);
+    assert_int_equal(usage(w).orphans, 0);
+}
+
 /* Its own look was for this. */
 static void a_file_that_its_finder_unlinks_goes_at_once(void **state)
 {
@@ -508,6 +535,7 @@ int main(void)
         T(a_file_nobody_holds_goes_with_its_name),
         T(a_file_unlinked_between_look_and_open_can_be_opened),
         T(a_file_looked_up_and_never_opened_goes_soon_after_its_name),
+        T(a_link_replaced_between_look_and_readlink_can_be_read),
         T(a_file_replaced_between_look_and_open_can_be_opened),
         T(a_file_that_its_finder_unlinks_goes_at_once),
         T(rename_over_an_open_file_keeps_it_for_its_holder),

@@ -2,6 +2,9 @@
 /*
  * What the leader does with stores, and what a power cut leaves of all.
  */
+#include "common/base/assert.h"
+#include "server/meta/leader_impl.h"
+#include "server/meta/replica_impl.h"
 #include "tests/unit/server/node/replica_world.h"
 
 /* Nodes */
@@ -119,11 +122,126 @@ static void a_store_that_restarted_is_inventoried(void **state)
 
     hf_sim_run_ns(w->sim, SEC);
     store_delete(&w->nodes[0], &oid); /* a damaged segment */
-    w->nodes[0].started = true;
+    w->nodes[0].start = 7;
     hf_sim_run_ns(w->sim, 5 * SEC);
     assert_int_equal(state_of(w, 1), HF_NODE_UP);
     assert_non_null(stored(&w->nodes[0], &oid));
     assert_int_equal(usage(w).degraded, 0);
+}
+
+/* The inventory of its return has passed when the object is named. */
+static void what_a_node_took_before_it_restarted_counts_for_nothing(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "a");
+    struct hf_wr_object lost = put_object(w, &s, 7), late = put_object(w, &s, 3), whole;
+
+    store_delete(&w->nodes[0], &lost.oid);
+    w->nodes[0].start = 7;
+    hf_sim_run_ns(w->sim, 3 * SEC);
+    assert_int_equal(w->nodes[0].start, 0); /* noted */
+    assert_int_equal(state_of(w, 1), HF_NODE_UP);
+    whole = put_object(w, &s, 7);
+    assert_int_equal(name_object(w, &s, ino, whole), 0);
+    assert_int_equal(usage(w).degraded, 0);
+    assert_int_equal(name_object(w, &s, ino, lost), 0);
+    assert_int_equal(usage(w).degraded, 1);
+    assert_int_equal(name_object(w, &s, ino, late), -HF_ESTALE_EPOCH); /* one copy is not enough */
+    hf_sim_run_ns(w->sim, 3 * SEC);
+    assert_non_null(stored(&w->nodes[0], &lost.oid));
+    assert_int_equal(usage(w).degraded, 0);
+    assert_null(stored(&w->nodes[0], &late.oid)); /* nothing will name it any more */
+    assert_null(stored(&w->nodes[1], &late.oid));
+}
+
+/* A client cannot have another's objects deleted, nor what a commit has named. */
+static void a_refused_commit_deletes_its_own_objects_only(void **state)
+{
+    struct world *w = *state;
+    struct session a = open_session(w, 1), b = open_session(w, 2);
+    struct hf_ino ino = create(w, &a, "a");
+    struct hf_wr_object waiting = put_object(w, &a, 7);
+    struct hf_oid named = write_object(w, &a, ino, 7);
+    struct hf_wr_object again = {.oid = named, .len_bytes = OBJECT_LEN, .holders = 7};
+
+    assert_int_equal(name_object(w, &b, ino, waiting), -EINVAL);
+    assert_int_equal(name_object(w, &a, ino, again), -EINVAL);
+    hf_sim_run_ns(w->sim, 3 * SEC);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_non_null(stored(&w->nodes[i], &waiting.oid));
+        assert_non_null(stored(&w->nodes[i], &named));
+    }
+    assert_int_equal(name_object(w, &a, ino, waiting), 0);
+}
+
+/* A number that the log cannot take yet is sent again, with the same objects. */
+static void a_commit_that_comes_again_keeps_its_objects(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_wr_object waiting = put_object(w, &s, 7);
+    const struct hf_meta_op op = {
+        .op = HF_OP_WRITE, .session = s.id, .objects = &waiting, .object_count = 1};
+
+    hf_inventory_refused(w->replica->leader, &op, -HF_EGAP);
+    hf_inventory_refused(w->replica->leader, &op, -HF_ENOTREADY);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_non_null(stored(&w->nodes[0], &waiting.oid));
+    hf_inventory_refused(w->replica->leader, &op, -HF_ESTALE_EPOCH);
+    hf_sim_run_ns(w->sim, SEC);
+    assert_null(stored(&w->nodes[0], &waiting.oid));
+}
+
+static void a_node_that_restarts_while_it_returns_is_inventoried_anew(void **state)
+{
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "a");
+    struct hf_oid oid = write_object(w, &s, ino, 7);
+    uint64_t returned;
+
+    hf_sim_run_ns(w->sim, SEC);
+    returned = hf_map_node(hf_replica_map(w->replica), (struct hf_node_id){1})->returned.v;
+    w->nodes[0].no_lists = true;
+    w->nodes[0].start = 7;
+    hf_sim_run_ns(w->sim, 2 * SEC);
+    assert_int_equal(state_of(w, 1), HF_NODE_RETURNING);
+    store_delete(&w->nodes[0], &oid);
+    w->nodes[0].no_lists = false;
+    w->nodes[0].start = 9;
+    hf_sim_run_ns(w->sim, 5 * SEC);
+    assert_int_equal(state_of(w, 1), HF_NODE_UP);
+    assert_true(hf_map_node(hf_replica_map(w->replica), (struct hf_node_id){1})->returned.v >
+                returned + 1);
+    assert_non_null(stored(&w->nodes[0], &oid));
+    assert_int_equal(usage(w).degraded, 0);
+}
+
+/* A data directory was copied: the second is not heard while the first is. */
+static void of_two_processes_that_are_one_node_one_is_heard(void **state)
+{
+    struct world *w = *state;
+    struct hf_msg_heartbeat copy = {
+        .node = {1}, .store = w->nodes[0].uuid, .addr = "10.0.9.1:7400", .start = 9};
+    struct hf_msg_heartbeat_reply reply;
+    const struct hf_map_node *node;
+
+    hf_sim_run_ns(w->sim, 2 * SEC);
+    for (int i = 0; i < 4; i++) {
+        hf_replica_heartbeat(w->replica, &copy, &reply);
+        assert_int_equal(reply.state, HF_NODE_NONE);
+        hf_sim_run_ns(w->sim, SEC / 2);
+    }
+    node = hf_map_node(hf_replica_map(w->replica), (struct hf_node_id){1});
+    assert_string_equal(node->addr, "10.0.0.1:7400");
+    assert_int_equal(node->state, HF_NODE_UP);
+    w->nodes[0].network = 9; /* the first is gone, and the other stays */
+    w->nodes[0].start = 9;
+    hf_sim_run_ns(w->sim, 10 * SEC);
+    node = hf_map_node(hf_replica_map(w->replica), (struct hf_node_id){1});
+    assert_string_equal(node->addr, "10.0.9.1:7400");
+    assert_int_equal(node->state, HF_NODE_UP);
 }
 
 static void a_bad_copy_is_replaced(void **state)
@@ -196,7 +314,7 @@ static void strays_of_ended_sessions_are_deleted_and_others_kept(void **state)
     store_put(&w->nodes[0], &unheard, 4096, 1);
     assert_int_equal(run_op(w, &op).err, 0);
     hf_sim_run_ns(w->sim, SEC);
-    w->nodes[0].started = true; /* again, and nobody has missed it: an inventory */
+    w->nodes[0].start = 7; /* again, and nobody has missed it: an inventory */
     hf_sim_run_ns(w->sim, 5 * SEC);
     assert_null(stored(&w->nodes[0], &ended));
     assert_non_null(stored(&w->nodes[0], &living));
@@ -340,6 +458,61 @@ static void a_large_unlinked_file_is_purged_to_the_end(void **state)
     assert_int_equal(w->nodes[0].count, 0);
 }
 
+/* The file's first window, which is there, becomes its first 3,072: each of OBJECT_LEN bytes. */
+static void make_windows(struct world *w, struct session *s, struct hf_ino ino)
+{
+    struct hf_meta_op op = {.op = HF_OP_SETATTR,
+                            .session = s->id,
+                            .stream = ++s->stream,
+                            .ino = ino,
+                            .mask = HF_SET_SIZE,
+                            .size = HF_WINDOW_BYTES};
+
+    assert_int_equal(run_op(w, &op).err, 0);
+    for (uint64_t have = 1; have < 3072; have += op.length / HF_WINDOW_BYTES) {
+        op = (struct hf_meta_op){.op = HF_OP_CLONE,
+                                 .session = s->id,
+                                 .stream = ++s->stream,
+                                 .ino = ino,
+                                 .ino2 = ino,
+                                 .offset2 = have * HF_WINDOW_BYTES,
+                                 .length = (have < 1024 ? have : 1024) * HF_WINDOW_BYTES};
+        assert_int_equal(run_op(w, &op).err, 0);
+    }
+    assert_int_equal(usage(w).logical_bytes, 3072u * OBJECT_LEN);
+}
+
+static void a_file_cut_off_twice_is_given_up_in_parts(void **state)
+{
+    static const uint64_t sizes[] = {0, UINT64_C(1) << 40, 0};
+    struct world *w = *state;
+    struct session s = open_session(w, 1);
+    struct hf_ino ino = create(w, &s, "a");
+    struct answer answers[HF_ARRAY_LEN(sizes)];
+
+    (void)write_object(w, &s, ino, 7);
+    make_windows(w, &s, ino);
+    for (size_t i = 0; i < HF_ARRAY_LEN(sizes); i++) {
+        const struct hf_meta_op op = {.op = HF_OP_SETATTR,
+                                      .session = s.id,
+                                      .stream = ++s.stream,
+                                      .ino = ino,
+                                      .mask = HF_SET_SIZE,
+                                      .size = sizes[i]};
+
+        start_op(w, &op, &answers[i]);
+    }
+    for (size_t i = 0; i < HF_ARRAY_LEN(sizes); i++) {
+        wait_for(w, &answers[i]);
+        assert_int_equal(answers[i].reply.err, 0);
+        assert_int_equal(answers[i].reply.attr.size, sizes[i]);
+    }
+    assert_true(usage(w).logical_bytes >= 2048u * OBJECT_LEN);
+    keep_alive(w, &s, 10 * SEC);
+    assert_int_equal(usage(w).logical_bytes, 0);
+    assert_int_equal(usage(w).purging, 0);
+}
+
 /* Space */
 
 static void grants_never_exceed_what_the_stores_can_take(void **state)
@@ -402,8 +575,9 @@ static void stores_that_are_away_are_not_full(void **state)
     assert_int_equal(renew(w, &s, NULL, 0, 1u << 20).budget_bytes, 0);
 }
 
+/* @more: will be asked for in the same way. */
 static int reserve(struct world *w, struct session *s, struct hf_ino ino, uint64_t off,
-                   uint64_t len)
+                   uint64_t len, uint64_t more)
 {
     const struct hf_meta_op op = {.op = HF_OP_ALLOCATE,
                                   .session = s->id,
@@ -412,7 +586,7 @@ static int reserve(struct world *w, struct session *s, struct hf_ino ino, uint64
                                   .offset = off,
                                   .length = len,
                                   .flags = HF_ALLOC_RESERVE,
-                                  .size = UINT64_MAX}; /* the leader knows better */
+                                  .size = more};
 
     return run_op(w, &op).err;
 }
@@ -423,20 +597,28 @@ static void what_files_have_reserved_is_promised_to_nobody_else(void **state)
     struct session s = open_session(w, 1);
     struct hf_meta_read rd = {.op = HF_RD_STATFS};
     struct hf_ino ino = create(w, &s, "f");
-    uint64_t most = renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, before;
+    uint64_t most, half, before;
 
-    assert_true(most > FREE_BYTES / 2);
-    assert_int_equal(reserve(w, &s, ino, 0, 4096), -ENOSPC); /* all is granted */
+    for (uint32_t i = 0; i < NODES; i++) { /* what one operation may reserve */
+        w->nodes[i].free_bytes = UINT64_C(4) << 30;
+    }
+    hf_sim_run_ns(w->sim, SEC);
+    most = renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes;
+    half = most / 2;
+    assert_true(most > UINT64_C(2) << 30 && most < UINT64_C(4) << 30);
+    assert_int_equal(reserve(w, &s, ino, 0, 4096, 0), -ENOSPC); /* all is granted */
     renew(w, &s, NULL, 0, 0);
     before = run_read(w, &rd).free_bytes;
-    assert_int_equal(reserve(w, &s, ino, 0, most + 1), -ENOSPC);
-    assert_int_equal(reserve(w, &s, ino, 0, most / 2), 0);
-    assert_int_equal(run_read(w, &rd).free_bytes, before - most / 2);
-    assert_int_equal(renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, most - most / 2);
-    assert_int_equal(reserve(w, &s, ino, most / 2, 4096), -ENOSPC);
-    assert_int_equal(reserve(w, &s, ino, 0, most / 2), 0); /* nothing new */
+    assert_int_equal(reserve(w, &s, ino, 0, most + 1, 0), -ENOSPC);
+    assert_int_equal(reserve(w, &s, ino, 0, half, most - half + 1), -ENOSPC);
+    assert_int_equal(reserve(w, &s, ino, 0, half, UINT64_MAX), -ENOSPC);
+    assert_int_equal(reserve(w, &s, ino, 0, half, most - half), 0);
+    assert_int_equal(run_read(w, &rd).free_bytes, before - half);
+    assert_int_equal(renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, most - half);
+    assert_int_equal(reserve(w, &s, ino, half, 4096, 0), -ENOSPC);
+    assert_int_equal(reserve(w, &s, ino, 0, half, 0), 0); /* nothing new */
     renew(w, &s, NULL, 0, 0);
-    assert_int_equal(reserve(w, &s, ino, most / 2, most - most / 2), 0);
+    assert_int_equal(reserve(w, &s, ino, half, most - half, 0), 0);
     assert_int_equal(renew(w, &s, NULL, 0, UINT64_MAX).budget_bytes, 0);
 }
 
@@ -737,6 +919,11 @@ int main(void)
         T(a_node_given_up_before_it_was_heard_comes_through_an_inventory),
         T(a_foreign_store_is_refused_and_its_node_goes_down),
         T(a_store_that_restarted_is_inventoried),
+        T(what_a_node_took_before_it_restarted_counts_for_nothing),
+        T(a_refused_commit_deletes_its_own_objects_only),
+        T(a_commit_that_comes_again_keeps_its_objects),
+        T(a_node_that_restarts_while_it_returns_is_inventoried_anew),
+        T(of_two_processes_that_are_one_node_one_is_heard),
         T(a_bad_copy_is_replaced),
         T(a_copy_that_goes_bad_before_its_object_is_named_is_replaced),
         T(what_cannot_be_copied_is_tried_again_later),
@@ -748,6 +935,7 @@ int main(void)
         T(a_dead_object_waits_for_members_that_are_down),
         T(many_dead_objects_go_in_batches),
         T(a_large_unlinked_file_is_purged_to_the_end),
+        T(a_file_cut_off_twice_is_given_up_in_parts),
         T(grants_never_exceed_what_the_stores_can_take),
         T(full_stores_mean_no_budget),
         T(stores_that_are_away_are_not_full),

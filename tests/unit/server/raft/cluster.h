@@ -48,6 +48,7 @@ static inline int cl_try_start(struct cl_node *n)
         .must_join = n->must_join,
         .segment_bytes = c->segment_bytes,
         .keep_bytes = c->keep_bytes,
+        .pin_bytes = c->pin_bytes,
         .digest_every = c->digest_every,
         .machine = {.apply = cl_apply,
                     .members = cl_members,

@@ -251,6 +251,11 @@ static inline int cl_apply(void *ctx, const struct hf_raft_entry *e, struct hf_r
     }
     cl_maybe_checkpoint(n);
     cl_chat(n, 30);
+    if (n->gives_up) {
+        n->gives_up = false;
+        hf_raft_driver_give_up(n->driver, -EBADMSG);
+        assert_false(n->failed); /* when the step ends */
+    }
     return 0;
 }
 
@@ -262,7 +267,7 @@ static inline void cl_members(void *ctx, const struct hf_raft_config *config)
     n->state.config = *config;
 }
 
-static inline void cl_lead(void *ctx, uint64_t term)
+static inline int cl_lead(void *ctx, uint64_t term)
 {
     struct cl_node *n = ctx;
 
@@ -270,9 +275,14 @@ static inline void cl_lead(void *ctx, uint64_t term)
     assert_false(n->load != NULL);
     assert_true(n->state.index >= n->c->acked_index); /* all that any leader committed is applied */
     (void)term;
+    if (n->cannot_lead) {
+        n->cannot_lead = false;
+        return -ENOMEM;
+    }
     n->leading = true;
     n->leads++;
     cl_chat(n, 2);
+    return 0;
 }
 
 static inline void cl_follow(void *ctx)

@@ -63,7 +63,9 @@ struct cl_node {
     struct hf_bufpool *pool;
     struct cl_state state, checkpoint;
     bool checkpointing, leading, failed, closing;
-    bool damaged; /* by the test, and not whole again yet */
+    bool cannot_lead; /* the next time that it should */
+    bool gives_up;    /* while it applies the next entry */
+    bool damaged;     /* by the test, and not whole again yet */
     struct cl_load *load;
     uint32_t member_count; /* of its configuration file */
     bool must_join;
@@ -98,7 +100,8 @@ struct cluster {
     bool cut[CL_NODES_MAX][CL_NODES_MAX]; /* from, to */
     uint32_t loss_per_mille;
     uint64_t delay_max_ns;
-    uint64_t keep_bytes, segment_bytes, checkpoint_every, pad_bytes;
+    uint64_t chunk_delay_max_ns; /* more, for messages with much bulk, and those behind them */
+    uint64_t keep_bytes, pin_bytes, segment_bytes, checkpoint_every, pad_bytes;
     uint64_t digest_every;
     uint64_t saves;
     uint64_t save_ns; /* how long a snapshot takes to be written */
@@ -207,7 +210,9 @@ static inline void cl_leaves(void *ctx)
         return;
     }
     cl_schedule(p, cl_node(p->c, p->to)->env, &p->c->arrives_ns[p->from - 1][p->to - 1],
-                p->c->delay_max_ns, cl_arrives);
+                p->c->delay_max_ns +
+                    (p->bulk_len > HF_FRAME_BULK_MAX / 2 ? p->c->chunk_delay_max_ns : 0),
+                cl_arrives);
 }
 
 static inline struct cl_packet *cl_packet_new(struct cl_node *from, struct hf_node_id to,

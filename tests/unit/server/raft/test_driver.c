@@ -167,7 +167,7 @@ static void a_store_is_whole_only_when_its_disk_says_so(void **state)
     n->damaged = true;
     cl_start(n);
     assert_true(hf_sim_run_until(c->sim, goes_on_whole, n, 60 * SEC));
-    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/vote/");
+    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/vote/", NULL);
     assert_true(hf_sim_run_until(c->sim, cl_is_whole, n, 60 * SEC)); /* a voter */
     assert_int_equal(hf_sim_disk_struck(hf_sim_disk(n->env)), 1);
     n->damaged = false;
@@ -230,21 +230,59 @@ static void two_lost_stores_of_three_elect_nobody(void **state)
     cl_free(c);
 }
 
-static void a_flipped_record_makes_a_member_abstain(void **state)
+/* Of three, one that does not lead has lost power. */
+static struct cl_node *follower_without_power(struct cluster *c)
 {
-    struct cluster *c = cl_new(31, 3);
     struct cl_node *n;
 
-    (void)state;
     c->checkpoint_every = 100000;
     cl_start_all(c);
     cl_fill(c, 40);
     n = cl_other(c, cl_leader(c));
     cl_kill(n, CL_POWER);
+    return n;
+}
+
+/* What it promised is not known any more. */
+static void abstains_until_it_is_whole(struct cl_node *n)
+{
+    struct hf_raft_driver_status status;
+
+    n->damaged = true;
+    cl_start(n);
+    hf_raft_driver_status(n->driver, &status);
+    assert_true(status.abstaining);
+    assert_true(hf_sim_run_until(n->c->sim, cl_is_whole, n, 60 * SEC));
+    n->damaged = false;
+    cl_settle(n->c);
+}
+
+static void a_flipped_record_makes_a_member_abstain(void **state)
+{
+    struct cluster *c = cl_new(31, 3);
+    struct cl_node *n = follower_without_power(c);
+
+    (void)state;
     assert_int_equal(
         hf_sim_disk_flip(hf_sim_disk(n->env), CL_DIR "/log/0000000001.seg", 5 * 4096 + 100, 1), 0);
-    cl_comes_back(n);
-    cl_settle(c);
+    abstains_until_it_is_whole(n);
+    cl_free(c);
+}
+
+/* A record that cannot be told from one that was torn goes, and the one before says "new". */
+static void a_member_whose_votes_look_torn_abstains(void **state)
+{
+    struct cluster *c = cl_new(32, 3);
+    struct cl_node *n = follower_without_power(c);
+    uint64_t record = 1;
+
+    (void)state;
+    while (hf_sim_disk_flip(hf_sim_disk(n->env), CL_DIR "/vote/0000000001.seg",
+                            (2 + record) * 4096 + 3244, 1) == 0) {
+        record++;
+    }
+    assert_true(record > 1); /* the first says "new" */
+    abstains_until_it_is_whole(n);
     cl_free(c);
 }
 
@@ -316,7 +354,7 @@ static void a_write_error_deposes_a_leader_and_all_go_on(void **state)
         cl_start_all(c);
         cl_fill(c, 10);
         leader = cl_leader(c);
-        hf_sim_disk_fail_path(hf_sim_disk(leader->env), 0, kinds[i % 2], "/log/");
+        hf_sim_disk_fail_path(hf_sim_disk(leader->env), 0, kinds[i % 2], "/log/", NULL);
         for (uint32_t k = 0; k < 10; k++) {
             (void)cl_propose(leader);
         }
@@ -345,22 +383,91 @@ static void a_leader_whose_disk_gives_up_fails_and_another_goes_on(void **state)
     cl_fill(c, 10);
     leader = cl_leader(c);
     for (uint32_t i = 0; i < 16; i++) {
-        hf_sim_disk_fail_path(hf_sim_disk(leader->env), 0, HF_SIM_FAULT_WRITE_EIO, "/log/");
+        hf_sim_disk_fail_path(hf_sim_disk(leader->env), 0, HF_SIM_FAULT_WRITE_EIO, "/log/", NULL);
     }
     p = cl_propose(leader);
     hf_sim_run_ns(c->sim, 10 * SEC);
     assert_int_equal(p->end, CL_FAILED);
-    assert_true(leader->failed);
+    assert_int_equal(p->err, -HF_ENOTLEADER);
+    assert_true(leader->failed && leader->follows > 0);
     assert_int_equal(cl_status(leader).state, HF_RAFT_FAILED);
     p = cl_propose(leader);
     hf_sim_run_ns(c->sim, SEC);
-    assert_int_equal(p->err, -EIO);
+    assert_int_equal(p->err, -HF_ENOTLEADER); /* the others can lead */
     cl_fill(c, 10);
     cl_close(leader);
     cl_kill(leader, CL_POWER);
     cl_start(leader);
     cl_settle(c);
     cl_free(c);
+}
+
+static void a_leader_whose_machine_cannot_lead_fails_and_another_goes_on(void **state)
+{
+    struct cluster *c = cl_new(69, 3);
+    struct cl_node *next = NULL;
+
+    (void)state;
+    cl_start_all(c);
+    cl_fill(c, 10);
+    for (uint32_t i = 0; i < c->count; i++) {
+        c->nodes[i].cannot_lead = !c->nodes[i].leading;
+    }
+    cl_kill(cl_leader(c), CL_POWER);
+    for (uint32_t i = 0; i < 600 && !next; i++) {
+        hf_sim_run_ns(c->sim, 100 * MSEC);
+        for (uint32_t k = 0; k < c->count; k++) {
+            next = c->nodes[k].failed ? &c->nodes[k] : next;
+        }
+    }
+    assert_non_null(next);
+    assert_false(next->leading);
+    assert_int_equal(cl_status(next).state, HF_RAFT_FAILED);
+    for (uint32_t i = 0; i < c->count; i++) {
+        c->nodes[i].cannot_lead = false;
+        if (!c->nodes[i].driver) {
+            cl_start(&c->nodes[i]);
+        }
+    }
+    cl_fill(c, 10); /* the two others */
+    cl_close(next);
+    cl_kill(next, CL_POWER);
+    cl_start(next);
+    cl_settle(c);
+    cl_free(c);
+}
+
+static void a_leader_whose_machine_gives_up_follows_and_another_goes_on(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) { /* between steps; in one */
+        struct cluster *c = cl_new(90 + i, 3);
+        struct cl_node *n;
+        struct cl_proposal *p;
+
+        cl_start_all(c);
+        cl_fill(c, 10);
+        n = cl_leader(c);
+        p = cl_propose(n);
+        if (i) {
+            n->gives_up = true;
+            hf_sim_run_ns(c->sim, SEC);
+            assert_int_equal(p->end, CL_APPLIED);
+        } else {
+            hf_raft_driver_give_up(n->driver, -EBADMSG);
+            assert_int_equal(p->end, CL_FAILED);
+            assert_int_equal(p->err, -HF_ENOTLEADER);
+        }
+        assert_true(n->failed && n->follows == 1);
+        assert_int_equal(cl_status(n).state, HF_RAFT_FAILED);
+        hf_raft_driver_give_up(n->driver, -EBADMSG); /* it is told once */
+        cl_fill(c, 10);
+        cl_close(n);
+        cl_kill(n, CL_POWER);
+        cl_start(n);
+        cl_settle(c);
+        cl_free(c);
+    }
 }
 
 static void a_follower_with_a_full_disk_catches_up_when_there_is_room(void **state)
@@ -682,10 +789,13 @@ int main(void)
         cmocka_unit_test(an_only_voter_that_lost_its_log_is_not_opened),
         cmocka_unit_test(two_lost_stores_of_three_elect_nobody),
         cmocka_unit_test(a_flipped_record_makes_a_member_abstain),
+        cmocka_unit_test(a_member_whose_votes_look_torn_abstains),
         cmocka_unit_test(a_leader_killed_under_proposals_loses_nothing_answered),
         cmocka_unit_test(a_leader_cut_off_fails_what_it_cannot_commit),
         cmocka_unit_test(a_write_error_deposes_a_leader_and_all_go_on),
         cmocka_unit_test(a_leader_whose_disk_gives_up_fails_and_another_goes_on),
+        cmocka_unit_test(a_leader_whose_machine_cannot_lead_fails_and_another_goes_on),
+        cmocka_unit_test(a_leader_whose_machine_gives_up_follows_and_another_goes_on),
         cmocka_unit_test(a_follower_with_a_full_disk_catches_up_when_there_is_room),
         cmocka_unit_test(a_vote_that_cannot_be_written_holds_few_messages),
         cmocka_unit_test(what_the_core_does_not_take_yet_waits_in_order),

@@ -33,7 +33,7 @@ static void disk_fault(struct cl_node *n)
     if (chance(n->c, 2)) {
         hf_sim_disk_fail_at(disk, at, kind);
     } else {
-        hf_sim_disk_fail_path(disk, at, kind, parts[chance(n->c, 5)]);
+        hf_sim_disk_fail_path(disk, at, kind, parts[chance(n->c, 5)], NULL);
     }
 }
 

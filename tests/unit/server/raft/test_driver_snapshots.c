@@ -93,7 +93,7 @@ static bool saves(void *ctx)
 {
     struct cl_node *leader = cl_leader(ctx);
 
-    return leader && raft_transfer_saves(leader->driver);
+    return leader && leader->driver->uploads;
 }
 
 static bool got_one(void *ctx)
@@ -178,7 +178,7 @@ static void a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again(void *
     cl_lag(c, &n);
     cl_start(n);
     assert_true(hf_sim_run_until(c->sim, loaded, n, 30 * SEC));
-    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/log/");
+    hf_sim_disk_fail_path(hf_sim_disk(n->env), 0, HF_SIM_FAULT_WRITE_EIO, "/log/", NULL);
     cl_fill(c, 10);
     assert_int_equal(hf_sim_disk_struck(hf_sim_disk(n->env)), 1);
     cl_settle(c);
@@ -220,6 +220,103 @@ static void what_a_crash_leaves_of_snapshots_is_removed(void **state)
     cl_start(leader);
     assert_true(left(n) == 0 && left(leader) == 0);
     cl_settle(c);
+    cl_free(c);
+}
+
+/* A snapshot of several chunks, which take seconds, is on its way to @ret_n. */
+static void send_slowly(struct cluster *c, struct cl_node **ret_n)
+{
+    c->pad_bytes = 5u << 20;
+    cl_lag(c, ret_n);
+    c->chunk_delay_max_ns = 400 * MSEC;
+    cl_start(*ret_n);
+    while (left(*ret_n) == 0) {
+        assert_true(hf_sim_step(c->sim));
+    }
+    assert_int_equal((*ret_n)->snapshots_loaded, 0);
+}
+
+static bool pins_nothing(void *ctx)
+{
+    struct cl_node *leader = cl_leader(ctx);
+
+    return leader && raft_pins_lowest(leader->driver) == UINT64_MAX;
+}
+
+static void one_snapshot_is_enough_however_much_is_written_while_it_is_sent(void **state)
+{
+    struct cluster *c = cl_new(86, 3);
+    struct cl_node *n;
+    uint64_t saves, begin;
+
+    (void)state;
+    send_slowly(c, &n);
+    saves = c->saves;
+    begin = c->truth_last;
+    c->delay_max_ns = 150 * MSEC; /* checkpoints fall between two messages too */
+    while (n->snapshots_loaded == 0) {
+        cl_fill(c, 30);
+    }
+    assert_true(c->truth_last > begin + 10 * c->checkpoint_every);
+    for (uint32_t i = 0; i < 10; i++) { /* the log is sent while it grows */
+        cl_fill(c, 30);
+    }
+    c->delay_max_ns = MSEC;
+    cl_fill(c, 30);
+    assert_true(n->state.index > c->truth_last - 30);
+    assert_true(hf_sim_run_until(c->sim, pins_nothing, c, 5 * SEC));
+    cl_fill(c, 30);
+    assert_true(cl_status(cl_leader(c)).base_index > c->truth_last - 100);
+    cl_settle(c);
+    assert_int_equal(c->saves, saves);
+    assert_int_equal(n->snapshots_loaded, 1);
+    cl_free(c);
+}
+
+static void a_peer_that_dies_while_a_snapshot_is_sent_does_not_keep_the_log(void **state)
+{
+    struct cluster *c = cl_new(87, 3);
+    struct cl_node *n, *leader;
+    uint64_t base;
+
+    (void)state;
+    send_slowly(c, &n);
+    leader = cl_leader(c);
+    cl_fill(c, 100);
+    base = cl_status(leader).base_index;
+    cl_kill(n, CL_POWER);
+    cl_fill(c, 300);
+    assert_int_equal(cl_status(leader).base_index, base); /* it may be back soon */
+    hf_sim_run_ns(c->sim, RAFT_PIN_SILENT_NS + 2 * SEC);
+    assert_ptr_equal(cl_leader(c), leader);
+    assert_true(cl_status(leader).base_index > base + 300); /* though nothing was written */
+    cl_fill(c, 300);
+    assert_true(cl_status(leader).base_index > base + 600);
+    cl_start(n);
+    cl_settle(c);
+    cl_free(c);
+}
+
+static void what_stays_for_a_peer_that_gets_a_snapshot_is_bounded(void **state)
+{
+    struct cluster *c = cl_new(88, 3);
+    struct cl_node *n;
+    bool pinned = false;
+
+    (void)state;
+    c->pin_bytes = 10000;
+    send_slowly(c, &n);
+    for (uint32_t i = 0; i < 30; i++) {
+        const struct raft_items *items = &cl_leader(c)->driver->items;
+
+        cl_fill(c, 30);
+        pinned = pinned || items->bytes > c->pin_bytes / 2;
+        assert_true(items->bytes < c->pin_bytes + 100 * c->checkpoint_every);
+    }
+    assert_true(pinned);
+    c->chunk_delay_max_ns = 0;
+    cl_settle(c);
+    assert_true(n->snapshots_loaded > 1); /* the first one did not do */
     cl_free(c);
 }
 
@@ -511,6 +608,9 @@ int main(void)
         cmocka_unit_test(a_load_that_failed_late_is_no_lost_log),
         cmocka_unit_test(a_log_that_cannot_be_emptied_behind_a_snapshot_is_tried_again),
         cmocka_unit_test(what_a_crash_leaves_of_snapshots_is_removed),
+        cmocka_unit_test(one_snapshot_is_enough_however_much_is_written_while_it_is_sent),
+        cmocka_unit_test(a_peer_that_dies_while_a_snapshot_is_sent_does_not_keep_the_log),
+        cmocka_unit_test(what_stays_for_a_peer_that_gets_a_snapshot_is_bounded),
         cmocka_unit_test(equal_digests_are_silent),
         cmocka_unit_test(a_follower_that_differs_is_taken_out_until_it_is_filled_anew),
         cmocka_unit_test(a_leader_that_differs_steps_down_and_is_taken_out),

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
@@ -321,6 +322,44 @@ static void a_trimmed_head_is_gone_and_its_files_are_used_again(void **state)
     }
 }
 
+static bool exists(struct world *w, uint64_t number, const char *suffix)
+{
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/%010llu.%s", w->dir, (unsigned long long)number, suffix);
+    return access(path, F_OK) == 0;
+}
+
+static void a_drop_that_failed_is_tried_again(void **state)
+{
+    struct world *w = *state;
+    char path[128];
+    uint64_t first;
+
+    open_log(w);
+    append_many(w, 200, 5);
+    shut(w);
+    open_log(w); /* it used up its spare: the first segment that goes becomes the next one */
+    (void)snprintf(path, sizeof(path), "%s/%010u.free", w->dir, 1u);
+    assert_int_equal(mkdir(path, 0700), 0);
+    hf_seglog_trim_head(w->log, 150);
+    run(w);
+    assert_true(exists(w, 1, "seg"));
+    assert_int_equal(hf_seglog_first_seq(w->log), 1);
+    read_back(w, 1, 0);
+    assert_int_equal(rmdir(path), 0);
+    hf_seglog_trim_head(w->log, 150);
+    run(w);
+    assert_false(exists(w, 1, "seg") || exists(w, 1, "free"));
+    first = hf_seglog_first_seq(w->log);
+    assert_true(first > 50 && first <= 150);
+    hf_seglog_check_invariants(w->log);
+    shut(w);
+    open_log(w);
+    assert_replayed(w, first, 200);
+    assert_int_equal(w->rots, 0);
+}
+
 static void a_record_too_large_for_a_segment_is_refused(void **state)
 {
     struct world *w = *state;
@@ -447,6 +486,72 @@ static void a_bad_record_above_the_mark_is_a_torn_tail(void **state)
     assert_replayed(w, 1, 10);
 }
 
+/* One more record, alone in a segment of its own. */
+static void append_rolled(struct world *w, struct hf_seglog_pos *ret_at)
+{
+    struct op op;
+
+    hf_seglog_roll(w->log);
+    append(w, &op);
+    run(w);
+    assert_int_equal(op.err, 0);
+    *ret_at = op.append.pos;
+}
+
+static void a_torn_record_stays_cut_where_its_empty_segment_does_not_go(void **state)
+{
+    struct world *w = *state;
+    struct hf_seglog_pos at;
+    char free_path[128];
+    char path[128];
+
+    open_log(w);
+    append_many(w, 10, 5);
+    append_rolled(w, &at);
+    crash_copy(w);
+    flip(w, at, 4096 + 100);
+    (void)snprintf(path, sizeof(path), "%s/%010llu.seg", w->dir, (unsigned long long)at.segment);
+    (void)snprintf(free_path, sizeof(free_path), "%s/%010llu.free", w->dir,
+                   (unsigned long long)at.segment);
+    open_log(w);
+    assert_replayed(w, 1, 10);
+    assert_false(exists(w, at.segment, "seg"));
+    /* The power goes before the directory is on the disk: the file has its name again. */
+    crash_copy(w);
+    assert_int_equal(rename(free_path, path), 0);
+    open_log(w);
+    assert_replayed(w, 1, 10);
+    assert_int_equal(w->rots, 0);
+    assert_int_equal(hf_seglog_last_seq(w->log), 10);
+    append_many(w, 5, 1);
+    shut(w);
+    open_log(w);
+    assert_replayed(w, 1, 15);
+    assert_int_equal(w->rots, 0);
+}
+
+static void without_table_and_successor_what_was_synced_is_kept(void **state)
+{
+    struct world *w = *state;
+    struct hf_seglog_pos at[3];
+
+    open_log(w);
+    append_many(w, 10, 5);
+    append_rolled(w, &at[0]);
+    append_many(w, 1, 1);
+    append_rolled(w, &at[1]);
+    append_rolled(w, &at[2]);
+    shut(w);
+    flip(w, (struct hf_seglog_pos){.segment = at[0].segment, .off_bytes = SEGMENT_BYTES - 4096}, 8);
+    flip(w, (struct hf_seglog_pos){.segment = at[1].segment}, 30);
+    flip(w, (struct hf_seglog_pos){.segment = at[1].segment}, 4096 + 30);
+    open_log(w);
+    assert_true(w->rots == 1 && w->rot_first == 13 && w->rot_last == 13);
+    assert_int_equal(w->replayed_count, 13);
+    assert_int_equal(w->replayed[11], 12);
+    assert_int_equal(w->replayed[12], 14);
+}
+
 static void one_bad_segment_header_copy_does_no_harm(void **state)
 {
     struct world *w = *state;
@@ -456,6 +561,54 @@ static void one_bad_segment_header_copy_does_no_harm(void **state)
     flip(w, (struct hf_seglog_pos){.segment = at[1].segment}, 30);
     open_log(w);
     assert_replayed(w, 1, 10);
+    assert_int_equal(w->rots, 0);
+}
+
+struct numbers {
+    uint64_t of[64];
+    uint32_t count;
+};
+
+static void take_number(void *ctx, const struct hf_seglog_segment_info *info)
+{
+    struct numbers *numbers = ctx;
+
+    assert_true(numbers->count < HF_ARRAY_LEN(numbers->of));
+    numbers->of[numbers->count++] = info->number;
+}
+
+static void segments_without_a_header_are_trimmed_with_those_behind_them(void **state)
+{
+    struct world *w = *state;
+    struct numbers n = {0};
+    uint64_t first;
+
+    open_log(w);
+    append_many(w, 200, 5);
+    hf_seglog_segments(w->log, take_number, &n);
+    assert_true(n.count > 4);
+    shut(w);
+    for (uint32_t i = 0; i < 3; i += 2) {
+        flip(w, (struct hf_seglog_pos){.segment = n.of[i]}, 30);
+        flip(w, (struct hf_seglog_pos){.segment = n.of[i]}, 4096 + 30);
+    }
+    open_log(w);
+    first = hf_seglog_first_seq(w->log); /* of the second segment */
+    assert_true(first > 1 && w->rots == 1 && w->rot_first > first && w->rot_last < 150);
+    hf_seglog_trim_head(w->log, first);
+    run(w);
+    assert_true(exists(w, n.of[0], "seg")); /* nothing says yet that it is not needed */
+    hf_seglog_trim_head(w->log, w->rot_first);
+    run(w);
+    assert_false(exists(w, n.of[0], "seg") || exists(w, n.of[1], "seg"));
+    assert_true(exists(w, n.of[2], "seg"));
+    hf_seglog_trim_head(w->log, 150);
+    run(w);
+    assert_false(exists(w, n.of[2], "seg"));
+    assert_true(hf_seglog_first_seq(w->log) > 50 && hf_seglog_first_seq(w->log) <= 150);
+    hf_seglog_check_invariants(w->log);
+    shut(w);
+    open_log(w);
     assert_int_equal(w->rots, 0);
 }
 
@@ -485,12 +638,19 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_truncated_tail_is_never_replayed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_trimmed_head_is_gone_and_its_files_are_used_again, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_drop_that_failed_is_tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            segments_without_a_header_are_trimmed_with_those_behind_them, setup, teardown),
         cmocka_unit_test_setup_teardown(a_record_too_large_for_a_segment_is_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_bad_header_below_the_mark_is_rot_and_the_rest_is_found,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_bad_payload_below_the_mark_is_rot, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bad_record_above_the_mark_is_a_torn_tail, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_torn_record_stays_cut_where_its_empty_segment_does_not_go,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(without_table_and_successor_what_was_synced_is_kept, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(one_bad_segment_header_copy_does_no_harm, setup, teardown),
         cmocka_unit_test_setup_teardown(a_missing_segment_in_the_middle_is_rot, setup, teardown),

@@ -490,6 +490,35 @@ static void a_bad_copy_is_never_dropped_by_compaction(void **state)
     world_verify(w);
 }
 
+static void a_segment_that_an_older_one_holds_waits_for_it_to_go(void **state)
+{
+    struct world *w = *state;
+    struct hf_store_stats stats;
+
+    world_open(w);
+    assert_int_equal(put_one(w, 1), 0);
+    hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_SYNC_EIO, "/segments/00", NULL);
+    assert_int_equal(put_one(w, 2), -EIO);
+    w->fate[2] = ABSENT;
+    assert_int_equal(put_one(w, 3), 0); /* in the segment that says where the failed one ends */
+    flip_object(w, 1, 4096 + 100);
+    assert_int_equal(check_one(w, 1), -HF_ECHECKSUM);
+    hf_seglog_roll(w->store->log);
+    assert_int_equal(put_one(w, 4), 0);
+    assert_int_equal(del_one(w, 3), 0);
+    hf_store_compact_now(w->store);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    assert_true(hf_seglog_has_segment(w->store->log, 1));
+    assert_true(hf_seglog_has_segment(w->store->log, 2));
+    hf_store_stats(w->store, &stats);
+    assert_int_equal(stats.compacted_segments, 1);
+    assert_int_equal(repair_one(w, 1), 0);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    assert_false(hf_seglog_has_segment(w->store->log, 1));
+    assert_false(hf_seglog_has_segment(w->store->log, 2));
+    world_verify(w);
+}
+
 static void below_the_reserve_puts_stop_and_deletes_work(void **state)
 {
     struct world *w = *state;
@@ -517,6 +546,34 @@ static void below_the_reserve_puts_stop_and_deletes_work(void **state)
     world_verify(w);
 }
 
+/* Every segment of it is alive for the most part: to free one, all that lives there is moved. */
+static void a_full_store_of_which_a_part_is_deleted_takes_puts_again(void **state)
+{
+    struct world *w = *state;
+    uint32_t id = 0, more = 0;
+    int err = 0;
+
+    w->segment_bytes = 1 << 20;
+    w->own_reserves = true;
+    hf_sim_disk_set_capacity(w->disk, 10 << 20);
+    world_open(w);
+    while (id < 250 && err == 0) {
+        err = put_one(w, id++);
+    }
+    assert_int_equal(err, -ENOSPC);
+    for (uint32_t k = 0; k + 1 < id; k++) {
+        if (k % 5 < 2) {
+            assert_int_equal(del_one(w, k), 0);
+        }
+    }
+    world_run_ns(w, 120 * HF_NS_PER_SEC);
+    while (id < 250 && (err = put_one(w, id++)) == 0) {
+        more++;
+    }
+    assert_true(more > 20);
+    world_verify(w);
+}
+
 static void a_store_opened_on_a_full_disk_notices_that_there_is_room_again(void **state)
 {
     struct world *w = *state;
@@ -536,6 +593,25 @@ static void a_store_opened_on_a_full_disk_notices_that_there_is_room_again(void 
     hf_store_stats(w->store, &stats);
     assert_int_equal(stats.state, HF_STORE_OK);
     assert_int_equal(put_one(w, 2), 0);
+    world_verify(w);
+}
+
+/* Who is told that there is little left writes nothing: no put wakes the store. */
+static void an_idle_store_notices_what_others_do_on_its_disk(void **state)
+{
+    struct world *w = *state;
+    struct hf_store_stats little, much;
+
+    hf_sim_disk_set_capacity(w->disk, 8 << 20);
+    world_open(w);
+    assert_int_equal(put_one(w, 1), 0);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    hf_store_stats(w->store, &little);
+    assert_int_equal(little.state, HF_STORE_OK);
+    hf_sim_disk_set_capacity(w->disk, 64 << 20);
+    world_run_ns(w, 10 * HF_NS_PER_SEC);
+    hf_store_stats(w->store, &much);
+    assert_true(much.free_bytes > little.free_bytes + (32 << 20));
     world_verify(w);
 }
 
@@ -565,6 +641,40 @@ static void deletes_work_where_no_whole_segment_fits(void **state)
     world_verify(w);
 }
 
+/* Segment @number cannot be made. */
+static void over_quota(struct world *w, uint32_t number)
+{
+    char part[32];
+
+    (void)snprintf(part, sizeof(part), "%010u.tmp", (unsigned)number);
+    hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_QUOTA, part, NULL);
+}
+
+static void a_store_over_its_quota_is_full_and_not_broken(void **state)
+{
+    struct world *w = *state;
+    struct hf_store_stats stats;
+
+    world_open(w);
+    assert_int_equal(put_one(w, 1), 0);
+    hf_seglog_roll(w->store->log);
+    for (uint32_t number = 2; number < 10; number += 2) { /* more often than a disk may fail */
+        over_quota(w, number);
+        over_quota(w, number + 1); /* a small one */
+        assert_int_equal(put_one(w, 2), -ENOSPC);
+    }
+    assert_int_equal(hf_sim_disk_struck(w->disk), 8);
+    hf_store_stats(w->store, &stats);
+    assert_int_not_equal(stats.state, HF_STORE_READ_ONLY);
+    assert_int_equal(put_one(w, 3), 0);
+    world_close(w);
+    over_quota(w, 11);
+    world_open(w);
+    assert_int_equal(hf_sim_disk_struck(w->disk), 9);
+    assert_int_equal(put_one(w, 2), 0);
+    world_verify(w);
+}
+
 static void after_three_failed_syncs_the_store_is_read_only(void **state)
 {
     struct world *w = *state;
@@ -573,7 +683,7 @@ static void after_three_failed_syncs_the_store_is_read_only(void **state)
     world_open(w);
     assert_int_equal(put_one(w, 1), 0);
     for (uint32_t i = 0; i < 3; i++) {
-        hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_SYNC_EIO, "/segments/00");
+        hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_SYNC_EIO, "/segments/00", NULL);
         assert_int_equal(put_one(w, 2 + i), -EIO);
     }
     hf_store_stats(w->store, &stats);
@@ -592,7 +702,7 @@ static void a_put_after_a_failed_sync_goes_to_a_new_segment(void **state)
 
     world_open(w);
     assert_int_equal(put_one(w, 1), 0);
-    hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_SYNC_EIO, "/segments/00");
+    hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_SYNC_EIO, "/segments/00", NULL);
     assert_int_equal(put_one(w, 2), -EIO);
     assert_int_equal(put_one(w, 3), 0);
     assert_int_equal(get_one(w, 2, 0, 4096), -HF_ENOOBJECT);
@@ -623,6 +733,69 @@ static void a_missing_segment_quarantines_its_objects(void **state)
     assert_int_equal(get_one(w, 3, 0, 4096), -HF_EQUARANTINED);
     w->quarantine_ok = true;
     world_verify(w);
+}
+
+static const char *first_segment = DIR_PATH "/segments/0000000001.seg";
+
+/* 60 objects that the index knows; rot in both copies of the header that the first ones have. */
+static void rot_first_segment(struct world *w)
+{
+    world_open(w);
+    for (uint32_t id = 0; id < 60; id++) {
+        assert_int_equal(put_one(w, id), 0);
+    }
+    world_run_ns(w, 30 * HF_NS_PER_SEC);
+    world_close(w);
+    assert_int_equal(hf_sim_disk_flip(w->disk, first_segment, 30, 0x10), 0);
+    assert_int_equal(hf_sim_disk_flip(w->disk, first_segment, 4096 + 30, 0x10), 0);
+}
+
+static void a_rotten_segment_quarantines_its_objects_and_goes_with_the_last_of_them(void **state)
+{
+    struct world *w = *state;
+    uint32_t repaired = 0;
+
+    rot_first_segment(w);
+    world_open(w);
+    assert_int_equal(get_one(w, 3, 0, 4096), -HF_EQUARANTINED);
+    for (uint32_t id = 0; id < 60; id++) {
+        struct hf_oid oid = oid_of(id);
+        struct hf_store_entry e;
+
+        assert_int_equal(hf_store_lookup(w->store, &oid, &e), 0);
+        if (e.quarantined && id % 8 != 5) {
+            assert_int_equal(put_one(w, id), 0);
+            repaired++;
+        }
+    }
+    assert_true(repaired > 5 && repaired < 30);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    assert_true(hf_seglog_has_segment(w->store->log, 1)); /* 5 lies there */
+    assert_int_equal(del_one(w, 5), 0);
+    for (uint32_t id = 13; id < 60; id += 8) {
+        assert_int_equal(put_one(w, id), 0);
+    }
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    assert_false(hf_seglog_has_segment(w->store->log, 1));
+    world_verify(w);
+    world_close(w);
+    world_open(w);
+    world_verify(w);
+}
+
+static void a_rotten_segment_of_which_nothing_is_known_stays(void **state)
+{
+    struct world *w = *state;
+    struct hf_table_model *fresh = hf_table_model_new();
+
+    assert_non_null(fresh);
+    rot_first_segment(w);
+    assert_int_equal(world_try_open(w, fresh, NULL), 0);
+    assert_int_equal(get_one(w, 3, 0, 4096), -HF_ENOOBJECT);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    assert_true(hf_seglog_has_segment(w->store->log, 1));
+    world_close(w);
+    hf_table_model_free(fresh);
 }
 
 static int drop_file(void *ctx, const char *name)
@@ -680,12 +853,18 @@ int main(void)
         T(segments_full_of_living_objects_are_left_alone),
         T(tombstones_go_once_what_they_bury_is_gone),
         T(a_bad_copy_is_never_dropped_by_compaction),
+        T(a_segment_that_an_older_one_holds_waits_for_it_to_go),
         T(below_the_reserve_puts_stop_and_deletes_work),
+        T(a_full_store_of_which_a_part_is_deleted_takes_puts_again),
         T(a_store_opened_on_a_full_disk_notices_that_there_is_room_again),
+        T(an_idle_store_notices_what_others_do_on_its_disk),
         T(deletes_work_where_no_whole_segment_fits),
+        T(a_store_over_its_quota_is_full_and_not_broken),
         T(after_three_failed_syncs_the_store_is_read_only),
         T(a_put_after_a_failed_sync_goes_to_a_new_segment),
         T(a_missing_segment_quarantines_its_objects),
+        T(a_rotten_segment_quarantines_its_objects_and_goes_with_the_last_of_them),
+        T(a_rotten_segment_of_which_nothing_is_known_stays),
         T(with_all_segments_gone_every_object_is_quarantined),
     };
 

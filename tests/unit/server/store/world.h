@@ -63,6 +63,7 @@ struct world {
     uint64_t segment_bytes;
     uint32_t live_percent;
     bool quarantine_ok; /* faults may have hit reads */
+    bool own_reserves;  /* those that the store chooses */
 };
 
 static inline struct hf_oid oid_of(uint32_t id)
@@ -120,8 +121,8 @@ static inline int world_try_open(struct world *w, struct hf_table_model *model, 
         .node = {4},
         .pool = w->pool,
         .segment_bytes = w->segment_bytes,
-        .reserve_put_bytes = 2 << 20,
-        .reserve_clean_bytes = 64 << 10,
+        .reserve_put_bytes = w->own_reserves ? 1 << 20 : 2 << 20,
+        .reserve_clean_bytes = w->own_reserves ? 0 : 64 << 10,
         .compact_live_percent = w->live_percent,
         .on_bad_object = on_bad,
         .ctx = w,
