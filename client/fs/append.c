@@ -10,7 +10,9 @@
  *     [append_from, append_end)  floating, DIRTY
  *     parts with append          floating, on their way; they commit one after the other
  *
- * A flush takes what floats whole, up to a record's end, so that no record is torn.
+ * A flush takes what floats whole, up to a record's end, so that no record is torn; before it, all
+ * that was written at its place, which may be what makes the end. If that fails and goes again
+ * (inode->undone) what is appended waits for it; for what is written later it does not.
  * docs/design/append.md.
  */
 #include <errno.h>
@@ -119,7 +121,7 @@ void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
     }
 }
 
-/* Is something DIRTY that was not appended? It may reach beyond the end that is committed. */
+/* Is something DIRTY that was not appended? */
 static bool has_positioned(const struct hf_inode *inode)
 {
     const struct hf_flush_part *part;
@@ -138,7 +140,7 @@ bool hf_append_waits(const struct hf_flush_part *part)
     const struct hf_inode *inode = part->inode;
 
     return TAILQ_PREV(part, hf_part_list, in_inode) ||
-           (has_positioned(inode) && !HF_BUG(append_overtakes)) ||
+           (inode->undone && has_positioned(inode) && !HF_BUG(append_overtakes)) ||
            (inode->append_end && inode->append_from < part->at);
 }
 
@@ -146,6 +148,9 @@ void hf_append_yield(struct hf_flush_part *part)
 {
     struct hf_flush_part *p;
 
+    if (!part->inode->undone) {
+        return;
+    }
     TAILQ_FOREACH (p, &part->inode->parts, in_inode) {
         if (p->append && !p->submitted) {
             TAILQ_REMOVE(&part->inode->parts, part, in_inode);

@@ -330,6 +330,7 @@ static bool pack_inode(struct packer *packer, struct hf_inode *inode)
         all = pack_window(packer, inode, off / HF_WINDOW_BYTES);
         off = (off / HF_WINDOW_BYTES + 1) * HF_WINDOW_BYTES;
     }
+    inode->undone = inode->undone && !all;
     if (alone || inode->append_end) {
         packer_launch(packer); /* what is appended must not wait for what stays open */
     }
@@ -513,6 +514,7 @@ static void settle_ranges(struct hf_flush *flush, bool undo)
             if (index != last) {
                 hf_dirty_settle(&part->inode->dirty, index, flush,
                                 undo && !HF_BUG(failed_flush_settles));
+                part->inode->undone = part->inode->undone || undo;
                 last = index;
             }
         }

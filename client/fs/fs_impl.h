@@ -135,8 +135,9 @@ struct hf_inode {
     uint64_t dirty_mtime_ns; /* wall; 0: the commit leaves the time alone */
     uint64_t told_ctime_ns;  /* since the last write; 0: nobody looked */
     uint64_t append_from, append_end; /* DIRTY, appended: it may move; end 0: none */
-    uint64_t append_version;          /* data_version when it was last said where the end is */
-    uint64_t moves;                   /* of what was appended: a reader looks again */
+    bool undone;             /* what was written at its place was taken, and is DIRTY again */
+    uint64_t append_version; /* data_version when it was last said where the end is */
+    uint64_t moves;          /* of what was appended: a reader looks again */
     uint64_t kernel_end;  /* the kernel takes the file to be at least as long; not more is known */
     uint64_t kernel_size; /* what it takes it to be, if known */
     bool kernel_known;
@@ -385,8 +386,8 @@ void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
                      struct hf_flush_part *behind);
 /** May it not be submitted yet? */
 bool hf_append_waits(const struct hf_flush_part *part);
-/** @part is new, and of what was not appended: it goes before what is, but for what is under way.
- */
+/** @part is new, and of what was not appended: if it may be of what was undone it goes before what
+ *  is, but for what is under way. */
 void hf_append_yield(struct hf_flush_part *part);
 /** Does a record of @len bytes not fit in one flush with what is DIRTY and appended? */
 bool hf_append_full(const struct hf_inode *inode, uint32_t len);

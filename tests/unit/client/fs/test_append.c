@@ -248,6 +248,62 @@ static void an_append_goes_behind_what_a_short_read_did_not_see(void **state)
     end(&w);
 }
 
+/* One program appends, another rewrites a header all the time: it waited for ever. */
+static void what_is_appended_does_not_wait_for_bytes_written_later(void **state)
+{
+    struct world w;
+    struct actor *a;
+    struct once o, header;
+    uint64_t begun_ns;
+
+    (void)state;
+    world_init(&w, 66);
+    a = &w.actors[0];
+    append(&w, 0, 2 * RECORD, 'a');
+    fsync_start(&w, &o);
+    assert_int_equal(wait_for(&w, &o, HF_FS_PENDING), 0);
+    append(&w, 2 * RECORD, MIB, 'b'); /* too much to be inline: it has to be put first */
+    fsync_start(&w, &o);
+    begun_ns = hf_sim_now_ns(w.c->sim);
+    while (!o.done) {
+        memset(a->bytes, 'h', RECORD);
+        assert_int_equal(
+            WAIT(&w, &header, hf_fs_write(a->file, 0, a->bytes, RECORD, NULL, 0, &header.req)), 0);
+        assert_int_equal(hf_flush_inode(w.fs, hf_fs_inode_find(w.fs, a->ino), true), 0);
+        assert_int_equal(
+            WAIT(&w, &header, hf_fs_write(a->file, 0, a->bytes, RECORD, NULL, 0, &header.req)), 0);
+        assert_true(hf_sim_step(w.c->sim));
+        assert_true(hf_sim_now_ns(w.c->sim) - begun_ns < HF_NS_PER_SEC);
+    }
+    assert_int_equal(o.err, 0);
+    look_elsewhere(a);
+    assert_int_equal(a->seen.size, 2 * RECORD + MIB);
+    end(&w);
+}
+
+/* It may be what makes the end: its flush failed, and it goes again. */
+static void what_is_appended_waits_for_what_is_undone(void **state)
+{
+    struct world w;
+    struct actor *a;
+    struct once o;
+
+    (void)state;
+    world_init(&w, 67);
+    a = &w.actors[0];
+    memset(a->bytes, 'a', 2 * RECORD);
+    assert_int_equal(WAIT(&w, &o, hf_fs_write(a->file, 0, a->bytes, 2 * RECORD, NULL, 0, &o.req)),
+                     0);
+    fsync_start(&w, &o);
+    append(&w, 2 * RECORD, RECORD, 'b');
+    hf_flush_append(w.fs, hf_fs_inode_find(w.fs, a->ino));
+    fail_commits(&w, -EAGAIN);
+    (void)wait_for(&w, &o, HF_FS_PENDING);
+    hf_sim_run_ns(w.c->sim, 10 * HF_NS_PER_SEC);
+    assert_file(&w, "aab");
+    end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +313,8 @@ int main(void)
         cmocka_unit_test(what_is_refused_goes_again_before_what_was_taken_after_it),
         cmocka_unit_test(what_is_appended_waits_for_bytes_written_at_their_place),
         cmocka_unit_test(an_append_goes_behind_what_a_short_read_did_not_see),
+        cmocka_unit_test(what_is_appended_does_not_wait_for_bytes_written_later),
+        cmocka_unit_test(what_is_appended_waits_for_what_is_undone),
     };
 
     hf_log_set_sink(quiet, NULL);
