@@ -264,26 +264,40 @@ static int window_place(struct hf_dirty *d, struct hf_window *w, uint32_t off, u
     return 0;
 }
 
+/* Likewise, instead of what is there. Errors: -ENOMEM (that stays). */
+static int window_put(struct hf_dirty *d, struct hf_window *w, uint32_t off, uint32_t len,
+                      struct hf_slab *slab, uint32_t pos)
+{
+    /* room for two more first: a range may be split in three, or its both neighbours in two */
+    int err = grow((void **)&w->ranges, &w->cap, w->count + 1, sizeof(*w->ranges));
+
+    err = err ? err : window_cut(d, w, off, off + len);
+    if (err) {
+        hf_slab_unref(slab);
+        return err;
+    }
+    return window_place(d, w, off, len, slab, pos);
+}
+
 /* Writing */
 
 /* New bytes for [from, to) of the window, where no DIRTY range is. */
 static int window_fill(struct hf_dirty *d, struct hf_window *w, struct hf_arena *arena,
                        uint32_t from, uint32_t to, const uint8_t *data)
 {
-    int err = window_cut(d, w, from, to);
-
-    while (!err && from < to) {
+    while (from < to) {
         struct hf_slab *slab;
         uint32_t pos, n;
+        int err = hf_arena_append(arena, data, to - from, &slab, &pos, &n);
 
-        err = hf_arena_append(arena, data, to - from, &slab, &pos, &n);
-        if (!err) {
-            err = window_place(d, w, from, n, slab, pos);
-            from += n;
-            data += n;
+        err = err ? err : window_put(d, w, from, n, slab, pos);
+        if (err) {
+            return err;
         }
+        from += n;
+        data += n;
     }
-    return err;
+    return 0;
 }
 
 static int window_write(struct hf_dirty *d, struct hf_window *w, struct hf_arena *arena,
@@ -352,11 +366,8 @@ int hf_dirty_write_slab(struct hf_dirty *d, uint64_t off, uint32_t len, struct h
         uint32_t left = HF_WINDOW_BYTES - WINDOW_OFF(off);
         uint32_t n = len < left ? len : left;
         struct hf_window *w = window_get(d, WINDOW_INDEX(off));
-        int err = w ? window_cut(d, w, WINDOW_OFF(off), WINDOW_OFF(off) + n) : -ENOMEM;
+        int err = w ? window_put(d, w, WINDOW_OFF(off), n, hf_slab_ref(slab), pos) : -ENOMEM;
 
-        if (!err) {
-            err = window_place(d, w, WINDOW_OFF(off), n, hf_slab_ref(slab), pos);
-        }
         if (w) {
             window_drop_if_empty(d, w);
         }

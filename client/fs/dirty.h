@@ -65,10 +65,11 @@ void hf_dirty_init(struct hf_dirty *dirty);
 /** Drops everything. */
 void hf_dirty_fini(struct hf_dirty *dirty);
 
-/** Copy @len bytes in. Errors: -ENOMEM  (a prefix may have been written). */
+/** Copy @len bytes in. Errors: -ENOMEM  (a prefix may have been written; behind it all is as it
+ * was). */
 int hf_dirty_write(struct hf_dirty *dirty, struct hf_arena *arena, uint64_t off, const void *data,
                    uint32_t len);
-/** Refer to @len bytes of @slab from @pos (references are taken). Errors: -ENOMEM. */
+/** Refer to @len bytes of @slab from @pos (references are taken). Errors: -ENOMEM  (likewise). */
 int hf_dirty_write_slab(struct hf_dirty *dirty, uint64_t off, uint32_t len, struct hf_slab *slab,
                         uint32_t pos);
 /** Forget [off, end), DIRTY and FLUSHING. Errors: -ENOMEM  (splitting a range). */

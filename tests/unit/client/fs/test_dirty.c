@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -345,6 +346,38 @@ static void a_slab_nobody_refers_to_is_filled_again(void **state)
     world_fini(&w);
 }
 
+/* What was on its way out was cut first: had that failed, too, it would have been gone. */
+static void a_write_without_memory_leaves_what_was_there(void **state)
+{
+    struct hf_bufpool *pool;
+    struct hf_arena arena;
+    struct hf_dirty dirty;
+    struct fake_flush flush = {0};
+    struct hf_flush *taker = (struct hf_flush *)(void *)&flush;
+    uint8_t *bytes = malloc(HF_SLAB_BYTES);
+
+    (void)state;
+    assert_non_null(bytes);
+    assert_int_equal(hf_bufpool_new(0, HF_SLAB_BYTES + HF_SLAB_BYTES / 2, &pool), 0);
+    hf_arena_init(&arena, pool);
+    hf_dirty_init(&dirty);
+    memset(bytes, 'a', HF_SLAB_BYTES);
+    assert_int_equal(hf_dirty_write(&dirty, &arena, 0, bytes, HF_SLAB_BYTES), 0);
+    assert_int_equal(
+        hf_dirty_take(&dirty, 0, HF_SLAB_BYTES, UINT64_MAX, 1, taker, &flush.pieces, NULL), 0);
+    memset(bytes, 'b', HF_SLAB_BYTES);
+    assert_int_equal(hf_dirty_write(&dirty, &arena, 100, bytes, 100), -ENOMEM);
+    assert_int_equal(dirty.busy_bytes, HF_SLAB_BYTES);
+    hf_piece_list_fini(&flush.pieces);
+    hf_dirty_settle(&dirty, 0, taker, true);
+    hf_dirty_check_invariants(&dirty);
+    assert_int_equal(dirty.dirty_bytes, HF_SLAB_BYTES);
+    hf_dirty_fini(&dirty);
+    hf_arena_fini(&arena);
+    hf_bufpool_free(pool);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +386,7 @@ int main(void)
         cmocka_unit_test(sequential_writes_become_one_range_a_slab),
         cmocka_unit_test(overwriting_in_place_takes_no_memory),
         cmocka_unit_test(a_slab_nobody_refers_to_is_filled_again),
+        cmocka_unit_test(a_write_without_memory_leaves_what_was_there),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
