@@ -31,6 +31,8 @@ struct hf_table_model {
     bool crash_next;
     bool crash_persisted;
     uint64_t failed;
+    uint32_t unreadable_one_in; /* rows; 0: none */
+    uint64_t reads, unread;
 };
 
 struct model_base {
@@ -122,12 +124,25 @@ static void row_out(const struct hf_memrow *row, struct hf_table_base_row *ret)
     }
 }
 
+/* Is this the one that cannot be read? */
+static bool is_unreadable(struct hf_table_model *model)
+{
+    if (!model->unreadable_one_in || ++model->reads % model->unreadable_one_in) {
+        return false;
+    }
+    model->unread++;
+    return true;
+}
+
 static int model_get(struct hf_table_base *base, const void *key, size_t key_len,
                      struct hf_table_base_row *ret)
 {
     const struct hf_memrow *row =
         hf_memtable_find(model_of(base)->rows, hf_memrow_key_hash(key, key_len), key, key_len);
 
+    if (is_unreadable(model_of(base))) {
+        return -EIO;
+    }
     if (!row || row->deleted) {
         return -ENOENT;
     }
@@ -138,6 +153,9 @@ static int model_get(struct hf_table_base *base, const void *key, size_t key_len
 static int model_seek(struct hf_table_base *base, const void *key, size_t key_len,
                       struct hf_table_base_row *ret)
 {
+    if (is_unreadable(model_of(base))) {
+        return -EIO;
+    }
     row_out(hf_memtable_seek(model_of(base)->rows, key, key_len), ret);
     return 0;
 }
@@ -146,7 +164,9 @@ static int model_next(struct hf_table_base *base, struct hf_table_base_row *row)
 {
     const struct hf_memrow *at = (const struct hf_memrow *)(uintptr_t)row->cookie;
 
-    (void)base;
+    if (is_unreadable(model_of(base))) {
+        return -EIO;
+    }
     row_out(at->next, row);
     return 0;
 }
@@ -379,6 +399,16 @@ uint64_t hf_table_model_failed(struct hf_table_model *model)
     failed = model->failed;
     pthread_mutex_unlock(&model->lock);
     return failed;
+}
+
+void hf_table_model_fail_reads(struct hf_table_model *model, uint32_t one_in)
+{
+    model->unreadable_one_in = one_in;
+}
+
+uint64_t hf_table_model_unread(const struct hf_table_model *model)
+{
+    return model->unread;
 }
 
 int hf_table_model_rot(struct hf_table_model *model, const void *key, size_t key_len)

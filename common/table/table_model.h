@@ -19,6 +19,10 @@ void hf_table_model_fail_merges(struct hf_table_model *model, int err);
 void hf_table_model_crash_next_merge(struct hf_table_model *model, bool persisted);
 /** Merges that have failed because of these. */
 uint64_t hf_table_model_failed(struct hf_table_model *model);
+/** Of the rows that are asked for from now on, one in @one_in cannot be read: -EIO; 0: all can. */
+void hf_table_model_fail_reads(struct hf_table_model *model, uint32_t one_in);
+/** Reads that have failed because of it. */
+uint64_t hf_table_model_unread(const struct hf_table_model *model);
 /** Flip one bit of a row's value (of its checksum when it is empty). Errors: -ENOENT. */
 int hf_table_model_rot(struct hf_table_model *model, const void *key, size_t key_len);
 

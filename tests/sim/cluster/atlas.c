@@ -57,6 +57,7 @@ static const struct {
     [FAULT_DISK_LIES] = {"disk-lies", HITS_VICTIM},
     [FAULT_DISK_FULL] = {"disk-full", HITS_NODE, LASTS},
     [FAULT_TABLE] = {"table", HITS_VICTIM, LASTS},
+    [FAULT_ROWS] = {"rows", HITS_VICTIM, LASTS},
     [FAULT_ROT] = {"rot", HITS_VICTIM},
     [FAULT_DRIFT] = {"drift", HITS_ANY},
     [FAULT_WALL] = {"wall", HITS_ANY},
@@ -363,10 +364,21 @@ static void fail_table(struct sim *s, struct fault *f)
     }
 }
 
+/* Some rows of its metadata cannot be read: one in few, or in many. */
+static void fail_rows(struct sim *s, struct fault *f)
+{
+    struct hf_table_model *model = s->nodes[f->a].meta;
+
+    f->armed = true;
+    f->before = hf_table_model_unread(model);
+    hf_table_model_fail_reads(model, 1 + (uint32_t)(f->chance >> 4) % (1u << f->chance % 16));
+}
+
 static void mend_tables(struct sim_node *n)
 {
     hf_table_model_fail_merges(n->index, 0);
     hf_table_model_fail_merges(n->meta, 0);
+    hf_table_model_fail_reads(n->meta, 0);
 }
 
 /* It counts once it has struck. */
@@ -609,6 +621,9 @@ static bool act(struct sim *s, struct fault *f)
     case FAULT_TABLE:
         fail_table(s, f);
         return true;
+    case FAULT_ROWS:
+        fail_rows(s, f);
+        return true;
     case FAULT_ROT:
         return rot(s, f);
     case FAULT_DRIFT:
@@ -674,6 +689,9 @@ static bool has_struck(struct sim *s, const struct fault *f)
     if (f->kind == FAULT_TABLE) {
         return hf_table_model_failed(table_of(s, f)) > f->before;
     }
+    if (f->kind == FAULT_ROWS) {
+        return hf_table_model_unread(s->nodes[f->a].meta) > f->before;
+    }
     if (f->kind == FAULT_FLIPS) {
         return hf_sim_net_flips(s->world) > f->before;
     }
@@ -716,7 +734,7 @@ static void end(struct sim *s, struct fault *f)
     } else if (f->kind == FAULT_DISK_FULL) {
         hf_sim_disk_set_capacity(hf_sim_disk(machine(s, f->a)), UINT64_C(1) << 40);
         s->full_ns = is_full(s) ? UINT64_MAX : sim_now(s);
-    } else if (f->kind == FAULT_TABLE) {
+    } else if (f->kind == FAULT_TABLE || f->kind == FAULT_ROWS) {
         mend_tables(&s->nodes[f->a]);
     } else {
         set_net(s);

@@ -26,7 +26,9 @@ static const struct {
      "4: the state machine applies in order; reads are confirmed by a majority",
      "load_tree: change_names(), each answer is shape_expected(); look_at_name() of other "
      "clients; load_tree_data: read_some(), seek_some(); load_shared: names by lin.c, the order of "
-     "the log; load_append: look_at_stream(), mixed_file(); run.c: members after power_test()"},
+     "the log; load_append: look_at_stream(), mixed_file(); load_flags: flags_look_program(); "
+     "run.c: "
+     "members after power_test()"},
     {"I3", "of a dead client a prefix survives, and extents have their data",
      "4: only the next operation of a session's stream is applied; 3: objects are stored before an "
      "entry names them",
@@ -46,7 +48,8 @@ static const struct {
     {"I6", "a request is applied at most once, with its own answer",
      "4: sessions, exactly once; results are kept for a window",
      "load_tree: the change under way at a death happened or not (find_tree()), answers fit "
-     "(change_names()); no record twice: load_shared: check_log(), load_append: check_stream()"},
+     "(change_names()); no record twice: load_shared: check_log(), load_append: check_stream(); "
+     "load_flags: change()"},
     {"I7", "collected, objects stored are objects referenced; counts recount equal",
      "3: at zero references an object is dead for ever",
      "check.c: check_rows() every five seconds, of one node in turn; at the end check_stores(), "

@@ -26,10 +26,13 @@ void sim_load_new(struct sim *s)
     s->load->shared = shared_new();
     s->load->stream = stream_new();
     s->load->locks = locks_new();
+    s->load->flags = flags_new();
 }
 
 void sim_load_client(struct sim_client *c)
 {
+    static uint32_t numbers[LOAD_FLAGS] = {0, 1, 2, 3, 4, 5};
+
     if (c->s->work_over) {
         return;
     }
@@ -41,6 +44,10 @@ void sim_load_client(struct sim_client *c)
     (void)actor_new(c, stream_program, NULL);
     for (uint32_t i = 0; i < LOCKERS; i++) {
         (void)actor_new(c, locks_program, NULL);
+    }
+    (void)actor_new(c, flags_look_program, NULL);
+    for (uint32_t i = 0; i < LOAD_FLAGS; i++) {
+        (void)actor_new(c, flags_program, &numbers[i]);
     }
 }
 

@@ -9,6 +9,7 @@
  *     load_tree_data.c  the contents of its files
  *     load_shared.c  a log that all append to under a lock, names that all fight for, and files
  *                    that are replaced and removed while others have them open
+ *     load_flags.c   names of one program each, changed all at the same time, looked at by all
  */
 #ifndef HF_TESTS_SIM_LOAD_H
 #define HF_TESTS_SIM_LOAD_H
@@ -21,12 +22,16 @@ struct tree;
 struct shared;
 struct stream;
 struct locks;
+struct flags;
+
+#define LOAD_FLAGS 6u /* of each client */
 
 struct sim_load {
     struct tree *trees[SIM_CLIENTS_MAX];
     struct shared *shared;
     struct stream *stream;
     struct locks *locks;
+    struct flags *flags;
 };
 
 /** False: the program is to end. */
@@ -82,5 +87,11 @@ struct locks *locks_new(void);
 void locks_program(struct actor *a, void *arg);
 /** At rest: are those who wait woken, and told of a deadlock? */
 bool locks_final(struct actor *a);
+
+struct flags *flags_new(void);
+/** Makes and removes one. @arg  const uint32_t *: which of the client's, below LOAD_FLAGS */
+void flags_program(struct actor *a, void *arg);
+/** Looks at everybody's. @arg  unused */
+void flags_look_program(struct actor *a, void *arg);
 
 #endif

@@ -331,16 +331,17 @@ static void say_totals(uint64_t first, uint64_t last, const struct totals *t, bo
            "%" PRIu64 " virtual seconds (at least %" PRIu64 " each), %" PRIu64 " events, %" PRIu64
            " faults (at least %" PRIu64 " each), %" PRIu64 " operations (at least %" PRIu64
            " each by the second-busiest client), %" PRIu64 " fsyncs, %" PRIu64 " appends, %" PRIu64
-           " on shared names, %" PRIu64 " locks, %" PRIu64 " deadlocks, %" PRIu64
-           " waits interrupted, %" PRIu64 " MiB read and compared, %" PRIu64
-           " segments compacted, %" PRIu64 " clients ended, %" PRIu64 " sessions lost, %" PRIu64
+           " on shared names, %" PRIu64 " of flags and %" PRIu64 " looks at them, %" PRIu64
+           " locks, %" PRIu64 " deadlocks, %" PRIu64 " waits interrupted, %" PRIu64
+           " MiB read and compared, %" PRIu64 " segments compacted, %" PRIu64
+           " clients ended, %" PRIu64 " sessions lost, %" PRIu64
            " programs told an error that ended them, %" PRIu64
            " nodes started by hand, unchecked histories %" PRIu64 "\n",
            first, last, t->run, t->failed, (long long)t->took, c->virtual_ns / SIM_S,
            t->virtual_fewest / SIM_S, c->events, c->faults, t->faults_fewest, c->ops,
-           t->second_fewest, c->fsyncs, c->appends, c->registers, c->locks, c->deadlocks,
-           c->interrupts, c->bytes_checked >> 20, c->compactions, c->crashes, c->evictions, c->quit,
-           c->by_hand, c->unchecked);
+           t->second_fewest, c->fsyncs, c->appends, c->registers, c->flags, c->looks, c->locks,
+           c->deadlocks, c->interrupts, c->bytes_checked >> 20, c->compactions, c->crashes,
+           c->evictions, c->quit, c->by_hand, c->unchecked);
     if (beyond) { /* the others could not, or lost their time: that is no mistake */
         printf("read back at the end: in %" PRIu64 " of %" PRIu64 " seeds\n", t->read_back, t->ok);
     }

@@ -111,6 +111,7 @@ enum sim_fault {
     FAULT_DISK_LIES, /* a write of the victim's is lost, or goes astray */
     FAULT_DISK_FULL,
     FAULT_TABLE, /* checkpoints of the victim's tables fail */
+    FAULT_ROWS,  /* rows of the victim's metadata cannot be read */
     FAULT_ROT,   /* bytes of the victim's segments or logs change */
     FAULT_DRIFT,
     FAULT_WALL, /* the time of day jumps */
@@ -146,6 +147,7 @@ struct sim_counts {
     uint64_t quit;        /* programs that ended early, told an error, in a session that lives */
     uint64_t compactions; /* of the nodes that run at the end */
     uint64_t ops, failed_ops, fsyncs, reads, bytes_checked, appends, registers, crashes, evictions;
+    uint64_t flags, looks; /* of load_flags.c: changes, and looks at them */
     uint64_t locks, deadlocks, interrupts;
     uint64_t unchecked;  /* histories of names that are too long to be explained */
     uint64_t second_ops; /* of the client that did the second most */
