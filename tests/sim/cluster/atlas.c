@@ -367,18 +367,18 @@ static void fail_table(struct sim *s, struct fault *f)
 /* Some rows of its metadata cannot be read: one in few, or in many. */
 static void fail_rows(struct sim *s, struct fault *f)
 {
-    struct hf_table_model *model = s->nodes[f->a].meta;
+    struct sim_node *n = &s->nodes[f->a];
 
     f->armed = true;
-    f->before = hf_table_model_unread(model);
-    hf_table_model_fail_reads(model, 1 + (uint32_t)(f->chance >> 4) % (1u << f->chance % 16));
+    f->before = hf_table_model_unread(n->meta);
+    sim_rows_fail(n, 1 + (uint32_t)(f->chance >> 4) % (1u << f->chance % 16));
 }
 
 static void mend_tables(struct sim_node *n)
 {
     hf_table_model_fail_merges(n->index, 0);
     hf_table_model_fail_merges(n->meta, 0);
-    hf_table_model_fail_reads(n->meta, 0);
+    sim_rows_fail(n, 0);
 }
 
 /* It counts once it has struck. */

@@ -10,6 +10,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/err.h"
+#include "common/table/table_model.h"
 #include "server/meta/leader_impl.h"
 #include "server/node/node_impl.h"
 #include "server/raft/driver_impl.h"
@@ -382,6 +383,16 @@ static void strike(struct sim *s, struct sim_node *n)
     }
 }
 
+/* Who looks from without reads every row. */
+static void may_read_all(struct sim *s, bool all)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        if (s->nodes[i].unread_one_in) {
+            hf_table_model_fail_reads(s->nodes[i].meta, all ? 0 : s->nodes[i].unread_one_in);
+        }
+    }
+}
+
 void sim_check_step(void *ctx)
 {
     struct sim *s = ctx;
@@ -403,11 +414,13 @@ void sim_check_step(void *ctx)
         sim_power_cut_all(s, hf_sim_rng_next(&s->rng));
     }
     s->counts.events++;
+    may_read_all(s, true);
     check_modules(s);
     if (s->counts.events - s->checked_at >= s->options.check_every) {
         s->checked_at = s->counts.events;
         check_every_row(s);
     }
+    may_read_all(s, false);
 }
 
 /* I9: the rows are those whose digest was kept. */
@@ -453,6 +466,7 @@ static void check_rows(struct sim *s)
 
 void sim_check_tick(struct sim *s)
 {
+    may_read_all(s, true);
     for (uint32_t i = 0; i < s->node_count; i++) {
         if (s->nodes[i].node && s->nodes[i].node->replica) {
             check_digest(s, &s->nodes[i]);
@@ -466,6 +480,7 @@ void sim_check_tick(struct sim *s)
         s->rows_checked_ns = sim_now(s);
         check_rows(s);
     }
+    may_read_all(s, false);
 }
 
 /* Convergence */

@@ -42,6 +42,7 @@ struct sim_node {
     struct hf_node_id id;
     struct hf_env *env;
     struct hf_table_model *index, *meta; /* what LMDB's files are elsewhere */
+    uint32_t unread_one_in;              /* rows of its metadata cannot be read; 0: all can */
     struct hf_disk *real_disk;           /* with options.lmdb_dir; else NULL */
     struct hf_node *node;                /* NULL: not running */
     bool stopping;
@@ -214,6 +215,8 @@ void sim_client_kill(struct sim_client *c);
 void sim_node_lose_meta(struct sim_node *n);
 /** Likewise its segments. */
 void sim_node_lose_store(struct sim_node *n);
+/** One in @one_in of the rows of its metadata cannot be read; 0: all can. */
+void sim_rows_fail(struct sim_node *n, uint32_t one_in);
 /** The process dies, and somebody takes its index away. */
 void sim_node_lose_index(struct sim_node *n);
 /** Client whose session the leader still knows? */

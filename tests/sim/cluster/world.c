@@ -14,6 +14,7 @@
 #include "common/log/log.h"
 #include "common/table/snapshot.h"
 #include "common/table/table.h"
+#include "common/table/table_model.h"
 #include "server/node/node_impl.h"
 #include "common/env/env_impl.h"
 #include "tests/sim/cluster/actor.h"
@@ -25,6 +26,12 @@
 #define SKEW_NS           (10 * SIM_S) /* of wall clocks, before any fault */
 
 /* Tables */
+
+void sim_rows_fail(struct sim_node *n, uint32_t one_in)
+{
+    n->unread_one_in = one_in;
+    hf_table_model_fail_reads(n->meta, one_in);
+}
 
 static int open_index(void *ctx, struct hf_table_base **ret)
 {
@@ -40,6 +47,7 @@ static int install_meta(void *ctx, const char *path)
 {
     struct sim_node *n = ctx;
 
+    sim_rows_fail(n, 0); /* they are written anew, elsewhere on the disk */
     return hf_table_install_model(n->env, path, n->meta);
 }
 
@@ -151,6 +159,7 @@ void sim_node_lose_meta(struct sim_node *n)
     static const char *const dirs[] = {"/data/meta", "/data/meta/log", "/data/meta/vote"};
 
     lose(n, dirs, HF_ARRAY_LEN(dirs));
+    sim_rows_fail(n, 0);
     n->meta = hf_table_model_new(); /* the old one is abandoned with the process */
     HF_ASSERT(n->meta != NULL);
 }
