@@ -125,7 +125,8 @@ static void dropped(void *ctx, int err)
         s->dying = HF_STORE_NOT_DYING;
         s->blocked_on = op->drop.blocked_by;
         s->retry_ns = hf_env_mono_ns(store->env) + HF_NS_PER_SEC;
-    } else if (err != -EBUSY) {
+    } else if (s) {
+        s->dying = HF_STORE_DYING; /* the tick tries again */
         hf_log(HF_LOG_WARN, "store", "segment not recycled", "segment=%llu err=\"%s\"",
                (unsigned long long)op->drop.segment, hf_err_text(err));
     }

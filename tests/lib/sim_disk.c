@@ -57,6 +57,7 @@ enum call_kind {
     CALL_TRUNCATE,
     CALL_SYNC,
     CALL_CREATE,
+    CALL_NAME, /* of what is there */
 };
 
 enum call_end {
@@ -654,7 +655,7 @@ static int sim_unlink(struct hf_disk *d, const char *path)
 {
     struct hf_sim_disk *disk = disk_of(d);
     struct call call;
-    int err = enter(disk, CALL_OTHER, false, path, &call);
+    int err = enter(disk, CALL_NAME, false, path, &call);
 
     return err ? err : (int)leave(disk, &call, unlink_name(disk, path));
 }
@@ -692,7 +693,7 @@ static int sim_rename(struct hf_disk *d, const char *from, const char *to)
 {
     struct hf_sim_disk *disk = disk_of(d);
     struct call call;
-    int err = enter(disk, CALL_OTHER, false, to, &call);
+    int err = enter(disk, CALL_NAME, false, to, &call);
 
     return err ? err : (int)leave(disk, &call, rename_name(disk, from, to));
 }

@@ -372,6 +372,31 @@ static void compaction_gives_the_space_of_deleted_objects_back(void **state)
     world_verify(w);
 }
 
+/* Its file could not be removed: it stayed until the next start. */
+static void a_segment_that_could_not_go_goes_later(void **state)
+{
+    struct world *w = *state;
+    struct hf_store_stats failing, after;
+
+    world_open(w);
+    for (uint32_t id = 0; id < 120; id++) {
+        assert_int_equal(put_one(w, id), 0);
+    }
+    hf_sim_disk_fail_path(w->disk, 0, HF_SIM_FAULT_DEAD, "/segments/0000000002.", NULL);
+    for (uint32_t id = 0; id < 120; id++) {
+        assert_int_equal(del_one(w, id), 0);
+    }
+    hf_store_compact_now(w->store);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    hf_store_stats(w->store, &failing);
+    assert_true(failing.recycled_segments >= 3);
+    hf_sim_disk_clear_faults(w->disk);
+    world_run_ns(w, 60 * HF_NS_PER_SEC);
+    hf_store_stats(w->store, &after);
+    assert_int_equal(after.segments, failing.segments - 1);
+    world_close(w);
+}
+
 static void note_closed(void *ctx)
 {
     *(bool *)ctx = true;
@@ -849,6 +874,7 @@ int main(void)
         T(behind_a_torn_header_the_other_records_are_found),
         T(a_lost_index_is_rebuilt_equal),
         T(compaction_gives_the_space_of_deleted_objects_back),
+        T(a_segment_that_could_not_go_goes_later),
         T(closing_waits_for_a_compaction_that_holds_buffers),
         T(segments_full_of_living_objects_are_left_alone),
         T(tombstones_go_once_what_they_bury_is_gone),
