@@ -144,19 +144,23 @@ bool hf_append_waits(const struct hf_flush_part *part)
            (inode->append_end && inode->append_from < part->at);
 }
 
-void hf_append_yield(struct hf_flush_part *part)
+/* With those that were taken before it, for which nothing had to yield: they keep their order. */
+void hf_append_yield(struct hf_inode *inode)
 {
-    struct hf_flush_part *p;
+    struct hf_flush_part *first = TAILQ_FIRST(&inode->parts), *p, *next;
 
-    if (!part->inode->undone) {
+    while (first && (!first->append || first->submitted)) {
+        first = TAILQ_NEXT(first, in_inode);
+    }
+    if (!first || !inode->undone) {
         return;
     }
-    TAILQ_FOREACH (p, &part->inode->parts, in_inode) {
-        if (p->append && !p->submitted) {
-            TAILQ_REMOVE(&part->inode->parts, part, in_inode);
-            TAILQ_INSERT_BEFORE(p, part, in_inode);
-            part->seq = p->seq; /* who waits for that one waits for this */
-            return;
+    for (p = TAILQ_NEXT(first, in_inode); p; p = next) {
+        next = TAILQ_NEXT(p, in_inode);
+        if (!p->append) {
+            TAILQ_REMOVE(&inode->parts, p, in_inode);
+            TAILQ_INSERT_BEFORE(first, p, in_inode);
+            p->seq = first->seq; /* who waits for that one waits for this */
         }
     }
 }

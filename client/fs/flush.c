@@ -77,7 +77,7 @@ static struct hf_flush_part *part_get(struct hf_flush *flush, struct hf_inode *i
     part->seq = ++flush->fs->part_seq;
     part->piece_from = part->piece_to = flush->pieces.count;
     TAILQ_INSERT_TAIL(&inode->parts, part, in_inode);
-    hf_append_yield(part);
+    hf_append_yield(inode);
     *(flush->parts_last ? &flush->parts_last->next : &flush->parts) = part;
     flush->parts_last = part;
     flush->part_count++;
@@ -506,7 +506,7 @@ static void settle_ranges(struct hf_flush *flush, bool undo)
         return;
     }
     for (struct hf_flush_part *part = flush->parts; part; part = part->next) {
-        uint64_t last = UINT64_MAX;
+        uint64_t last = UINT64_MAX, dirty = part->inode->dirty.dirty_bytes;
 
         for (uint32_t i = part->piece_from; i < part->piece_to; i++) {
             uint64_t index = flush->pieces.v[i].off_bytes / HF_WINDOW_BYTES;
@@ -514,10 +514,10 @@ static void settle_ranges(struct hf_flush *flush, bool undo)
             if (index != last) {
                 hf_dirty_settle(&part->inode->dirty, index, flush,
                                 undo && !HF_BUG(failed_flush_settles));
-                part->inode->undone = part->inode->undone || undo;
                 last = index;
             }
         }
+        part->inode->undone = part->inode->undone || part->inode->dirty.dirty_bytes > dirty;
     }
 }
 
@@ -584,7 +584,7 @@ static void settle_inodes(struct hf_flush *flush, int err, bool undo, bool again
             inode->settled_clean = hf_dirty_empty(&inode->dirty);
             inode->solo = inode->solo && !inode->settled_clean;
             inode->not_before_ns = 0;
-            inode->stale = 0;
+            inode->stale = inode->untorn = 0;
         } else if (undo) {
             inode->not_before_ns = hf_env_mono_ns(fs->env) + HF_FS_RETRY_NS;
             inode->solo = inode->solo || flush->part_count > 1;
@@ -706,7 +706,9 @@ static void flush_close(struct hf_flush *flush, int err, bool undo, bool again)
 static void compacted(void *ctx, int err)
 {
     struct hf_flush *flush = ctx;
-    bool again = !err && !flush->fs->lost;
+    /* None of them had too many: somebody else has made room since. Once, it may go on that. */
+    bool whole = !err || (err == -E2BIG && flush->parts->inode->untorn++ == 0);
+    bool again = whole && !flush->fs->lost;
     bool later = err && err != -E2BIG && err != -ENOENT && acknowledged(flush) && !flush->fs->lost;
 
     flush_close(flush, err ? err : -E2BIG, again || later, again);
@@ -835,6 +837,7 @@ void hf_flush_note(struct hf_fs *fs, struct hf_inode *inode)
 
     fs->dirty_bytes += inode->dirty.dirty_bytes - inode->counted_bytes;
     inode->counted_bytes = inode->dirty.dirty_bytes;
+    inode->undone = inode->undone && inode->dirty.dirty_bytes > 0;
     if (want == inode->listed) {
         return;
     }

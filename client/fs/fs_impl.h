@@ -132,6 +132,8 @@ struct hf_inode {
     uint64_t not_before_ns;  /* a failed flush: background waits until then */
     uint64_t no_inline;      /* index + 1 of a window that takes no more inline bytes; 0: none */
     uint32_t stale;          /* commits in a row that came under an old epoch */
+    uint32_t untorn;         /* ... that were refused for windows of too many extents, of which
+                              * none had too many */
     uint64_t dirty_mtime_ns; /* wall; 0: the commit leaves the time alone */
     uint64_t told_ctime_ns;  /* since the last write; 0: nobody looked */
     uint64_t append_from, append_end; /* DIRTY, appended: it may move; end 0: none */
@@ -386,9 +388,9 @@ void hf_append_taken(struct hf_inode *inode, struct hf_flush_part *part,
                      struct hf_flush_part *behind);
 /** May it not be submitted yet? */
 bool hf_append_waits(const struct hf_flush_part *part);
-/** @part is new, and of what was not appended: if it may be of what was undone it goes before what
- *  is, but for what is under way. */
-void hf_append_yield(struct hf_flush_part *part);
+/** The last part is new, and of what was not appended: if it may be of what was undone it goes
+ *  before what is, but for what is under way. */
+void hf_append_yield(struct hf_inode *inode);
 /** Does a record of @len bytes not fit in one flush with what is DIRTY and appended? */
 bool hf_append_full(const struct hf_inode *inode, uint32_t len);
 /** It was committed: the file's attributes right after it. */

@@ -59,7 +59,7 @@ static void space_whole(void *ctx, int err)
     struct hf_fs_req *req = ctx;
 
     hf_flush_barrier_end((struct hf_flush *)req->arg);
-    space_again(req, err == -E2BIG ? -EIO : err);
+    space_again(req, err == -E2BIG ? 0 : err); /* none had too many: somebody has made room */
 }
 
 /* A hole cuts an extent in two, and its window has as many as it may: once more when it is whole.

@@ -304,6 +304,48 @@ static void what_is_appended_waits_for_what_is_undone(void **state)
     end(&w);
 }
 
+static void put_header(struct world *w, char letter)
+{
+    struct once o;
+
+    memset(w->actors[0].bytes, letter, RECORD);
+    assert_int_equal(
+        WAIT(w, &o, hf_fs_write(w->actors[0].file, 0, w->actors[0].bytes, RECORD, NULL, 0, &o.req)),
+        0);
+}
+
+/* What was undone went before the append, and before an older header behind that. */
+static void what_is_undone_does_not_overtake_what_was_written_before(void **state)
+{
+    struct world w;
+    struct once first, second;
+    struct look look;
+
+    (void)state;
+    world_init(&w, 68);
+    put_header(&w, 'a');
+    append(&w, RECORD, MIB, 'r');
+    fsync_start(&w, &first);
+    while (!w.c->ops) { /* the header is being committed, the record not yet */
+        assert_true(hf_sim_step(w.c->sim));
+    }
+    put_header(&w, 'b');
+    fsync_start(&w, &second);
+    put_header(&w, 'c');
+    fail_commits(&w, -HF_ESTALE_EPOCH);
+    assert_int_equal(wait_for(&w, &first, HF_FS_PENDING), 0);
+    assert_int_equal(wait_for(&w, &second, HF_FS_PENDING), 0);
+    sync_and_close(&w);
+    assert_int_equal(WAIT(&w, &first, hf_fs_open(w.fs, w.actors[0].ino, O_RDWR, &first.req)), 0);
+    w.actors[0].file = first.req.file;
+    look_start(&look, &w.actors[0]);
+    assert_int_equal(wait_for(&w, &look.once, HF_FS_PENDING), 0);
+    assert_int_equal(look.bytes[0], 'c');
+    hf_fs_release(w.actors[0].file);
+    fs_close(&w);
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +357,7 @@ int main(void)
         cmocka_unit_test(an_append_goes_behind_what_a_short_read_did_not_see),
         cmocka_unit_test(what_is_appended_does_not_wait_for_bytes_written_later),
         cmocka_unit_test(what_is_appended_waits_for_what_is_undone),
+        cmocka_unit_test(what_is_undone_does_not_overtake_what_was_written_before),
     };
 
     hf_log_set_sink(quiet, NULL);
