@@ -17,6 +17,10 @@
  * cuts the file there, in the same system call: what another mount has written behind it would go.
  * So a SETATTR of a size below the end of the write is not taken for the user's when it is the
  * thread's next request. A failed write leaves nothing to cut.
+ *
+ * One write(2) is a run of WRITEs, which may be under way at the same time: when one of them fails
+ * the kernel knows nothing of what the others wrote, or takes it that they come first. Which, its
+ * next request tells: a cut, or another one.
  */
 #ifndef HF_FUSE_LOOKED_H
 #define HF_FUSE_LOOKED_H
@@ -29,17 +33,29 @@
 #define HF_LOOKED_SLOTS 16u
 #define HF_LOOKED_NS    UINT64_C(200000) /* the kernel asks within some 20 µs */
 #define HF_LOOKED_MARKS 64u              /* inodes that share one lose an answer, no more */
+#define HF_LOOKED_RUNS  128u             /* the oldest that nobody asks for goes */
+
+/* WRITEs of one thread to one inode, with no other request of the thread in between. */
+struct hf_looked_run {
+    struct hf_ino ino;
+    uint32_t running;
+    uint64_t seq;
+    uint64_t end;        /* of those that succeeded */
+    uint64_t failed_end; /* of those that failed; 0: none did */
+};
 
 struct hf_looked {
     struct {
         uint32_t thread; /* 0: empty */
         uint64_t at_ns;
-        uint64_t seq;        /* when the LOOKUP began */
-        uint64_t failed_end; /* of a write that failed; 0: it looked */
-        struct hf_attr attr; /* of a failed write: ino */
+        uint64_t seq; /* when the LOOKUP began */
+        struct hf_attr attr;
     } slots[HF_LOOKED_SLOTS];
-    uint64_t seq;                      /* changes so far */
-    uint64_t changed[HF_LOOKED_MARKS]; /* by inode: the last one */
+    uint64_t seq;                         /* changes so far */
+    uint64_t changed[HF_LOOKED_MARKS];    /* by inode: the last one */
+    uint32_t run_threads[HF_LOOKED_RUNS]; /* 0: no run */
+    struct hf_looked_run runs[HF_LOOKED_RUNS];
+    uint64_t run_seq;
 };
 
 /** Thread 0 (the kernel itself) is never remembered. @seq: looked->seq when the LOOKUP began. */
@@ -52,11 +68,16 @@ void hf_looked_drop(struct hf_looked *looked, uint32_t thread);
 /** Good for one answer. */
 bool hf_looked_take(struct hf_looked *looked, uint32_t thread, struct hf_ino ino, uint64_t now_ns,
                     struct hf_attr *ret);
-/** A write up to @end failed that the kernel may have taken for one behind the end of the file. */
-void hf_looked_failed(struct hf_looked *looked, uint32_t thread, struct hf_ino ino, uint64_t end);
-/** How far it went; 0: none failed. One write is several requests, of which others may succeed. */
-uint64_t hf_looked_failed_end(const struct hf_looked *looked, uint32_t thread, struct hf_ino ino);
-/** Is a cut of the file to @size what the kernel does after that? Good for one. */
+/** A WRITE begins that the kernel may take for one behind the end of the file. */
+void hf_looked_write(struct hf_looked *looked, uint32_t thread, struct hf_ino ino);
+/** It failed, or (@failed false) it succeeded: how far the kernel takes the file to go by that; 0:
+ *  it cannot be told yet. */
+uint64_t hf_looked_wrote(struct hf_looked *looked, uint32_t thread, struct hf_ino ino, uint64_t end,
+                         bool failed);
+/** Is a cut of the file to @size what the kernel does after a failed one? Then its run is over. */
 bool hf_looked_trims(struct hf_looked *looked, uint32_t thread, struct hf_ino ino, uint64_t size);
+/** The thread asks for something else: its run is over. How far the kernel takes *ret_ino to go by
+ *  what it wrote; 0: nothing new. */
+uint64_t hf_looked_run_over(struct hf_looked *looked, uint32_t thread, struct hf_ino *ret_ino);
 
 #endif

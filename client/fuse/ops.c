@@ -25,11 +25,30 @@
 
 static void reply_open(struct hf_fuse_call *call);
 static void reply_lseek(struct hf_fuse_call *call);
+static void reply_written(struct hf_fuse_call *call);
 static void reply_locked(struct hf_fuse_call *call);
 static void seek_told(struct hf_fuse_call *call, int err);
 static void lock_told(struct hf_fuse_call *call, int err);
 static void reply_readlink(struct hf_fuse_call *call);
 static void drop_pages(struct hf_fuse_call *call, void (*done)(struct hf_job *job));
+
+/* How far the kernel takes the file to go now; 0: it cannot be told yet. */
+static uint64_t wrote(const struct hf_fuse_call *call, uint64_t end, bool failed)
+{
+    return hf_looked_wrote(&call->fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, call->ino,
+                           end, failed);
+}
+
+/* Something else than a WRITE comes from a thread. */
+static void run_over(struct hf_fuse *fuse, uint32_t thread)
+{
+    struct hf_ino ino;
+    uint64_t end = hf_looked_run_over(&fuse->looked, thread, &ino);
+
+    if (end) {
+        hf_fs_kernel_wrote(fuse->fs, ino, end);
+    }
+}
 
 void hf_fuse_call_end(struct hf_fuse_call *call, int err)
 {
@@ -45,8 +64,7 @@ void hf_fuse_call_end(struct hf_fuse_call *call, int err)
         err = -ESTALE; /* the kernel walks the path anew, and finds what replaced it */
     }
     if (err && call->trims) {
-        hf_looked_failed(&fuse->looked, (uint32_t)fuse_req_ctx(call->freq)->pid, call->ino,
-                         call->off + call->size);
+        (void)wrote(call, call->off + call->size, true);
     }
     if (err) {
         (void)fuse_reply_err(call->freq, hf_err_errno(err)); /* ENOENT: it was interrupted */
@@ -93,6 +111,9 @@ struct hf_fuse_call *hf_fuse_call_new(fuse_req_t freq, void (*reply)(struct hf_f
         call->req.ctx = call;
     }
     hf_looked_drop(&fuse->looked, (uint32_t)who->pid);
+    if (reply != reply_written) {
+        run_over(fuse, (uint32_t)who->pid);
+    }
     call->freq = freq;
     call->reply = reply;
     call->changes = (struct hf_ino){0};
@@ -284,7 +305,12 @@ static void reply_iov(struct hf_fuse_call *call)
 
 static void reply_written(struct hf_fuse_call *call)
 {
-    hf_fs_kernel_wrote(call->fuse->fs, call->ino, call->off + call->req.count);
+    uint64_t end = call->off + call->req.count;
+
+    end = call->trims ? wrote(call, end, false) : end;
+    if (end) {
+        hf_fs_kernel_wrote(call->fuse->fs, call->ino, end);
+    }
     (void)fuse_reply_write(call->freq, call->req.count);
 }
 
@@ -638,9 +664,6 @@ static void op_read(fuse_req_t freq, fuse_ino_t ino, size_t size, off_t off,
 static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
-    struct hf_looked *looked = &((struct hf_fuse *)fuse_req_userdata(freq))->looked;
-    uint32_t thread = (uint32_t)fuse_req_ctx(freq)->pid;
-    uint64_t failed_end = hf_looked_failed_end(looked, thread, ino_of(ino));
     struct hf_fuse_call *call = hf_fuse_call_new(freq, reply_written);
     uint32_t flags = 0;
 
@@ -652,8 +675,8 @@ static void op_write(fuse_req_t freq, fuse_ino_t ino, const char *buf, size_t si
     call->off = (uint64_t)off;
     call->size = size;
     call->trims = !fi->writepage && (fi->flags & (O_DIRECT | O_APPEND));
-    if (failed_end) {
-        hf_looked_failed(looked, thread, call->ino, failed_end);
+    if (call->trims) {
+        hf_looked_write(&call->fuse->looked, (uint32_t)fuse_req_ctx(freq)->pid, call->ino);
     }
     flags |= fi->flags & (O_DIRECT | O_DSYNC) ? HF_FS_WRITE_THROUGH : 0; /* O_SYNC has O_DSYNC */
     flags |= call->fuse->raw.kill ? HF_FS_WRITE_KILL : 0;
