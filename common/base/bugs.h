@@ -149,6 +149,7 @@
     X(meta, old_life_counts, "what a node took before it came back counts as held")                \
     /* server/node */                                                                              \
     X(node, copy_unverified, "a copy is made of whatever the source sends")                        \
+    X(node, delete_skips_copying, "a deletion passes over copies that are being fetched")          \
     X(node, copy_error_lost, "a copy that could not be written counts as made")                    \
     X(node, delete_ack_early, "a deletion is acknowledged before it is durable")                   \
     X(node, list_hides_bad, "an inventory lists copies that were set aside as good")               \

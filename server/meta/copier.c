@@ -323,16 +323,6 @@ void hf_copier_kick(struct hf_leader *leader)
     }
 }
 
-uint64_t hf_copier_nodes(const struct hf_leader *leader, const struct hf_oid *oid)
-{
-    uint64_t nodes = 0;
-
-    for (const struct hf_copy *copy = leader->copier.head; copy; copy = copy->next) {
-        nodes |= hf_oid_equal(&copy->object.oid, oid) ? hf_node_bit(copy->node->id) : 0;
-    }
-    return nodes;
-}
-
 uint64_t hf_copier_lacking(struct hf_leader *leader, struct hf_node_id node)
 {
     struct hf_oid oids[LACKING_PAGE], after;

@@ -42,8 +42,6 @@ void hf_copier_kick(struct hf_leader *leader);
 void hf_copier_void(struct hf_leader *leader, struct hf_lnode *node, const struct hf_oid *oid);
 /** Likewise all copies of a node whose process is another by now. */
 void hf_copier_void_node(struct hf_leader *leader, struct hf_lnode *node);
-/** Nodes on which a copy of the object is under way. */
-uint64_t hf_copier_nodes(const struct hf_leader *leader, const struct hf_oid *oid);
 /** Objects a node lacks; past a bound an upper estimate. */
 uint64_t hf_copier_lacking(struct hf_leader *leader, struct hf_node_id node);
 uint64_t hf_copier_rate_bytes(struct hf_leader *leader);

@@ -226,9 +226,19 @@ static bool list_valid(const struct hf_inventory *run, const struct hf_msg_list_
     return true;
 }
 
-static void next_page(struct hf_inventory *run);
+/* What is read of the metadata may be less than there is, or wrong, once a row cannot be read: this
+ * leader is about to go, and its word must not count. */
+static bool is_unreadable(struct hf_inventory *run)
+{
+    if (hf_meta_failed(run->leader->meta) == 0) {
+        return false;
+    }
+    hf_timer_arm(&run->timer, RETRY_NS);
+    return true;
+}
 
-static void advance(struct hf_inventory *run, const struct hf_msg_list_reply *list)
+/* False: that cannot be said now. */
+static bool advance(struct hf_inventory *run, const struct hf_msg_list_reply *list)
 {
     const struct hf_oid *meta_end = run->page_count == PAGE ? &run->page[PAGE - 1].oid : NULL;
     const struct hf_oid *list_end = list->count > 0 ? &list->oids[list->count - 1] : NULL;
@@ -239,6 +249,10 @@ static void advance(struct hf_inventory *run, const struct hf_msg_list_reply *li
     }
     run->bad_count = 0;
     merge(run, list, end);
+    if (is_unreadable(run)) {
+        run->stray_count = 0;
+        return false;
+    }
     run->lacking += run->bad_count;
     hf_leader_propose_oids(run->leader, HF_OP_DEGRADED_ADD, run->node->id, run->bad,
                            run->bad_count);
@@ -252,6 +266,7 @@ static void advance(struct hf_inventory *run, const struct hf_msg_list_reply *li
         run->group++;
         run->has_after = false;
     }
+    return true;
 }
 
 static void listed(void *arg, int err, const struct hf_msg_list_reply *list)
@@ -276,7 +291,9 @@ static void listed(void *arg, int err, const struct hf_msg_list_reply *list)
         return;
     }
     run->failures = 0;
-    advance(run, list);
+    if (!advance(run, list)) {
+        return;
+    }
     /* Other work goes in between; nobody waits for the check of a node that is in service. */
     hf_timer_arm(&run->timer,
                  run->has_after && hf_nodes_state(run->leader, run->node->id) == HF_NODE_UP
@@ -295,12 +312,18 @@ static void next_page(struct hf_inventory *run)
         run->group++;
         run->has_after = false;
     }
+    if (is_unreadable(run)) {
+        return;
+    }
     if (run->group >= map->group_count) {
         finish(run, 0);
         return;
     }
     run->page_count = hf_meta_objects(leader->meta, (uint16_t)run->group,
                                       run->has_after ? &run->after : NULL, run->page, PAGE);
+    if (is_unreadable(run)) {
+        return;
+    }
     run->calling = true;
     leader->store_calls++;
     leader->stores.list_objects(leader->stores.ctx, run->node->id, (uint16_t)run->group,

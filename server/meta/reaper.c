@@ -255,13 +255,10 @@ struct harvest {
     uint64_t present;    /* live */
 };
 
-/* Where it is being copied it would be stored again behind its deletion. */
 static void collect(struct hf_leader *leader, struct harvest *harvest, struct hf_dead *dead,
                     uint64_t left)
 {
-    uint64_t want = left & ~dead->asked & harvest->free_nodes;
-
-    for (want &= ~hf_copier_nodes(leader, &dead->oid); want; want &= want - 1) {
+    for (uint64_t want = left & ~dead->asked & harvest->free_nodes; want; want &= want - 1) {
         unsigned i = (unsigned)__builtin_ctzll(want);
         struct delete_call *call = harvest->calls[i];
 

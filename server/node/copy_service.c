@@ -5,7 +5,9 @@
  *     for each source: GET frame by frame ──► verify blocks ──► digest as the metadata has it?
  *                                              no: next source      yes: put (or repair)
  *
- * The metadata leader asks for it where a member lacks an object or has set its copy aside.
+ * The metadata leader asks for it where a member lacks an object or has set its copy aside. Nobody
+ * need know any more of a copy that is being fetched when its object is deleted here: it is not
+ * kept. One that is being stored already is the store's, which deletes behind it.
  */
 #include "server/node/node_impl.h"
 
@@ -22,6 +24,8 @@
 #define FRAMES_MAX          (HF_OBJECT_BYTES_MAX / HF_FRAME_BULK_MAX)
 
 struct copy_run {
+    struct copy_run *prev, *next; /* of the node's */
+    bool deleted;                 /* its object, meanwhile */
     struct hf_node *node;
     struct hf_rpc_request *req;
     struct hf_msg_copy m;
@@ -50,6 +54,10 @@ static void drop_bufs(struct copy_run *run)
 static void copy_end(struct copy_run *run, int err)
 {
     drop_bufs(run);
+    *(run->prev ? &run->prev->next : &run->node->copies) = run->next;
+    if (run->next) {
+        run->next->prev = run->prev;
+    }
     run->node->inflight--;
     hf_rpc_reply(run->req, err, NULL, 0, NULL);
     free(run);
@@ -78,6 +86,10 @@ static void copy_keep(struct copy_run *run)
 {
     uint32_t blocks = hf_blocks(run->got_bytes);
 
+    if (run->deleted && !HF_BUG(delete_skips_copying)) {
+        copy_end(run, -HF_ENOOBJECT);
+        return;
+    }
     if (hf_checksum_digest(run->got_bytes, run->sums, blocks) != run->m.digest) {
         copy_next_source(run, -HF_ECHECKSUM);
         return;
@@ -202,6 +214,20 @@ void copy_service_request(struct hf_node *node, struct hf_rpc_request *req)
     }
     run->node = node;
     run->req = req;
+    run->next = node->copies;
+    if (run->next) {
+        run->next->prev = run;
+    }
+    node->copies = run;
     node->inflight++;
     copy_source(run);
+}
+
+void copy_service_deleted(struct hf_node *node, const struct hf_oid *oids, uint32_t count)
+{
+    for (struct copy_run *run = node->copies; run; run = run->next) {
+        for (uint32_t i = 0; i < count; i++) {
+            run->deleted = run->deleted || hf_oid_equal(&run->m.oid, &oids[i]);
+        }
+    }
 }

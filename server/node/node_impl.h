@@ -39,6 +39,7 @@ struct hf_node {
 
     struct put_partials partials; /* objects whose last frame has not come */
     uint32_t partial_count;
+    struct copy_run *copies; /* being fetched: copy_service.c */
     uint32_t inflight; /* store operations whose done is still to come */
 
     struct hf_timer beat_timer;
@@ -87,6 +88,8 @@ void store_stats_msg(struct hf_node *node, struct hf_msg_store_stats *ret);
 
 /* copy_service.c: fetch an object from other stores */
 void copy_service_request(struct hf_node *node, struct hf_rpc_request *req);
+/** The objects are deleted: copies of them that are being fetched are not kept. */
+void copy_service_deleted(struct hf_node *node, const struct hf_oid *oids, uint32_t count);
 
 /* meta_service.c */
 void meta_service_request(struct hf_node *node, struct hf_rpc_request *req);

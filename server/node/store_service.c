@@ -345,6 +345,7 @@ static void delete_request(struct hf_node *node, struct hf_rpc_request *req)
     if (HF_BUG(delete_ack_early)) {
         hf_rpc_reply(req, 0, NULL, 0, NULL);
     }
+    copy_service_deleted(node, m.oids, m.count);
     hf_store_delete(node->store, &run->del);
 }
 

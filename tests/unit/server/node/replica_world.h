@@ -72,8 +72,7 @@ struct world {
     uint64_t ttl_ns;
     bool closed;
     bool refuse_copies;
-    uint64_t copy_ns; /* from reading the source to writing the copy; 0: no time */
-    bool read_only;   /* who sends operations may only read */
+    bool read_only; /* who sends operations may only read */
 };
 
 struct session {
@@ -220,15 +219,6 @@ static inline void delete_objects(void *ctx, struct hf_node_id node, const struc
     call->arg = arg;
 }
 
-static inline void write_copy(void *ctx)
-{
-    struct call *call = ctx;
-    struct node *node = node_of(call->w, call->node);
-
-    store_put(node, &call->object.oid, call->object.len_bytes, call->object.digest);
-    call_end(call, 0);
-}
-
 static inline void run_copy(void *ctx)
 {
     struct call *call = ctx;
@@ -242,16 +232,11 @@ static inline void run_copy(void *ctx)
 
         if ((call->sources & (UINT64_C(1) << i)) && w->nodes[i].alive && from &&
             !from->quarantined && from->digest == call->object.digest) {
+            store_put(node, &from->oid, from->len, from->digest);
             err = 0;
         }
     }
-    if (err) {
-        call_end(call, err);
-        return;
-    }
-    hf_timer_fini(&call->timer);
-    hf_timer_init(&call->timer, w->env, write_copy, call);
-    hf_timer_arm(&call->timer, w->copy_ns);
+    call_end(call, err);
 }
 
 static inline void copy_object(void *ctx, struct hf_node_id node,

@@ -418,27 +418,6 @@ static void a_dead_object_waits_for_members_that_are_down(void **state)
     assert_null(stored(&w->nodes[1], &old));
 }
 
-/* It was deleted, and stored again by the copy that was under way: nobody looked for it there. */
-static void a_dead_object_waits_for_a_copy_that_is_being_made(void **state)
-{
-    struct world *w = *state;
-    struct session s = open_session(w, 1);
-    struct hf_ino ino = create(w, &s, "a");
-    struct hf_oid old;
-
-    w->copy_ns = 20 * SEC;
-    old = write_object(w, &s, ino, 3); /* node 3 lacks it */
-    keep_alive(w, &s, 2 * SEC);
-    assert_null(stored(&w->nodes[2], &old));
-    (void)write_object(w, &s, ino, 7);
-    keep_alive(w, &s, 15 * SEC);
-    assert_int_equal(usage(w).dead, 1);
-    assert_null(stored(&w->nodes[0], &old));
-    keep_alive(w, &s, 15 * SEC);
-    assert_int_equal(usage(w).dead, 0);
-    assert_null(stored(&w->nodes[2], &old));
-}
-
 static void many_dead_objects_go_in_batches(void **state)
 {
     struct world *w = *state;
@@ -954,7 +933,6 @@ int main(void)
         T(dead_objects_are_deleted_everywhere_after_the_grace),
         T(objects_of_an_orphan_go_when_its_holder_is_evicted),
         T(a_dead_object_waits_for_members_that_are_down),
-        T(a_dead_object_waits_for_a_copy_that_is_being_made),
         T(many_dead_objects_go_in_batches),
         T(a_large_unlinked_file_is_purged_to_the_end),
         T(a_file_cut_off_twice_is_given_up_in_parts),
