@@ -21,6 +21,7 @@ static_assert(RAFT_PIN_ENTRIES_MAX + RAFT_WINDOW_ENTRIES_MAX < RAFT_LOG_ENTRIES_
 static bool lasts(const struct hf_raft_driver *d, struct raft_pin *pin)
 {
     struct hf_raft_peer_status peer;
+    const uint64_t base = hf_raft_base_index(d->raft);
 
     if (hf_raft_peer(d->raft, pin->peer, &peer) != 0 ||
         hf_env_boot_ns(d->env) - peer.heard_ns > RAFT_PIN_SILENT_NS) {
@@ -29,7 +30,8 @@ static bool lasts(const struct hf_raft_driver *d, struct raft_pin *pin)
     if (peer.match_index > pin->index) {
         pin->index = peer.match_index;
     }
-    return pin->index >= hf_raft_base_index(d->raft) && peer.match_index < d->trim_to;
+    /* Nothing is trimmed before the first checkpoint of this process: then the log tells. */
+    return pin->index >= base && (peer.match_index < base || peer.match_index < d->trim_to);
 }
 
 void raft_pin_set(struct hf_raft_driver *d, struct hf_node_id peer, uint64_t index)
