@@ -141,8 +141,8 @@ static size_t pages_read(const struct pages *pages, uint8_t *ret, size_t len, ui
     return len;
 }
 
-/* A page to write into. */
-static uint8_t *page_of(struct pages *pages, size_t index)
+/* A page to write into; @whole: all of it. */
+static uint8_t *page_of(struct pages *pages, size_t index, bool whole)
 {
     struct page **at = &pages->page[index], *old = *at;
 
@@ -150,7 +150,9 @@ static uint8_t *page_of(struct pages *pages, size_t index)
         pages->used += !old && index >= pages->reserved;
         *at = malloc(sizeof(**at));
         HF_ASSERT(*at != NULL);
-        **at = old ? *old : zero_page;
+        if (!whole) {
+            **at = old ? *old : zero_page;
+        }
         (*at)->refs = 1;
         page_unref(old);
     }
@@ -180,11 +182,12 @@ static void pages_write(struct pages *pages, const uint8_t *bytes, size_t len, u
         size_t n = piece_len(off + done, len - done, HF_SIM_PAGE_BYTES);
 
         if (bytes) {
-            memcpy(page_of(pages, index) + (off + done) % HF_SIM_PAGE_BYTES, bytes + done, n);
+            memcpy(page_of(pages, index, n == HF_SIM_PAGE_BYTES) + (off + done) % HF_SIM_PAGE_BYTES,
+                   bytes + done, n);
         } else if (n == HF_SIM_PAGE_BYTES) {
             page_clear(pages, index);
         } else {
-            memset(page_of(pages, index) + (off + done) % HF_SIM_PAGE_BYTES, 0, n);
+            memset(page_of(pages, index, false) + (off + done) % HF_SIM_PAGE_BYTES, 0, n);
         }
         done += n;
     }
@@ -203,7 +206,7 @@ static void pages_truncate(struct pages *pages, uint64_t len)
     }
     if (len % HF_SIM_PAGE_BYTES && count <= pages->cap && pages->page[count - 1] &&
         pages->page[count - 1] != &zero_page) {
-        memset(page_of(pages, count - 1) + len % HF_SIM_PAGE_BYTES, 0,
+        memset(page_of(pages, count - 1, false) + len % HF_SIM_PAGE_BYTES, 0,
                HF_SIM_PAGE_BYTES - len % HF_SIM_PAGE_BYTES);
     }
     if (pages->reserved > count) {

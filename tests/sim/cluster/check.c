@@ -447,7 +447,9 @@ static void check_rows(struct sim *s)
         replica = n->node ? n->node->replica : NULL;
         /* While a snapshot is put in its place, its table lies under what memory held over another.
          */
-        replica = replica && !replica->failed && !replica->load ? replica : NULL;
+        replica = replica && !replica->failed && !hf_meta_failed(replica->meta) && !replica->load
+                      ? replica
+                      : NULL;
     }
     if (!replica) {
         return;
