@@ -5,6 +5,9 @@
  *     cmocka_run_group_tests() ─► for each test: a run in which nothing fails, counting calls
  *                                 for each call chosen: a run in which it fails ─► outcome
  *
+ * When all calls fail in turn, a test of one thread that touches no file of the machine is run once
+ * more: at each call it splits, the child goes on with the failure, and then the parent without.
+ *
  * A test program's main() is untouched: the linker leads its call of cmocka to here.
  */
 #include "tests/sweep/spare.h"
@@ -71,6 +74,7 @@ struct result {
     uint32_t calls[KIND_COUNT];
     bool expects_leaks;
     bool told;
+    bool shares; /* threads, files or sockets, which a child would have in common with its parent */
     uint32_t leaked; /* blocks of the code under test still allocated */
     uint32_t waits;  /* in vain */
     uint64_t took_ns;
@@ -82,10 +86,13 @@ struct result {
 /* This process is a run: what it is about. */
 static struct {
     bool counting;
+    struct sweep *splits; /* ... at each call, for this one */
     enum kind kind;
     uint32_t n;
+    pid_t splitter;
     atomic_uint calls[KIND_COUNT];
     struct result *result;
+    struct test *of;
     const struct CMUnitTest *test;
     CMFixtureFunction group_setup, group_teardown;
     bool body_ended;
@@ -107,6 +114,8 @@ int __wrap__cmocka_run_group_tests(const char *name, const struct CMUnitTest *te
                                    CMFixtureFunction setup, CMFixtureFunction teardown);
 _Noreturn void __longjmp_chk(struct __jmp_buf_tag *env, int value);
 __attribute__((weak)) int __lsan_do_recoverable_leak_check(void);
+
+static bool split(enum kind kind, uint32_t n);
 
 static uint64_t now_ns(void)
 {
@@ -197,9 +206,10 @@ static bool strikes(enum kind kind)
         if (n <= CALLS_MAX) {
             run.result->places[kind][n - 1] = place();
         }
+        run.result->shares = run.result->shares || gettid() != getpid();
         return false;
     }
-    if (kind != run.kind || n != run.n) {
+    if (run.splits ? !split(kind, n) : kind != run.kind || n != run.n) {
         return false;
     }
     (void)!write(STDERR_FILENO, "fails:\n", 7);
@@ -279,7 +289,15 @@ void hf_sweep_waited_in_vain(void)
 
 uint64_t hf_sweep_patience_ns(uint64_t timeout_ns)
 {
+    hf_sweep_shares(); /* on the real loop */
     return hf_sweep_on && !run.counting && timeout_ns > PATIENCE_NS ? PATIENCE_NS : timeout_ns;
+}
+
+void hf_sweep_shares(void)
+{
+    if (hf_sweep_on) {
+        run.result->shares = true;
+    }
 }
 
 void hf_sweep_told(void)
@@ -446,6 +464,7 @@ struct candidates {
 struct test {
     const struct CMUnitTest *test;
     bool works;
+    bool splits;
     uint32_t waits;
     bool look_for_leaks;
     uint64_t took_ns;
@@ -454,9 +473,18 @@ struct test {
     uint32_t shown[KIND_COUNT];
 };
 
+/* Written by the sweep and by the runs that split. */
+struct counts {
+    uint64_t runs[KIND_COUNT];
+    uint64_t ends[KIND_COUNT][OUTCOME_MEANT + 1];
+    uint32_t bugs;
+};
+
 struct sweep {
     const char *name;
     struct result *result;
+    struct counts *counts;
+    FILE *say;
     struct test tests[TESTS_MAX];
     uint32_t test_count;
     bool all;
@@ -466,10 +494,7 @@ struct sweep {
     uint64_t *places; /* tried by this group already; open addressing */
     uint32_t place_count;
     FILE *output;
-    uint64_t runs[KIND_COUNT];
     uint64_t possible[KIND_COUNT];
-    uint64_t ends[KIND_COUNT][OUTCOME_MEANT + 1];
-    uint32_t bugs;
 };
 
 static const char *output_of(struct sweep *s)
@@ -514,44 +539,41 @@ static bool is_of_a_test(const char *output)
     return place_text && end && place_text < end;
 }
 
-/* One run. @n is 0 to count. */
-static enum outcome try(struct sweep *s, struct test *t, enum kind kind, uint32_t n)
+static void clear_output(struct sweep *s)
 {
-    int fd = fileno(s->output);
-    enum outcome outcome;
-    pid_t pid;
-    int status;
-
-    memset(s->result, 0, offsetof(struct result, places));
-    (void)!ftruncate(fd, 0);
-    (void)lseek(fd, 0, SEEK_SET);
+    (void)!ftruncate(fileno(s->output), 0);
+    (void)lseek(fileno(s->output), 0, SEEK_SET);
     (void)fflush(NULL);
-    pid = fork();
+}
+
+static pid_t fork_run(time_t bound_s)
+{
+    const struct itimerval bound = {.it_value.tv_sec = bound_s};
+    pid_t pid = fork();
+
     if (pid < 0) {
         perror("sweep: fork");
         exit(1);
     }
     if (pid == 0) {
-        struct itimerval bound = {
-            .it_value.tv_sec = BOUND_SEC + (time_t)(t->took_ns / 100000000u),
-        };
-
         (void)setpgid(0, 0);
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        (void)dup2(fd, STDOUT_FILENO);
-        (void)dup2(fd, STDERR_FILENO);
-        run.counting = n == 0;
-        run.kind = kind;
-        run.n = n;
-        run.test = t->test;
-        run.waits_expected = t->waits;
-        run.look_for_leaks = t->look_for_leaks;
-        (void)setitimer(ITIMER_REAL, n ? &bound : &(struct itimerval){.it_value.tv_sec = 300},
-                        NULL);
-        play(s->name);
-        (void)fflush(NULL);
-        _exit(0);
+        (void)setitimer(ITIMER_REAL, &bound, NULL);
     }
+    return pid;
+}
+
+/* What a run that fails a call may take. */
+static time_t bound_s(const struct test *t)
+{
+    return BOUND_SEC + (time_t)(t->took_ns / 100000000u);
+}
+
+static enum outcome wait_run(struct sweep *s, pid_t pid)
+{
+    enum outcome outcome;
+    int status;
+
     while (waitpid(pid, &status, 0) < 0) {
     }
     (void)kill(-pid, SIGKILL); /* processes of a test that could not wait for them */
@@ -567,6 +589,33 @@ static enum outcome try(struct sweep *s, struct test *t, enum kind kind, uint32_
         outcome = OUTCOME_DIFFERS;
     }
     return outcome;
+}
+
+/* One run. @n is 0 to count, or to split. */
+static enum outcome try(struct sweep *s, struct test *t, enum kind kind, uint32_t n, bool splits)
+{
+    pid_t pid;
+
+    memset(s->result, 0, offsetof(struct result, places));
+    clear_output(s);
+    pid = fork_run(n ? bound_s(t) : splits ? 0 : 300);
+    if (pid == 0) {
+        (void)dup2(fileno(s->output), STDOUT_FILENO);
+        (void)dup2(fileno(s->output), STDERR_FILENO);
+        run.counting = n == 0 && !splits;
+        run.splits = splits ? s : NULL;
+        run.splitter = getpid();
+        run.kind = kind;
+        run.n = n;
+        run.of = t;
+        run.test = t->test;
+        run.waits_expected = t->waits;
+        run.look_for_leaks = t->look_for_leaks;
+        play(s->name);
+        (void)fflush(NULL);
+        _exit(0);
+    }
+    return wait_run(s, pid);
 }
 
 /* False: it was there. */
@@ -624,15 +673,16 @@ static void choose(struct sweep *s, struct test *t, enum kind kind)
 
 static void count_calls(struct sweep *s, struct test *t)
 {
-    enum outcome outcome = try(s, t, KIND_ALLOC, 0);
+    enum outcome outcome = try(s, t, KIND_ALLOC, 0, false);
 
     t->works = outcome == OUTCOME_PASSED;
     if (!t->works) {
         (void)printf("not swept, fails by itself: %s\n%s", t->test->name,
                      s->show ? output_of(s) : "");
-        s->bugs++;
+        s->counts->bugs++;
         return;
     }
+    t->splits = s->all && !s->result->shares;
     t->waits = s->result->waits;
     t->look_for_leaks = s->result->leaked == 0 && !s->result->expects_leaks;
     t->took_ns = s->result->took_ns;
@@ -666,23 +716,59 @@ static const char *outcome_text(enum outcome outcome)
     return "?";
 }
 
-static void strike(struct sweep *s, struct test *t, enum kind kind, uint32_t n)
+static void note(struct sweep *s, struct test *t, enum kind kind, uint32_t n, enum outcome outcome)
 {
-    enum outcome outcome = try(s, t, kind, n);
     bool bug = outcome != OUTCOME_PASSED && outcome != OUTCOME_FAILED && outcome != OUTCOME_MEANT;
 
-    s->runs[kind]++;
-    s->ends[kind][outcome]++;
+    s->counts->runs[kind]++;
+    s->counts->ends[kind][outcome]++;
     if (!bug && !(s->show && outcome == OUTCOME_FAILED)) {
         return;
     }
-    (void)printf("%s: HF_SWEEP=%s:%u:%s %s\n", outcome_text(outcome), kind_names[kind], n,
-                 t->test->name, program_invocation_name);
+    (void)fprintf(s->say, "%s: HF_SWEEP=%s:%u:%s %s\n", outcome_text(outcome), kind_names[kind], n,
+                  t->test->name, program_invocation_name);
     if (s->show || (bug && t->shown[kind]++ < BUGS_SHOWN)) {
-        (void)printf("%s\n", output_of(s));
+        (void)fprintf(s->say, "%s\n", output_of(s));
     }
-    (void)fflush(stdout);
-    s->bugs += bug;
+    (void)fflush(s->say);
+    s->counts->bugs += bug;
+}
+
+/* In a run that splits, at a call. True: this is the child, and the call fails. */
+static bool split(enum kind kind, uint32_t n)
+{
+    struct sweep *s = run.splits;
+    char before[offsetof(struct result, places)];
+    pid_t pid;
+
+    if (getpid() != run.splitter) {
+        return false; /* a process that the test made */
+    }
+    memcpy(before, s->result, sizeof(before));
+    clear_output(s);
+    pid = fork_run(bound_s(run.of));
+    if (pid == 0) {
+        run.splits = NULL; /* and its number comes no more */
+        return true;
+    }
+    note(s, run.of, kind, n, wait_run(s, pid));
+    memcpy(s->result, before, sizeof(before));
+    return false;
+}
+
+/* All calls of a test. */
+static void split_test(struct sweep *s, struct test *t)
+{
+    enum outcome outcome = try(s, t, KIND_ALLOC, 0, true);
+
+    if (outcome != OUTCOME_PASSED) {
+        (void)fprintf(s->say, "not swept to its end: %s: %s\n%s", t->test->name,
+                      outcome_text(outcome), output_of(s));
+        s->counts->bugs++;
+    }
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+        t->candidates[kind].next = t->candidates[kind].count;
+    }
 }
 
 /* Whoever has taken the least time so far: a bound of time leaves out nothing that is quick. */
@@ -714,10 +800,16 @@ static void strike_all(struct sweep *s)
     struct test *t = NULL;
     enum kind kind = 0;
 
+    for (uint32_t i = 0; i < s->test_count && !s->until_ns; i++) {
+        if (s->tests[i].works && s->tests[i].splits) {
+            split_test(s, &s->tests[i]);
+        }
+    }
     while ((c = next_candidates(s, &t, &kind)) != NULL) {
         uint64_t began_ns = now_ns();
+        uint32_t n = c->calls[c->next++];
 
-        strike(s, t, kind, c->calls[c->next++]);
+        note(s, t, kind, n, try(s, t, kind, n, false));
         c->spent_ns += now_ns() - began_ns;
     }
 }
@@ -729,10 +821,12 @@ static void report(const struct sweep *s)
             continue;
         }
         (void)printf("%-6s %8llu calls, %6llu failed in turn:", kind_names[kind],
-                     (unsigned long long)s->possible[kind], (unsigned long long)s->runs[kind]);
+                     (unsigned long long)s->possible[kind],
+                     (unsigned long long)s->counts->runs[kind]);
         for (enum outcome i = 0; i <= OUTCOME_MEANT; i++) {
-            if (s->ends[kind][i]) {
-                (void)printf(" %llu %s", (unsigned long long)s->ends[kind][i], outcome_text(i));
+            if (s->counts->ends[kind][i]) {
+                (void)printf(" %llu %s", (unsigned long long)s->counts->ends[kind][i],
+                             outcome_text(i));
             }
         }
         (void)printf("\n");
@@ -764,7 +858,7 @@ static int sweep(struct sweep *s, const struct CMUnitTest *tests, size_t count)
         }
     }
     (void)fclose(s->output);
-    return (int)s->bugs;
+    return s->counts->bugs > 0;
 }
 
 /* One run in this very process, for a debugger: "alloc:17:name_of_the_test". */
@@ -816,11 +910,13 @@ int __wrap__cmocka_run_group_tests(const char *name, const struct CMUnitTest *te
         .all = strcmp(how, "all") == 0,
         .show = getenv("HF_SWEEP_SHOW") != NULL,
         .result = run.result,
+        .counts = map_zeros(sizeof(*s.counts), MAP_SHARED),
+        .say = fdopen(dup(STDOUT_FILENO), "w"),
         .output = tmpfile(),
         .places = map_zeros(STACKS_MAX * sizeof(*s.places), MAP_PRIVATE),
     };
-    if (!s.output) {
-        perror("sweep: tmpfile");
+    if (!s.output || !s.say) {
+        perror("sweep");
         return 1;
     }
     if (!s.all && strcmp(how, "sample") != 0) {

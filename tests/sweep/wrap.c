@@ -180,6 +180,7 @@ static bool io_fails(enum hf_sweep_io io, bool *ret_short)
 {
     int err = hf_sweep_on ? hf_sweep_io(io, ret_short) : 0;
 
+    hf_sweep_shares();
     if (err) {
         errno = -err;
     }

@@ -13,6 +13,8 @@ extern bool hf_sweep_on;
 
 /** This allocation fails. */
 bool hf_sweep_alloc_fails(void);
+/** What this run does, another process would see: its files, its sockets. */
+void hf_sweep_shares(void);
 /** Memory of the code under test, from here until it is freed by whomever. NULL is a no-op. */
 void hf_sweep_allocated(const void *p);
 void hf_sweep_freed(const void *p);
