@@ -40,7 +40,7 @@ struct hf_node {
     struct put_partials partials; /* objects whose last frame has not come */
     uint32_t partial_count;
     struct copy_run *copies; /* being fetched: copy_service.c */
-    uint32_t inflight; /* store operations whose done is still to come */
+    uint32_t inflight;       /* store operations whose done is still to come */
 
     struct hf_timer beat_timer;
     struct hf_rpc_call beat_call;
