@@ -52,19 +52,27 @@ static int wait_for(void *arg)
     return errno == EINTR ? 1 : 2;
 }
 
+/* One who waits for what @fd has locked. */
+static pid_t start_waiter(struct waiter *w, int fd, int pipes[2])
+{
+    pid_t pid;
+    char byte;
+
+    NEED(pipe(pipes) == 0 && lock_by(w->kind, fd, true, false) == 0);
+    w->told = pipes[1];
+    pid = px_start(wait_for, w);
+    NEED(read(pipes[0], &byte, 1) == 1);
+    sleep_ms(100);
+    return pid;
+}
+
 static void interrupts(const char *held, const char *path)
 {
     for (int k = 0; k < KINDS; k++) {
         struct waiter w = {.kind = (enum kind)k, .path = path, .interrupted = true};
         int fd = open_file(held, O_RDWR), pipes[2];
-        pid_t pid;
-        char byte;
+        pid_t pid = start_waiter(&w, fd, pipes);
 
-        NEED(pipe(pipes) == 0 && lock_by(w.kind, fd, true, false) == 0);
-        w.told = pipes[1];
-        pid = px_start(wait_for, &w);
-        NEED(read(pipes[0], &byte, 1) == 1);
-        sleep_ms(100);
         NEED(kill(pid, SIGUSR1) == 0);
         EQUAL(px_wait(pid), 1, "a signal ends the wait for a %s lock: EINTR", kinds[k]);
         NEED(unlock_by(w.kind, fd) == 0);
@@ -85,14 +93,8 @@ static void killed_waiter(void)
     for (int k = 0; k < KINDS; k++) {
         struct waiter w = {.kind = (enum kind)k, .path = "f"};
         int fd = open_file("f", O_RDWR), pipes[2], status;
-        pid_t pid;
-        char byte;
+        pid_t pid = start_waiter(&w, fd, pipes);
 
-        NEED(pipe(pipes) == 0 && lock_by(w.kind, fd, true, false) == 0);
-        w.told = pipes[1];
-        pid = px_start(wait_for, &w);
-        NEED(read(pipes[0], &byte, 1) == 1);
-        sleep_ms(50);
         NEED(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid);
         NEED(unlock_by(w.kind, fd) == 0);
         sleep_ms(50);
